@@ -1,0 +1,44 @@
+"""Raw environment actions <-> z-scored action blocks.
+
+Block *k* holds the `frameskip` raw actions that leave frame *k*, z-scored per raw dimension and then flattened
+(released code: normalization acts before the reshape).
+"""
+
+import torch
+from torch import Tensor
+
+STD_FLOOR = 1e-8
+
+
+def _statistics(config, like: Tensor) -> tuple[Tensor, Tensor]:
+    if config.action_mean is None or config.action_std is None:
+        raise ValueError(
+            "the config has no action statistics (action_mean, action_std), so actions cannot be translated to "
+            "environment units: train with this package, or convert the checkpoint with `lewm convert --dataset DIR`"
+        )
+    mean = torch.tensor(config.action_mean, dtype=torch.float64)
+    std = torch.tensor(config.action_std, dtype=torch.float64).clamp_min(STD_FLOOR)
+    return mean.to(like), std.to(like)
+
+
+def to_blocks(actions: Tensor, config) -> Tensor:
+    """Raw actions `(..., time * frameskip, action_dim)` -> z-scored blocks `(..., time, frameskip * action_dim)`.
+
+    Raises:
+        ValueError: on another action dimension, a length that is no multiple of `frameskip`, or missing statistics.
+    """
+    steps, action_dim = actions.shape[-2:]
+    if action_dim != config.action_dim:
+        raise ValueError(f"actions have {action_dim} dimensions, but the model was made for {config.action_dim}")
+    if steps % config.frameskip:
+        raise ValueError(f"{steps} actions do not fill whole blocks of frameskip={config.frameskip}")
+    mean, std = _statistics(config, actions)
+    return ((actions - mean) / std).unflatten(-2, (-1, config.frameskip)).flatten(-2)
+
+
+def from_blocks(blocks: Tensor, config) -> Tensor:
+    """Z-scored blocks `(..., time, frameskip * action_dim)` -> raw actions `(..., time * frameskip, action_dim)`."""
+    if blocks.shape[-1] != config.action_block_size:
+        raise ValueError(f"blocks are {blocks.shape[-1]} wide, but the model was made for {config.action_block_size}")
+    mean, std = _statistics(config, blocks)
+    return blocks.unflatten(-1, (config.frameskip, config.action_dim)).flatten(-3, -2) * std + mean
