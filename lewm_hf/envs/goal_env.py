@@ -1,0 +1,227 @@
+"""What all environments share: a state vector that can be read and set, a goal in the same space, pictures of both."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from .variation import VariationSpace
+
+RESET_OPTIONS = ("variation", "variation_values", "state", "goal", "goal_image")
+
+
+class GoalEnv(gymnasium.Env):
+    """Base of the goal-conditioned environments.
+
+    A subclass sets `observation_space` and `action_space`, names its state vector in `state_names`, passes its
+    factors of variation to `__init__`, and implements `_build`, `_sample_task`, `get_state`, `_set_state`, `_advance`,
+    `_observe`, `_draw` and `reached`. It may refine `_snapshot`/`_restore`, `_draw_state`, `_reward` and `_more_info`.
+
+    `step` never renders. `reset(options=...)` understands:
+        variation: list of dotted names (or groups, or `"all"`) to resample, instead of the default ones.
+        variation_values: dict of explicit values by dotted name.
+        state, goal: vectors to start from and to reach, instead of sampled ones.
+        goal_image: `False` leaves the goal image out of `info` and saves its rendering.
+
+    Args:
+        variation_space: the factors of variation.
+        image_size: side of the rendered square in pixels.
+        render_mode: `"rgb_array"`, the only one.
+        compat: reproduce the reference environment's known defects; what that means is said per environment.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+    state_names: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        variation_space: VariationSpace,
+        *,
+        image_size: int = 224,
+        render_mode: str | None = "rgb_array",
+        compat: bool = False,
+    ):
+        if isinstance(image_size, bool) or not isinstance(image_size, int | np.integer) or image_size < 8:
+            raise ValueError(f"image_size={image_size!r} must be a whole number of pixels, 8 or more")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode={render_mode!r} is unknown: use 'rgb_array'")
+        self.variation_space = variation_space
+        self.variation = variation_space.initial_values()
+        self.image_size = int(image_size)
+        self.render_mode = render_mode
+        self.compat = compat
+        self._goal: np.ndarray | None = None
+
+    # Gymnasium's interface
+
+    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None):
+        """Starts an episode. Returns the observation and `info` with `"goal"`, the goal image (H, W, 3) uint8.
+
+        Raises:
+            ValueError: for unknown options or names, values outside their range, invalid state vectors.
+        """
+        super().reset(seed=seed)
+        options = dict(options or {})
+        for name in options:
+            if name not in RESET_OPTIONS:
+                raise ValueError(f"unknown reset option {name!r}: use any of {', '.join(RESET_OPTIONS)}")
+        given = {name: self.check_state(options[name], name) for name in ("state", "goal") if name in options}
+        self.variation = self.variation_space.sample(
+            self.np_random, options.get("variation"), options.get("variation_values")
+        )
+        self._build()
+        state, goal = self._sample_task()
+        self.set_goal(given.get("goal", goal))
+        self.set_state(given.get("state", state))
+        info = self._info(self.is_success())
+        if options.get("goal_image", True):
+            info["goal"] = self.goal_image()
+        return self._observe(), info
+
+    def step(self, action: np.ndarray):
+        """One step. `terminated` tells whether the goal is reached; nothing is rendered.
+
+        Raises:
+            ValueError: for an action of another shape or with NaN, or before the first `reset`.
+        """
+        action = self.check_action(action)
+        self._require_goal()
+        self._advance(action)
+        success = self.is_success()
+        return self._observe(), self._reward(), success, False, self._info(success)
+
+    def render(self) -> np.ndarray:
+        """The current scene: `(image_size, image_size, 3)` uint8."""
+        return self._draw()
+
+    # Goals and states
+
+    @property
+    def goal_state(self) -> np.ndarray:
+        """Copy of the current goal, a state vector (float64)."""
+        return self._require_goal().copy()
+
+    def set_state(self, state: np.ndarray) -> None:
+        """Restores a state vector, the exact inverse of `get_state`; nothing of the steps before survives.
+
+        Raises:
+            ValueError: for another shape or values that are not finite.
+        """
+        self._set_state(self.check_state(state))
+
+    def set_goal(self, state: np.ndarray) -> None:
+        """Sets the goal, a state vector; success is judged against it.
+
+        Raises:
+            ValueError: for another shape or values that are not finite.
+        """
+        self._goal = self.check_state(state, "goal")
+
+    def is_success(self) -> bool:
+        """Whether the current state reaches the current goal."""
+        return bool(self.reached(self.get_state()[None], self._require_goal()[None])[0])
+
+    def goal_image(self, state: np.ndarray | None = None) -> np.ndarray:
+        """The picture of `state` (default: the current goal), `(H, W, 3)` uint8. The current state stays untouched."""
+        state = self._require_goal() if state is None else self.check_state(state)
+        return self._draw_state(state)
+
+    def check_state(self, state: np.ndarray, name: str = "state") -> np.ndarray:
+        """A float64 copy of a valid state vector.
+
+        Raises:
+            ValueError: for another shape or values that are not finite.
+        """
+        vector = _numeric(state, name).copy()
+        if vector.shape != (len(self.state_names),):
+            raise ValueError(
+                f"{name} has shape {vector.shape}, expected ({len(self.state_names)},): {', '.join(self.state_names)}"
+            )
+        if not np.isfinite(vector).all():
+            raise ValueError(f"{name}={vector.tolist()} must be finite: check the episode it comes from")
+        return vector
+
+    def check_action(self, action: np.ndarray) -> np.ndarray:
+        """A valid action as float64; values outside the action space are left to the environment.
+
+        Raises:
+            ValueError: for another shape or values that are not finite.
+        """
+        vector = _numeric(action, "action")
+        if vector.shape != self.action_space.shape:
+            raise ValueError(f"action has shape {vector.shape}, expected {self.action_space.shape}")
+        if not np.isfinite(vector).all():
+            raise ValueError(f"action={vector.tolist()} must be finite: no action leaves the last row of an episode")
+        return vector
+
+    # For subclasses
+
+    @abstractmethod
+    def get_state(self) -> np.ndarray:
+        """The state vector (float64), as named by `state_names`."""
+
+    @abstractmethod
+    def reached(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        """The success rule on many pairs: `(n, state)`, `(n, state)` -> `(n,)` bool."""
+
+    @abstractmethod
+    def _build(self) -> None:
+        """Makes the scene that `self.variation` describes."""
+
+    @abstractmethod
+    def _sample_task(self) -> tuple[np.ndarray, np.ndarray]:
+        """Start state and goal state, drawn from `self.np_random` or taken from `self.variation`."""
+
+    @abstractmethod
+    def _set_state(self, state: np.ndarray) -> None:
+        """Restores a checked state vector."""
+
+    @abstractmethod
+    def _advance(self, action: np.ndarray) -> None:
+        """Moves the world by one step of a checked action (float64)."""
+
+    @abstractmethod
+    def _observe(self) -> np.ndarray:
+        """The observation of the current state."""
+
+    @abstractmethod
+    def _draw(self) -> np.ndarray:
+        """The picture of the current state."""
+
+    def _snapshot(self) -> Any:
+        """Whatever `_restore` needs to continue as if nothing had happened."""
+        return self.get_state()
+
+    def _restore(self, snapshot: Any) -> None:
+        self._set_state(snapshot)
+
+    def _draw_state(self, state: np.ndarray) -> np.ndarray:
+        """The picture of another state; the current one is put back."""
+        snapshot = self._snapshot()
+        self._set_state(state)
+        image = self._draw()
+        self._restore(snapshot)
+        return image
+
+    def _reward(self) -> float:
+        return 0.0
+
+    def _more_info(self) -> dict[str, Any]:
+        return {}
+
+    def _info(self, success: bool) -> dict[str, Any]:
+        return {"state": self.get_state(), "goal_state": self.goal_state, "success": success, **self._more_info()}
+
+    def _require_goal(self) -> np.ndarray:
+        if self._goal is None:
+            raise ValueError("the environment has no goal yet: call reset() or set_goal(state) first")
+        return self._goal
+
+
+def _numeric(values: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}={values!r} is not a numeric vector") from None
