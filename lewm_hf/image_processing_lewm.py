@@ -1,0 +1,111 @@
+"""Pictures -> normalized tensors, in the order of the released code: scale, normalize, resize."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def _to_tensor(image) -> Tensor:
+    """One picture, an array of pictures or nested lists of them -> `(..., height, width, 3)`, uint8 or float."""
+    if isinstance(image, Sequence) and not isinstance(image, str):
+        if not image:
+            raise ValueError("got an empty list of images: give at least one")
+        parts = [_to_tensor(part) for part in image]
+        shapes = {tuple(part.shape) for part in parts}
+        if len(shapes) > 1:
+            raise ValueError(f"images of one batch have different shapes {sorted(shapes)}: process them one by one")
+        return torch.stack(parts)
+    if isinstance(image, Image.Image):
+        image = np.asarray(image.convert("RGB"))
+    if isinstance(image, np.ndarray):
+        image = torch.from_numpy(np.ascontiguousarray(image))
+    if not isinstance(image, Tensor):
+        raise ValueError(
+            f"cannot read an image of type {type(image).__name__}: give PIL, numpy, torch or lists of these"
+        )
+    if image.dim() < 3:
+        raise ValueError(f"an image of shape {tuple(image.shape)} has no channels: expected (..., height, width, 3)")
+    if image.shape[-1] == 3:
+        return image
+    if image.shape[-3] == 3:
+        return image.movedim(-3, -1)
+    raise ValueError(f"an image of shape {tuple(image.shape)} does not have 3 channels (first or last): convert to RGB")
+
+
+class LeWMImageProcessor(BaseImageProcessor):
+    """Scales to [0, 1], normalizes with the ImageNet statistics, then resizes to `image_size` (bilinear, antialiased).
+
+    Args:
+        image_size: side of the square output in pixels; pictures of that size are not resampled.
+        image_mean, image_std: per-channel statistics in units of [0, 1].
+    """
+
+    model_input_names = ["pixel_values"]
+
+    def __init__(
+        self,
+        image_size: int = 224,
+        image_mean: Sequence[float] = IMAGENET_MEAN,
+        image_std: Sequence[float] = IMAGENET_STD,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.image_size = image_size
+        self.image_mean = list(image_mean)
+        self.image_std = list(image_std)
+
+    def normalize(self, frames: Tensor) -> Tensor:
+        """uint8 `(..., height, width, 3)` or float in [0, 1] -> float32 `(..., 3, image_size, image_size)`.
+
+        Runs on the device of `frames`: send uint8 there and normalize there, a quarter of the traffic.
+        """
+        unit = 255.0 if frames.dtype == torch.uint8 else 1.0
+        mean = torch.tensor(self.image_mean, device=frames.device).mul_(unit).view(3, 1, 1)
+        scale = torch.tensor(self.image_std, device=frames.device).mul_(unit).reciprocal_().view(3, 1, 1)
+        channels_first = frames.movedim(-1, -3)
+        pixels = torch.empty(channels_first.shape, dtype=torch.float32, device=frames.device)
+        pixels.copy_(channels_first).sub_(mean).mul_(scale)
+        if pixels.shape[-2:] == (self.image_size, self.image_size):
+            return pixels
+        batch = pixels.shape[:-3]
+        resized = torch.nn.functional.interpolate(
+            pixels.reshape(-1, *pixels.shape[-3:]),
+            size=(self.image_size, self.image_size),
+            mode="bilinear",
+            antialias=True,
+        )
+        return resized.view(*batch, *resized.shape[-3:])
+
+    def preprocess(self, images, return_tensors: str | None = "pt", **kwargs) -> BatchFeature:
+        """Any picture or nesting of pictures -> `pixel_values`.
+
+        A single picture gives `(1, 3, S, S)`, a list of B pictures `(B, 3, S, S)`, a list of B videos of T frames
+        `(B, T, 3, S, S)`; arrays keep their leading dimensions, channels may come first or last.
+
+        Raises:
+            ValueError: on other than 3 channels, mixed sizes, floats outside [0, 1], NaN, or unknown arguments.
+        """
+        if kwargs:
+            raise ValueError(f"unknown arguments {sorted(kwargs)}: LeWMImageProcessor takes images and return_tensors")
+        frames = _to_tensor(images)
+        if frames.is_floating_point():
+            # Written so that NaN fails too.
+            if not bool(((frames >= 0) & (frames <= 1)).all()):
+                raise ValueError("float images must lie in [0, 1] without NaN: divide by 255, or give uint8")
+        elif frames.dtype != torch.uint8:
+            if not bool(((frames >= 0) & (frames <= 255)).all()):
+                raise ValueError(f"integer images must lie in [0, 255], got {frames.dtype} outside of it: give uint8")
+            frames = frames.to(torch.uint8)
+        if frames.dim() == 3:
+            frames = frames[None]
+        return BatchFeature({"pixel_values": self.normalize(frames)}, tensor_type=return_tensors)
+
+    def __call__(self, images, **kwargs) -> BatchFeature:
+        return self.preprocess(images, **kwargs)

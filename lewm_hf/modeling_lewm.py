@@ -1,0 +1,469 @@
+"""LeWorldModel (LeWM, arXiv 2603.19312): a world model trained end to end from pixels with two loss terms.
+
+An encoder maps each frame to one embedding; a causal transformer, modulated by the action block that leaves each
+frame, predicts the next embedding; SIGReg keeps the embeddings Gaussian. The parts compute exactly what the released
+weights were trained with, quirks included. Shapes: B batch, T time, D embedding, A action block, S candidate plans.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel, ResNetConfig, ResNetModel
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import ModelOutput, can_return_tuple
+
+from .configuration_lewm import LeWMConfig
+from .sigreg import GlobalBatchNorm, SIGReg
+
+
+@dataclass
+class LeWMOutput(ModelOutput):
+    """What one training window gives.
+
+    Args:
+        loss: scalar, `prediction_loss + config.sigreg_weight * sigreg_loss`.
+        prediction_loss: scalar, mean squared error over batch, time and dimensions.
+        sigreg_loss: scalar, about 1.05 on Gaussian embeddings, 0.402 x batch on collapsed ones.
+        embeddings: `(B, T, D)` projected embeddings, the latents that the planner works with.
+        predicted_embeddings: `(B, T - 1, D)`; entry t predicts `embeddings[:, t + 1]`.
+        features: `(B, T, encoder width)` the encoder's output before the projector (the CLS token of the ViT).
+    """
+
+    loss: Tensor | None = None
+    prediction_loss: Tensor | None = None
+    sigreg_loss: Tensor | None = None
+    embeddings: Tensor | None = None
+    predicted_embeddings: Tensor | None = None
+    features: Tensor | None = None
+
+
+def eager_attention_forward(module, query, key, value, attention_mask=None, dropout=0.0, scaling=None, **kwargs):
+    """Attention spelled out, for `attn_implementation="eager"`; q, k, v are `(B, heads, T, head_dim)`."""
+    scores = query @ key.transpose(-1, -2) * scaling
+    if module.is_causal and query.shape[2] > 1:
+        future = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).triu(1)
+        scores = scores.masked_fill(future, float("-inf"))
+    weights = F.dropout(scores.softmax(-1), dropout, module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
+    """Runs the configured attention on `(B, T, heads, head_dim)` inputs -> `(B, T, heads * head_dim)`."""
+    attention = ALL_ATTENTION_FUNCTIONS.get_interface(module.config._attn_implementation, eager_attention_forward)
+    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+    dropout = dropout if module.training else 0.0
+    out, _ = attention(module, query, key, value, None, dropout=dropout, scaling=query.shape[-1] ** -0.5)
+    return out.flatten(2)
+
+
+class LeWMEncoderAttention(nn.Module):
+    is_causal = False
+
+    def __init__(self, config: LeWMConfig):
+        super().__init__()
+        self.config = config
+        self.heads = config.encoder_heads
+        self.qkv = nn.Linear(config.encoder_hidden_size, 3 * config.encoder_hidden_size)
+        self.out = nn.Linear(config.encoder_hidden_size, config.encoder_hidden_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        query, key, value = self.qkv(hidden).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        return self.out(attend(self, query, key, value))
+
+
+class LeWMEncoderLayer(GradientCheckpointingLayer):
+    def __init__(self, config: LeWMConfig):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.encoder_hidden_size, eps=1e-12)
+        self.attention = LeWMEncoderAttention(config)
+        self.norm2 = nn.LayerNorm(config.encoder_hidden_size, eps=1e-12)
+        self.fc1 = nn.Linear(config.encoder_hidden_size, config.encoder_mlp_size)
+        self.fc2 = nn.Linear(config.encoder_mlp_size, config.encoder_hidden_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        hidden = hidden + self.attention(self.norm1(hidden))
+        return hidden + self.fc2(F.gelu(self.fc1(self.norm2(hidden))))
+
+
+class LeWMVisionTransformer(nn.Module):
+    """ViT whose output is the CLS token after the final LayerNorm: `(N, 3, H, W) -> (N, encoder_hidden_size)`."""
+
+    def __init__(self, config: LeWMConfig):
+        super().__init__()
+        width, patches = config.encoder_hidden_size, (config.image_size // config.patch_size) ** 2
+        self.output_size = width
+        self.patch_embedding = nn.Conv2d(config.num_channels, width, config.patch_size, stride=config.patch_size)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.position_embedding = nn.Parameter(torch.zeros(1, patches + 1, width))
+        self.layers = nn.ModuleList(LeWMEncoderLayer(config) for _ in range(config.encoder_layers))
+        self.norm = nn.LayerNorm(width, eps=1e-12)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        patches = self.patch_embedding(pixel_values.to(self.cls_token.dtype)).flatten(2).transpose(1, 2)
+        hidden = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], 1) + self.position_embedding
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return self.norm(hidden[:, 0])
+
+
+class LeWMResNet(nn.Module):
+    """ResNet-18 (transformers) with global BatchNorm: `(N, 3, H, W) -> (N, 512)`; the paper's encoder ablation."""
+
+    output_size = 512
+
+    def __init__(self, config: LeWMConfig):
+        super().__init__()
+        self.resnet = ResNetModel(
+            ResNetConfig(
+                num_channels=config.num_channels,
+                embedding_size=64,
+                hidden_sizes=[64, 128, 256, 512],
+                depths=[2, 2, 2, 2],
+                layer_type="basic",
+            )
+        )
+        for parent in list(self.resnet.modules()):
+            for name, child in parent.named_children():
+                if isinstance(child, nn.BatchNorm2d):
+                    setattr(parent, name, GlobalBatchNorm(child.num_features))
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        return self.resnet(pixel_values).pooler_output.flatten(1)
+
+
+class LeWMTimmEncoder(nn.Module):
+    """Any timm backbone, pooled, from scratch: `(N, 3, H, W) -> (N, num_features)`."""
+
+    def __init__(self, config: LeWMConfig):
+        super().__init__()
+        try:
+            import timm
+        except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision of another build than torch
+            raise ImportError(
+                f"encoder={config.encoder!r} needs timm, which cannot be imported here ({error}): install the extra "
+                "`lewm-hf[timm]` with torch and torchvision from one index, or use encoder='vit' or 'resnet18'"
+            ) from error
+        name = config.encoder.removeprefix("timm/")
+        self.backbone = timm.create_model(name, pretrained=False, num_classes=0, in_chans=config.num_channels)
+        self.output_size = self.backbone.num_features
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        return self.backbone(pixel_values)
+
+
+def build_encoder(config: LeWMConfig) -> nn.Module:
+    """A module `(N, 3, H, W) -> (N, output_size)`."""
+    if config.encoder == "vit":
+        return LeWMVisionTransformer(config)
+    return LeWMResNet(config) if config.encoder == "resnet18" else LeWMTimmEncoder(config)
+
+
+class LeWMProjector(nn.Module):
+    """Linear, BatchNorm, GELU, Linear: `(..., size_in) -> (..., embed_dim)`.
+
+    BatchNorm undoes what the encoder's final LayerNorm would otherwise impose on SIGReg (paper, section 3).
+    """
+
+    def __init__(self, size_in: int, config: LeWMConfig):
+        super().__init__()
+        self.fc1 = nn.Linear(size_in, config.projector_hidden_size)
+        self.batch_norm = GlobalBatchNorm(config.projector_hidden_size)
+        self.fc2 = nn.Linear(config.projector_hidden_size, config.embed_dim)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        rows = self.batch_norm(self.fc1(hidden.flatten(0, -2)))
+        return self.fc2(F.gelu(rows.to(self.fc2.weight.dtype))).unflatten(0, hidden.shape[:-1])
+
+
+class LeWMActionEncoder(nn.Module):
+    """Action blocks `(B, T, A) -> (B, T, predictor_hidden_size)`, through a bottleneck whatever A is."""
+
+    def __init__(self, config: LeWMConfig):
+        super().__init__()
+        self.bottleneck = nn.Linear(config.action_block_size, config.action_bottleneck_size)
+        self.fc1 = nn.Linear(config.action_bottleneck_size, config.action_mlp_size)
+        self.fc2 = nn.Linear(config.action_mlp_size, config.predictor_hidden_size)
+
+    def forward(self, actions: Tensor) -> Tensor:
+        hidden = self.bottleneck(actions.to(self.bottleneck.weight.dtype))
+        return self.fc2(F.silu(self.fc1(hidden)))
+
+
+class LeWMPredictorAttention(nn.Module):
+    """Causal attention behind a LayerNorm of its own, which the released weights were trained with."""
+
+    is_causal = True
+
+    def __init__(self, config: LeWMConfig):
+        super().__init__()
+        self.config = config
+        self.heads, width = config.predictor_heads, config.predictor_heads * config.predictor_head_dim
+        self.norm = nn.LayerNorm(config.predictor_hidden_size, eps=1e-5)
+        self.qkv = nn.Linear(config.predictor_hidden_size, 3 * width, bias=False)
+        self.out = nn.Linear(width, config.predictor_hidden_size)
+        self.dropout = config.predictor_dropout
+
+    def forward(self, hidden: Tensor, past: tuple[Tensor, Tensor] | None = None, last_only: bool = False):
+        """Returns the attended tokens and the keys and values, `(B, T, heads, head_dim)` each, of all tokens so far."""
+        hidden = self.norm(hidden)
+        if last_only and hidden.shape[1] > 1:
+            query_weight, key_value_weight = self.qkv.weight.tensor_split([self.qkv.out_features // 3])
+            query = F.linear(hidden[:, -1:], query_weight).unflatten(-1, (self.heads, -1))
+            key, value = F.linear(hidden, key_value_weight).unflatten(-1, (2, self.heads, -1)).unbind(2)
+        else:
+            query, key, value = self.qkv(hidden).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        if past is not None:
+            key, value = torch.cat([past[0], key], 1), torch.cat([past[1], value], 1)
+        attended = self.out(attend(self, query, key, value, self.dropout))
+        return F.dropout(attended, self.dropout, self.training), (key, value)
+
+
+class LeWMPredictorMLP(nn.Module):
+    def __init__(self, config: LeWMConfig):
+        super().__init__()
+        self.norm = nn.LayerNorm(config.predictor_hidden_size, eps=1e-5)
+        self.fc1 = nn.Linear(config.predictor_hidden_size, config.predictor_mlp_size)
+        self.fc2 = nn.Linear(config.predictor_mlp_size, config.predictor_hidden_size)
+        self.dropout = config.predictor_dropout
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        hidden = F.dropout(F.gelu(self.fc1(self.norm(hidden))), self.dropout, self.training)
+        return F.dropout(self.fc2(hidden), self.dropout, self.training)
+
+
+class LeWMPredictorLayer(GradientCheckpointingLayer):
+    """A transformer block whose two branches are modulated by the action (AdaLN-zero)."""
+
+    def __init__(self, config: LeWMConfig):
+        super().__init__()
+        width = config.predictor_hidden_size
+        self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.attention = LeWMPredictorAttention(config)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
+        self.mlp = LeWMPredictorMLP(config)
+        self.modulation = nn.Linear(width, 6 * width)
+
+    def modulate(self, condition: Tensor) -> Tensor:
+        """Action embeddings `(B, T, width)` -> `(B, T, 6 * width)`; depends on the action alone, so reusable."""
+        return self.modulation(F.silu(condition))
+
+    def forward(self, hidden: Tensor, modulation: Tensor, past=None, last_only: bool = False):
+        """`hidden`, `modulation` of the new tokens; `last_only` computes the output of the last token alone."""
+        keep = slice(-1, None) if last_only else slice(None)
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, -1)
+        attended, present = self.attention(self.norm1(hidden) * (1 + scale_attn) + shift_attn, past, last_only)
+        hidden = hidden[:, keep] + gate_attn[:, keep] * attended
+        mlp = self.mlp(self.norm2(hidden) * (1 + scale_mlp[:, keep]) + shift_mlp[:, keep])
+        return hidden + gate_mlp[:, keep] * mlp, present
+
+
+class LeWMPredictor(nn.Module):
+    """Causal transformer over at most `history_size` frames, learned positions, action modulation per token."""
+
+    def __init__(self, config: LeWMConfig):
+        super().__init__()
+        width = config.predictor_hidden_size
+        self.history_size = config.history_size
+        self.position_embedding = nn.Parameter(torch.zeros(1, config.history_size, width))
+        same = config.embed_dim == width
+        self.input_projection = nn.Identity() if same else nn.Linear(config.embed_dim, width)
+        self.output_projection = nn.Identity() if same else nn.Linear(width, config.embed_dim)
+        self.layers = nn.ModuleList(LeWMPredictorLayer(config) for _ in range(config.predictor_layers))
+        self.norm = nn.LayerNorm(width, eps=1e-5)
+
+    def forward(self, embeddings: Tensor, condition: Tensor) -> Tensor:
+        """`(B, T, D)` and `(B, T, width)`, T <= history_size -> `(B, T, D)` before `pred_proj`."""
+        hidden = self.input_projection(embeddings) + self.position_embedding[:, : embeddings.shape[1]]
+        for layer in self.layers:
+            hidden, _ = layer(hidden, layer.modulate(condition))
+        return self.output_projection(self.norm(hidden))
+
+    def next(self, embeddings: Tensor, modulations: list[Tensor], first: int, past: list | None):
+        """The output of the last token, given only the tokens from position `first` on and the `past` before them.
+
+        Returns `(B, 1, D)` and the keys and values of every layer.
+        """
+        positions = self.position_embedding[:, first : first + embeddings.shape[1]]
+        hidden, present = self.input_projection(embeddings) + positions, []
+        for index, (layer, modulation) in enumerate(zip(self.layers, modulations, strict=True)):
+            last_only = index == len(self.layers) - 1
+            hidden, key_value = layer(hidden, modulation, past and past[index], last_only)
+            present.append(key_value)
+        return self.output_projection(self.norm(hidden)), present
+
+
+class LeWMPreTrainedModel(PreTrainedModel):
+    config: LeWMConfig
+    config_class = LeWMConfig
+    base_model_prefix = "model"
+    main_input_name = "pixel_values"
+    input_modalities = ("video",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["LeWMEncoderLayer", "LeWMPredictorLayer", "LeWMResNet", "LeWMTimmEncoder"]
+    _keep_in_fp32_modules_strict = ["batch_norm"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        # Children come before their parents, and every function of `init` skips what a checkpoint has filled.
+        super()._init_weights(module)
+        if isinstance(module, nn.Linear):  # torch's default, as in the released code
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+            if module.bias is not None:
+                bound = 1 / math.sqrt(module.in_features)
+                init.uniform_(module.bias, -bound, bound)
+        elif isinstance(module, LeWMVisionTransformer):
+            std = self.config.initializer_range
+            for part in module.modules():
+                if isinstance(part, nn.Linear | nn.Conv2d):
+                    init.trunc_normal_(part.weight, std=std)
+                    init.zeros_(part.bias)
+            init.trunc_normal_(module.cls_token, std=std)
+            init.trunc_normal_(module.position_embedding, std=std)
+        elif isinstance(module, LeWMPredictor):
+            init.normal_(module.position_embedding)  # std 1, not 0.02
+        elif isinstance(module, LeWMPredictorLayer):
+            init.zeros_(module.modulation.weight)
+            init.zeros_(module.modulation.bias)
+        elif isinstance(module, SIGReg):
+            module.reset_buffers()
+
+
+class LeWMModel(LeWMPreTrainedModel):
+    """Encoder, action encoder, predictor and both loss terms."""
+
+    def __init__(self, config: LeWMConfig):
+        super().__init__(config)
+        self.encoder = build_encoder(config)
+        self.projector = LeWMProjector(self.encoder.output_size, config)
+        self.action_encoder = LeWMActionEncoder(config)
+        self.predictor = LeWMPredictor(config)
+        self.pred_proj = LeWMProjector(config.embed_dim, config)
+        self.sigreg = SIGReg(config.embed_dim, config.sigreg_knots, config.sigreg_t_max, config.sigreg_projections)
+        self.post_init()
+
+    def features(self, pixel_values: Tensor) -> Tensor:
+        """Normalized frames `(B, T, 3, H, W)` -> the encoder's output before the projector, `(B, T, width)`.
+
+        Raises:
+            ValueError: on another rank, channel count or size than the config's.
+        """
+        size = (self.config.num_channels, self.config.image_size, self.config.image_size)
+        if pixel_values.dim() != 5 or pixel_values.shape[2:] != size:
+            raise ValueError(
+                f"pixel_values of shape {tuple(pixel_values.shape)} do not fit: expected (batch, time, "
+                f"{', '.join(map(str, size))}); LeWMImageProcessor of this checkpoint makes that"
+            )
+        return self.encoder(pixel_values.flatten(0, 1)).unflatten(0, pixel_values.shape[:2])
+
+    def encode(self, pixel_values: Tensor) -> Tensor:
+        """Normalized frames `(B, T, 3, H, W)` -> embeddings `(B, T, D)`."""
+        return self.projector(self.features(pixel_values))
+
+    def predict(self, embeddings: Tensor, actions: Tensor) -> Tensor:
+        """Next embeddings `(B, T, D)`: entry t is the successor of `embeddings[:, t]` under `actions[:, t]`.
+
+        Args:
+            embeddings: `(B, T, D)`, T <= history_size, consecutive frames.
+            actions: `(B, T, A)` z-scored action blocks; block t leaves frame t.
+        """
+        self._check_blocks(actions)
+        if embeddings.shape[1] > self.config.history_size or actions.shape[1] != embeddings.shape[1]:
+            raise ValueError(
+                f"got {embeddings.shape[1]} embeddings and {actions.shape[1]} action blocks: "
+                f"expected equally many, at most history_size={self.config.history_size}"
+            )
+        return self.pred_proj(self.predictor(embeddings, self.action_encoder(actions)))
+
+    def rollout(self, context: Tensor, candidates: Tensor, executed: Tensor | None = None) -> Tensor:
+        """Imagines `S` candidate plans from one context: `(B, S, T, D)`, entry t after block t.
+
+        Equal to sliding a window of `history_size` frames and calling `predict` each time, but computes no number
+        twice: keys and values are kept while the window grows from its first position, the action modulation is made
+        once per block, and of the window's top layer and `pred_proj` only the last token is evaluated. Once the window
+        slides its positions are re-indexed, so that its earlier tokens have to be computed again.
+
+        Args:
+            context: `(B, C, D)` embeddings of the last C frames; more than `history_size` are cut off.
+            candidates: `(B, S, T, A)` z-scored action blocks; the first one leaves the last context frame.
+            executed: `(B, C - 1, A)` z-scored blocks between the context frames; needed if C > 1.
+        """
+        self._check_blocks(candidates)
+        samples, horizon = candidates.shape[1:3]
+        frames = context.shape[1]
+        if (0 if executed is None else executed.shape[1]) != frames - 1:
+            raise ValueError(
+                f"{frames} context frames need {frames - 1} executed action blocks, got "
+                f"{0 if executed is None else executed.shape[1]}: pass executed=(batch, {frames - 1}, "
+                f"{self.config.action_block_size})"
+            )
+        history = self.config.history_size
+        context, frames = context[:, -history:], min(frames, history)
+        blocks = candidates.flatten(0, 1)
+        if frames > 1:
+            blocks = torch.cat([executed[:, 1 - frames :].repeat_interleave(samples, 0), blocks], 1)
+        condition = self.action_encoder(blocks)
+        modulations = [layer.modulate(condition) for layer in self.predictor.layers]
+        embeddings = list(context.repeat_interleave(samples, 0).split(1, 1))
+        past, known = None, 0  # keys and values of the first `known` tokens
+        for end in range(frames, frames + horizon):
+            if end > history:
+                past, known = None, end - history
+            first = known if past else 0
+            window = torch.cat(embeddings[known:end], 1)
+            hidden, past = self.predictor.next(window, [m[:, known:end] for m in modulations], first, past)
+            known = end
+            embeddings.append(self.pred_proj(hidden))
+        return torch.cat(embeddings[frames:], 1).unflatten(0, (-1, samples))
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: Tensor,
+        actions: Tensor,
+        sigreg_directions: Tensor | None = None,
+        **kwargs,
+    ) -> LeWMOutput:
+        """One training window.
+
+        Args:
+            pixel_values: `(B, T, 3, H, W)` normalized frames, 2 <= T <= history_size + 1.
+            actions: `(B, T, A)` or `(B, T - 1, A)` z-scored action blocks; block t leaves frame t, a last one is
+                unused.
+            sigreg_directions: `(D, M)` from `model.sigreg.directions(seed, global_step)`; must be given when several
+                ranks share the batch.
+
+        Raises:
+            ValueError: on shapes that do not fit the config, or NaN-prone statistics (see SIGReg).
+        """
+        frames = pixel_values.shape[1]
+        if not 2 <= frames <= self.config.history_size + 1 or actions.shape[1] not in (frames, frames - 1):
+            raise ValueError(
+                f"a window of {frames} frames and {actions.shape[1]} action blocks does not fit: expected 2 to "
+                f"history_size + 1 = {self.config.history_size + 1} frames and as many blocks, or one fewer"
+            )
+        features = self.features(pixel_values)
+        embeddings = self.projector(features)
+        predicted = self.predict(embeddings[:, :-1], actions[:, : frames - 1])
+        with torch.autocast(embeddings.device.type, enabled=False):
+            # Gradients flow through the targets: SIGReg, not a stop-gradient, prevents collapse.
+            prediction_loss = F.mse_loss(predicted.float(), embeddings[:, 1:].float())
+            sigreg_loss = self.sigreg(embeddings.transpose(0, 1), sigreg_directions)
+            loss = prediction_loss + self.config.sigreg_weight * sigreg_loss
+        return LeWMOutput(loss, prediction_loss, sigreg_loss, embeddings, predicted, features)
+
+    def _check_blocks(self, actions: Tensor):
+        if actions.shape[-1] != self.config.action_block_size:
+            raise ValueError(
+                f"action blocks are {actions.shape[-1]} wide, but the model was made for frameskip x action_dim = "
+                f"{self.config.frameskip} x {self.config.action_dim} = {self.config.action_block_size}"
+            )
