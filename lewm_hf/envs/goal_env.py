@@ -1,7 +1,7 @@
 """What all environments share: a state vector that can be read and set, a goal in the same space, pictures of both."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -127,6 +127,17 @@ class GoalEnv(gymnasium.Env):
         """The picture of `state` (default: the current goal), `(H, W, 3)` uint8. The current state stays untouched."""
         state = self._require_goal() if state is None else self.check_state(state)
         return self._draw_state(state)
+
+    @classmethod
+    def render_batch(cls, envs: Sequence["GoalEnv"], goals: bool = False) -> np.ndarray:
+        """Pictures of many environments of this class, their goals instead if asked: `(n, H, W, 3)` uint8.
+
+        Raises:
+            ValueError: for an empty list.
+        """
+        if not envs:
+            raise ValueError("no environments to render: give at least one")
+        return np.stack([env.goal_image() if goals else env.render() for env in envs])
 
     def check_state(self, state: np.ndarray, name: str = "state") -> np.ndarray:
         """A float64 copy of a valid state vector.

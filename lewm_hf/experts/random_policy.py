@@ -1,0 +1,16 @@
+"""Uniform random actions: the floor under every success rate, and the policy behind the released Reacher episodes."""
+
+import numpy as np
+
+
+class RandomPolicy:
+    """Draws every action uniformly from the environment's bounded action space."""
+
+    def reset(self, env, rng: np.random.Generator) -> None:
+        space = env.unwrapped.action_space
+        if not space.is_bounded():
+            raise ValueError(f"{space} has no bounds to draw random actions from: use another policy")
+        self._low, self._high, self._rng = space.low, space.high, rng
+
+    def act(self, env) -> np.ndarray:
+        return self._rng.uniform(self._low, self._high).astype(np.float32)
