@@ -160,23 +160,42 @@ class VariationSpace:
                 constraint, and constraints that no draw out of 1,000 satisfies.
         """
         resampled = self.expand(self.default if names is None else names)
-        current = self.initial_values()
-        explicit = {}
-        for name, value in (values or {}).items():
+        explicit = self._check_values(values or {})
+        current = self.initial_values() | explicit
+        for name in self.factors:
+            if name in resampled and name not in explicit:
+                current[name] = self._draw(name, rng, current)
+            elif name in explicit:
+                self._check_constraint(name, current)
+        return current
+
+    def resolve(self, values: Mapping[str, Any] | None = None) -> Values:
+        """The initial values of all factors, except those given.
+
+        Raises:
+            ValueError: for unknown names, values outside their range or against a constraint.
+        """
+        explicit = self._check_values(values or {})
+        current = self.initial_values() | explicit
+        for name in explicit:
+            self._check_constraint(name, current)
+        return current
+
+    def _check_values(self, values: Mapping[str, Any]) -> Values:
+        checked = {}
+        for name, value in values.items():
             if name not in self.factors:
                 raise ValueError(f"unknown factor of variation {name!r}: use any of {', '.join(self.names)}")
             try:
-                explicit[name] = self.factors[name].check(value)
+                checked[name] = self.factors[name].check(value)
             except ValueError as error:
                 raise ValueError(f"variation value {name}={value!r} {error}") from None
-        current |= explicit
-        for name, factor in self.factors.items():
-            if name in explicit:
-                if factor.constraint is not None and not factor.constraint(current[name], current):
-                    raise ValueError(f"variation value {name}={current[name]!r} breaks its constraint: {factor.rule}")
-            elif name in resampled:
-                current[name] = self._draw(name, rng, current)
-        return current
+        return checked
+
+    def _check_constraint(self, name: str, current: Mapping[str, Any]) -> None:
+        factor = self.factors[name]
+        if factor.constraint is not None and not factor.constraint(current[name], current):
+            raise ValueError(f"variation value {name}={current[name]!r} breaks its constraint: {factor.rule}")
 
     def _draw(self, name: str, rng: np.random.Generator, current: Mapping[str, Any]) -> Any:
         factor = self.factors[name]
