@@ -79,6 +79,16 @@ class LeWMConfig(PreTrainedConfig):
     def hidden_size(self) -> int:
         return self.embed_dim
 
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        config, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if "_target_" in config:  # the layout of the released checkpoints
+            raise ValueError(
+                f"{pretrained_model_name_or_path} holds a published LeWM checkpoint in its original format: convert it "
+                f"once with `lewm convert {pretrained_model_name_or_path} --out DIR` and load DIR"
+            )
+        return config, kwargs
+
     def validate_encoder(self):
         if self.encoder not in ENCODERS and not self.encoder.startswith("timm/"):
             raise ValueError(f"encoder={self.encoder!r} is unknown: use one of {ENCODERS} or 'timm/<name>'")

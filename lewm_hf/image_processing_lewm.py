@@ -23,7 +23,7 @@ def _to_tensor(image) -> Tensor:
             raise ValueError(f"images of one batch have different shapes {sorted(shapes)}: process them one by one")
         return torch.stack(parts)
     if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGB"))
+        image = np.array(image.convert("RGB"))
     if isinstance(image, np.ndarray):
         image = torch.from_numpy(np.ascontiguousarray(image))
     if not isinstance(image, Tensor):

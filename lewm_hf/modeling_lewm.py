@@ -236,6 +236,10 @@ class LeWMPredictorMLP(nn.Module):
         return F.dropout(self.fc2(hidden), self.dropout, self.training)
 
 
+class LeWMModulation(nn.Linear):
+    """A type of its own, for AdaLN-zero: transformers initializes only modules that own parameters, not their parents."""
+
+
 class LeWMPredictorLayer(GradientCheckpointingLayer):
     """A transformer block whose two branches are modulated by the action (AdaLN-zero)."""
 
@@ -246,7 +250,7 @@ class LeWMPredictorLayer(GradientCheckpointingLayer):
         self.attention = LeWMPredictorAttention(config)
         self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.mlp = LeWMPredictorMLP(config)
-        self.modulation = nn.Linear(width, 6 * width)
+        self.modulation = LeWMModulation(width, 6 * width)
 
     def modulate(self, condition: Tensor) -> Tensor:
         """Action embeddings `(B, T, width)` -> `(B, T, 6 * width)`; depends on the action alone, so reusable."""
@@ -312,11 +316,35 @@ class LeWMPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _can_compile_fullgraph = True
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
+        """Like `PreTrainedModel.from_pretrained`, but safetensors only and strict.
+
+        Raises:
+            ValueError: where the checkpoint and the model do not hold exactly the same tensors; transformers would
+                go on with random weights.
+        """
+        kwargs.setdefault("use_safetensors", True)
+        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        wrong = {kind: sorted(map(str, keys)) for kind, keys in info.items() if keys}
+        if kwargs.get("ignore_mismatched_sizes"):
+            wrong.pop("mismatched_keys", None)
+        if wrong:
+            details = "; ".join(f"{len(keys)} {kind} such as {keys[0]}" for kind, keys in wrong.items())
+            raise ValueError(
+                f"{pretrained_model_name_or_path} does not hold the tensors of its config ({details}): the files "
+                "belong to different checkpoints or are damaged, fetch them again or convert with `lewm convert`"
+            )
+        return (model, info) if output_loading_info else model
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         # Children come before their parents, and every function of `init` skips what a checkpoint has filled.
         super()._init_weights(module)
-        if isinstance(module, nn.Linear):  # torch's default, as in the released code
+        if isinstance(module, LeWMModulation):
+            init.zeros_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):  # torch's default, as in the released code
             init.kaiming_uniform_(module.weight, a=math.sqrt(5))
             if module.bias is not None:
                 bound = 1 / math.sqrt(module.in_features)
@@ -331,9 +359,6 @@ class LeWMPreTrainedModel(PreTrainedModel):
             init.trunc_normal_(module.position_embedding, std=std)
         elif isinstance(module, LeWMPredictor):
             init.normal_(module.position_embedding)  # std 1, not 0.02
-        elif isinstance(module, LeWMPredictorLayer):
-            init.zeros_(module.modulation.weight)
-            init.zeros_(module.modulation.bias)
         elif isinstance(module, SIGReg):
             module.reset_buffers()
 
@@ -443,7 +468,7 @@ class LeWMModel(LeWMPreTrainedModel):
                 ranks share the batch.
 
         Raises:
-            ValueError: on shapes that do not fit the config, or NaN-prone statistics (see SIGReg).
+            ValueError: on shapes that do not fit the config, and on several ranks without `sigreg_directions`.
         """
         frames = pixel_values.shape[1]
         if not 2 <= frames <= self.config.history_size + 1 or actions.shape[1] not in (frames, frames - 1):

@@ -1,0 +1,1 @@
+"""Published checkpoints in, cards and uploads out."""

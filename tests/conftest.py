@@ -1,0 +1,62 @@
+"""Set before any Hugging Face library is imported: without a network each unknown id costs half a minute."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from pathlib import Path
+
+import pytest
+import torch
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+@pytest.fixture(scope="session")
+def fixtures() -> Path:
+    return FIXTURES
+
+
+@pytest.fixture
+def tiny_config():
+    """A model of a few thousand parameters with every part of the real one."""
+    from lewm_hf import LeWMConfig
+
+    return LeWMConfig(
+        image_size=28,
+        patch_size=14,
+        encoder_hidden_size=24,
+        encoder_layers=2,
+        encoder_heads=3,
+        encoder_mlp_size=48,
+        embed_dim=16,
+        projector_hidden_size=32,
+        predictor_hidden_size=24,
+        predictor_layers=2,
+        predictor_heads=2,
+        predictor_head_dim=8,
+        predictor_mlp_size=32,
+        action_mlp_size=48,
+        sigreg_projections=64,
+        action_mean=[0.1, -0.2],
+        action_std=[0.5, 0.6],
+    )
+
+
+@pytest.fixture
+def tiny_model(tiny_config):
+    """Random weights with open AdaLN gates and uneven BatchNorm statistics, in eval mode."""
+    from lewm_hf import LeWMModel
+
+    torch.manual_seed(0)
+    model = LeWMModel(tiny_config)
+    with torch.no_grad():
+        for layer in model.predictor.layers:
+            layer.modulation.weight.normal_(std=0.2)
+            layer.modulation.bias.normal_(std=0.2)
+        for projector in (model.projector, model.pred_proj):
+            projector.batch_norm.running_mean.normal_(std=0.3)
+            projector.batch_norm.running_var.uniform_(0.5, 2.0)
+    return model.eval()
