@@ -23,9 +23,9 @@ def _to_tensor(image) -> Tensor:
             raise ValueError(f"images of one batch have different shapes {sorted(shapes)}: process them one by one")
         return torch.stack(parts)
     if isinstance(image, Image.Image):
-        image = np.array(image.convert("RGB"))
+        image = np.asarray(image.convert("RGB"))
     if isinstance(image, np.ndarray):
-        image = torch.from_numpy(np.ascontiguousarray(image))
+        image = torch.from_numpy(np.array(image, order="C"))
     if not isinstance(image, Tensor):
         raise ValueError(
             f"cannot read an image of type {type(image).__name__}: give PIL, numpy, torch or lists of these"

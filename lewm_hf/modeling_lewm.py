@@ -237,7 +237,7 @@ class LeWMPredictorMLP(nn.Module):
 
 
 class LeWMModulation(nn.Linear):
-    """A type of its own, for AdaLN-zero: transformers initializes only modules that own parameters, not their parents."""
+    """A type of its own for AdaLN-zero: transformers initializes modules that own parameters, not their parents."""
 
 
 class LeWMPredictorLayer(GradientCheckpointingLayer):
