@@ -1,0 +1,293 @@
+"""PushT: a round pusher moves a T-shaped block on a plane, both to a goal pose. Quasi-static physics on pymunk.
+
+Rebuilt from the reference implementation (stable-worldmodel 0.1.1) and equal to it step for step.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pymunk
+from gymnasium.spaces import Box
+
+from .goal_env import GoalEnv
+from .push_t_drawing import WALL_HIGH, WALL_LOW, WALL_RADIUS, WALLS, Figure, as_color, draw_scene
+from .push_t_shapes import CIRCLE, SHAPES, extent, overlap, world_corners
+from .variation import Choice, Integers, Uniform, VariationSpace
+
+SUBSTEPS = 10
+SUBSTEP_SECONDS = 0.01
+ACTION_SCALE = 100.0
+POSITION_GAIN, VELOCITY_GAIN = 100, 20
+POSITION_TOLERANCE = 20.0
+ANGLE_TOLERANCE = np.pi / 9
+INNER_LOW, INNER_HIGH = WALL_LOW + WALL_RADIUS, WALL_HIGH - WALL_RADIUS
+TASK_FACTORS = ("block.start_position", "block.angle", "agent.start_position")
+DRAWN_GOALS = ("fixed", "scored")
+
+
+class PushTEnv(GoalEnv):
+    """Push the block, and bring the pusher, to a goal pose.
+
+    State: pusher xy, block xy and block angle in [0, 2 pi), pusher velocity xy; pixels of a world of 512, radians,
+    pixels per second. The block's position is the middle of the T's bar, on the far side of the stem. The observation
+    is the state. The reward is minus the Euclidean distance of state and goal.
+
+    Action: displacement of the pusher's target relative to its position, in units of 100 pixels, single precision,
+    never clipped: expert data holds a few beyond [-1, 1]. A critically damped controller follows the target for
+    10 physics substeps (0.1 s) and covers 30 % of the way from rest, 41 % in steady motion.
+
+    Success: the 4-vector of pusher xy and block xy lies within 20 px of the goal's and the block's angle within
+    20 degrees, modulo the shape's symmetry (a full turn for the T).
+
+    The block's own velocity is no part of the state. It only lives during contact: setting a state in the middle of a
+    push loses one substep of the block's motion, and then the same state always continues in the same way.
+
+    The goal T is drawn where the factors `goal.position` and `goal.angle` say, by default in the center and unrelated
+    to the goal that is scored: every training image of the released weights shows it there.
+
+    Args:
+        image_size: side of the picture in pixels; drawn on a canvas of 512 (or a multiple) and resized bilinearly.
+        render_mode: `"rgb_array"`.
+        compat: `False` (default): `set_state` is exact, and a reset draws starts and goals with the block inside the
+            walls and the pusher beside the block. `True`: as in the reference, `set_state` runs one physics substep
+            (the pusher moves by 0.01 s of its velocity, an overlap starts to dissolve), and a reset draws positions
+            independently, so that bodies may overlap. Choose it to compare with the published figures of released
+            weights. (The reference's `set_state` also lets the block keep the velocity of an unseeded earlier reset;
+            that is not reproducible and left out.)
+        drawn_goal: `"fixed"` draws the goal T as above; `"scored"` draws it at the goal that is scored, for people and
+            for newly trained models.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+    state_names = ("agent_x", "agent_y", "block_x", "block_y", "block_angle", "agent_vx", "agent_vy")
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 224,
+        render_mode: str | None = "rgb_array",
+        compat: bool = False,
+        drawn_goal: str = "fixed",
+    ):
+        if drawn_goal not in DRAWN_GOALS:
+            raise ValueError(f"drawn_goal={drawn_goal!r} is unknown: use one of {', '.join(DRAWN_GOALS)}")
+        super().__init__(_variation_space(compat), image_size=image_size, render_mode=render_mode, compat=compat)
+        self.drawn_goal = drawn_goal
+        low = np.array([-np.inf, -np.inf, -np.inf, -np.inf, 0.0, -np.inf, -np.inf])
+        high = np.array([np.inf, np.inf, np.inf, np.inf, 2 * np.pi, np.inf, np.inf])
+        self.observation_space = Box(low, high, dtype=np.float64)
+        self.action_space = Box(-1.0, 1.0, (2,), dtype=np.float32)
+        self._build()
+        self._set_state(_start_state(self.variation))
+
+    # States and goals
+
+    def get_state(self) -> np.ndarray:
+        return self._state.copy()
+
+    def check_state(self, state: np.ndarray, name: str = "state") -> np.ndarray:
+        vector = super().check_state(state, name)
+        vector[4] %= 2 * np.pi
+        return vector
+
+    def reached(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        near = np.linalg.norm(states[:, :4] - goals[:, :4], axis=1) < POSITION_TOLERANCE
+        return near & (self._angle_error(states, goals) < ANGLE_TOLERANCE)
+
+    def block_reached(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        """The success rule without the pusher: block within 20 px and 20 degrees. `(n, 7)`, `(n, 7)` -> `(n,)` bool."""
+        near = np.linalg.norm(states[:, 2:4] - goals[:, 2:4], axis=1) < POSITION_TOLERANCE
+        return near & (self._angle_error(states, goals) < ANGLE_TOLERANCE)
+
+    def _angle_error(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        symmetry = SHAPES[self.variation["block.shape"]].symmetry
+        error = np.abs(states[:, 4] - goals[:, 4]) % symmetry
+        return np.minimum(error, symmetry - error)
+
+    def _reward(self) -> float:
+        return -float(np.linalg.norm(self._state - self._require_goal()))
+
+    def _more_info(self) -> dict[str, Any]:
+        return {"proprio": self._state[[0, 1, 5, 6]]}
+
+    def _observe(self) -> np.ndarray:
+        return self._state.copy()
+
+    def _sample_task(self) -> tuple[np.ndarray, np.ndarray]:
+        scene = {name: value for name, value in self.variation.items() if name not in TASK_FACTORS}
+        goal = self.variation_space.sample(self.np_random, TASK_FACTORS, scene)
+        return _start_state(self.variation), _start_state(goal)
+
+    def close(self) -> None:
+        # An engine that outlives the interpreter's modules complains on the way out.
+        self._space = self._agent = self._block = None
+
+    # Physics
+
+    def _build(self) -> None:
+        """A new world: nothing of earlier contacts survives in the engine's caches."""
+        look = self.variation
+        space = pymunk.Space()
+        space.gravity = 0, 0
+        # No velocity survives a substep: bodies move only while something pushes them.
+        space.damping = 0
+        space.add(*(pymunk.Segment(space.static_body, start, end, WALL_RADIUS) for start, end in WALLS))
+        self._space = space
+        self._agent, agent_shapes = _make_body(look["agent.shape"], look["agent.scale"])
+        self._block, block_shapes = _make_body(look["block.shape"], look["block.scale"])
+        space.add(self._agent, *agent_shapes, self._block, *block_shapes)
+
+    def _set_state(self, state: np.ndarray) -> None:
+        self._build()
+        x, y, block_x, block_y, block_angle, vx, vy = state.tolist()
+        if self.variation["agent.shape"] != CIRCLE:
+            self._agent.angle = self.variation["agent.angle"]
+        self._agent.velocity = vx, vy
+        self._agent.position = x, y
+        # Turning happens about the center of gravity and moves the origin: the position has to come last.
+        self._block.angle = block_angle
+        self._block.position = block_x, block_y
+        self._state = state.copy()
+        if self.compat:
+            self._space.step(SUBSTEP_SECONDS)
+            self._read_state()
+
+    def _advance(self, action: np.ndarray) -> None:
+        agent, space = self._agent, self._space
+        # Single precision throughout, as the reference computes with the actions of its policies.
+        dx, dy = action.astype(np.float32)
+        x, y = agent.position
+        target_x, target_y = (
+            np.float32(x) + dx * np.float32(ACTION_SCALE),
+            np.float32(y) + dy * np.float32(ACTION_SCALE),
+        )
+        for _ in range(SUBSTEPS):
+            x, y = agent.position
+            vx, vy = agent.velocity
+            ax = POSITION_GAIN * (target_x - np.float32(x)) - np.float32(VELOCITY_GAIN * vx)
+            ay = POSITION_GAIN * (target_y - np.float32(y)) - np.float32(VELOCITY_GAIN * vy)
+            step = np.float32(SUBSTEP_SECONDS)
+            agent.velocity = float(np.float32(vx) + ax * step), float(np.float32(vy) + ay * step)
+            space.step(SUBSTEP_SECONDS)
+        self._read_state()
+
+    def _read_state(self) -> None:
+        agent, block = self._agent, self._block
+        angle = block.angle % (2 * np.pi)
+        self._state = np.array([*agent.position, *block.position, angle, *agent.velocity], dtype=np.float64)
+
+    # Pictures
+
+    def _draw(self) -> np.ndarray:
+        return self._picture(self._state, self._agent.angle)
+
+    def _draw_state(self, state: np.ndarray) -> np.ndarray:
+        # The picture is a function of the state: the world need not move.
+        return self._picture(state, self.variation["agent.angle"])
+
+    def _picture(self, state: np.ndarray, agent_angle: float) -> np.ndarray:
+        look = self.variation
+        block = Figure(look["block.shape"], look["block.scale"], state[2:5], as_color(look["block.color"]))
+        agent_pose = np.array([state[0], state[1], agent_angle])
+        agent = Figure(look["agent.shape"], look["agent.scale"], agent_pose, as_color(look["agent.color"]))
+        goal = None
+        if look["rendering.render_goal"]:
+            fixed = np.array([*look["goal.position"], look["goal.angle"]])
+            pose = self._require_goal()[2:5] if self.drawn_goal == "scored" else fixed
+            goal = Figure(block.shape, block.scale, pose, as_color(look["goal.color"]))
+        return draw_scene(as_color(look["background.color"]), goal, block, agent, self.image_size)
+
+
+def _make_body(shape: str, scale: float) -> tuple[pymunk.Body, list[pymunk.Shape]]:
+    if shape == CIRCLE:
+        # Kinematic: nothing holds it back, neither the block nor the walls.
+        body = pymunk.Body(body_type=pymunk.Body.KINEMATIC)
+        return body, [pymunk.Circle(body, extent(shape, scale))]
+    body = pymunk.Body(1, SHAPES[shape].inertia(scale))
+    body.center_of_gravity = tuple(SHAPES[shape].center_of_gravity(scale).tolist())
+    return body, [pymunk.Poly(body, corners.tolist()) for corners in SHAPES[shape].corners(scale)]
+
+
+def _start_state(values: Mapping[str, Any]) -> np.ndarray:
+    position, block_position = values["agent.start_position"], values["block.start_position"]
+    angle = values["block.angle"] % (2 * np.pi)
+    return np.array([*position, *block_position, angle, *values["agent.velocity"]], dtype=np.float64)
+
+
+# Starting position and angle of the block are declared one after the other: the first has to hold its own against the
+# second only where that one is given, which shows in its differing from the initial value.
+INITIAL_BLOCK_POSITION = np.array([400.0, 100.0])
+INITIAL_AGENT_POSITION = np.array([256.0, 400.0])
+
+
+def _variation_space(compat: bool) -> VariationSpace:
+    """The 17 factors of the reference, in its sampling order.
+
+    `goal.scale` is accepted and changes nothing: the goal is drawn with the block's shape and scale.
+    """
+    color = partial(Integers, low=0, high=255)
+    angle = partial(Uniform, low=-2 * np.pi, high=2 * np.pi)
+    scale = partial(Uniform, low=20.0, high=60.0)
+    block_angle, block_position, agent_position = {}, {}, {}
+    if not compat:
+        inside = "the block must lie inside the walls"
+        beside = "the pusher must not overlap the block"
+        block_angle = {"constraint": _angle_fits, "rule": inside}
+        block_position = {"constraint": _block_fits, "rule": f"{inside}, and {beside}"}
+        agent_position = {"constraint": _agent_fits, "rule": beside}
+    factors = {
+        "background.color": color(initial=np.array([255, 255, 255])),
+        "goal.color": color(initial=np.array([144, 238, 144])),
+        "goal.scale": scale(initial=40.0),
+        "goal.angle": angle(initial=np.pi / 4),
+        "goal.position": Uniform(initial=np.array([256.0, 256.0]), low=50.0, high=450.0),
+        "block.color": color(initial=np.array([119, 136, 153])),
+        "block.scale": scale(initial=30.0),
+        "block.shape": Choice(initial="T", choices=tuple(SHAPES)),
+        "block.angle": angle(initial=0.0, **block_angle),
+        "block.start_position": Uniform(initial=INITIAL_BLOCK_POSITION, low=100.0, high=400.0, **block_position),
+        "agent.color": color(initial=np.array([65, 105, 225])),
+        "agent.scale": scale(initial=40.0),
+        "agent.shape": Choice(initial=CIRCLE, choices=(CIRCLE, *SHAPES)),
+        "agent.angle": angle(initial=0.0),
+        "agent.start_position": Uniform(initial=INITIAL_AGENT_POSITION, low=50.0, high=450.0, **agent_position),
+        "agent.velocity": Uniform(initial=np.zeros(2), low=0.0, high=512.0),
+        "rendering.render_goal": Integers(initial=1, low=0, high=1),
+    }
+    return VariationSpace(factors, default=TASK_FACTORS)
+
+
+def _inside_walls(values: Mapping[str, Any], position: np.ndarray, angle: float) -> bool:
+    corners = world_corners(values["block.shape"], values["block.scale"], np.array([*position, angle]))
+    return bool((corners >= INNER_LOW).all() and (corners <= INNER_HIGH).all())
+
+
+def _beside_block(values: Mapping[str, Any], agent: np.ndarray, block: np.ndarray) -> bool:
+    agent_pose, block_pose = np.array([*agent, values["agent.angle"]]), np.array([*block, values["block.angle"]])
+    return not overlap(
+        values["agent.shape"],
+        values["agent.scale"],
+        agent_pose,
+        values["block.shape"],
+        values["block.scale"],
+        block_pose,
+    )
+
+
+def _angle_fits(angle: float, values: Mapping[str, Any]) -> bool:
+    position = values["block.start_position"]
+    given = not np.array_equal(position, INITIAL_BLOCK_POSITION)
+    return not given or _inside_walls(values, position, angle)
+
+
+def _block_fits(position: np.ndarray, values: Mapping[str, Any]) -> bool:
+    agent = values["agent.start_position"]
+    given = not np.array_equal(agent, INITIAL_AGENT_POSITION)
+    fits = _inside_walls(values, position, values["block.angle"])
+    return fits and (not given or _beside_block(values, agent, position))
+
+
+def _agent_fits(position: np.ndarray, values: Mapping[str, Any]) -> bool:
+    return _beside_block(values, position, values["block.start_position"])
