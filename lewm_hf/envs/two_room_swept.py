@@ -24,7 +24,7 @@ def sweep_all(positions: np.ndarray, actions: np.ndarray, layout: Layout) -> np.
     rest = np.clip(start + layout.speed * np.clip(actions, -1.0, 1.0), low, high) - start
     for _ in range(MAX_CONTACTS):
         share, normal = _first_contact(start, rest, walls, layout.radius)
-        start = start + rest * share[:, None]
+        start = np.clip(start + rest * share[:, None], low, high)
         rest = rest * (1 - share)[:, None]
         into = np.minimum((rest * normal).sum(1), 0.0)
         rest = rest - into[:, None] * normal
@@ -61,11 +61,12 @@ def _push_out(positions: np.ndarray, walls: list[Rectangle], layout: Layout) -> 
         across[inside] = outside[inside]
         overlaps = ~inside & (distance < layout.radius)
         positions[overlaps] += offset[overlaps] * (layout.radius / distance[overlaps] - 1)[:, None]
+    positions = np.clip(positions, BORDER + layout.radius, CANVAS - BORDER - layout.radius)
     stuck = np.zeros(len(positions), dtype=bool)
     for lowest, highest in walls:
         offset = positions - np.clip(positions, lowest, highest)
         stuck |= np.square(offset).sum(1) < (layout.radius - TOUCHING) ** 2
-    across[stuck] = outside[stuck]
+    positions[stuck, layout.across] = outside[stuck]
     return positions
 
 
