@@ -1,0 +1,1 @@
+"""Planning success that can be defended: protocols, manifests, floors, intervals, videos, reports."""

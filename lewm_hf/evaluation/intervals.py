@@ -1,0 +1,71 @@
+"""Intervals and paired tests for success rates."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a rate, both ends in [0, 1].
+
+    Unlike the usual mean +- 2 standard errors it is never empty at 0 or 100 % and keeps its coverage at n = 50.
+
+    Raises:
+        ValueError: unless `0 <= successes <= n`, `n >= 1` and `0 < confidence < 1`.
+    """
+    _check_counts(successes, n)
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence={confidence} must lie between 0 and 1")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    rate, z2 = successes / n, z * z
+    center = (rate + z2 / (2 * n)) / (1 + z2 / n)
+    half = z / (1 + z2 / n) * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))
+    # Exact ends: rounding must not make an interval around 0 or n exclude its own rate.
+    low = 0.0 if successes == 0 else center - half
+    high = 1.0 if successes == n else center + half
+    return low, high
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Exact McNemar test of two policies on the same episodes.
+
+    Args:
+        only_first, only_second: episodes that just one of the two solved.
+        both, neither: the rest, which says nothing about the difference.
+        p_value: two-sided, exact binomial.
+        difference: success rate of the first minus that of the second.
+    """
+
+    only_first: int
+    only_second: int
+    both: int
+    neither: int
+    p_value: float
+    difference: float
+
+
+def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> McNemar:
+    """Compares two policies on paired episodes: under the null hypothesis each discordant episode is a fair coin.
+
+    Raises:
+        ValueError: for lists of different length or empty ones.
+    """
+    if len(first) != len(second) or len(first) == 0:
+        raise ValueError(
+            f"{len(first)} and {len(second)} outcomes are not paired: both policies must run the same manifest"
+        )
+    pairs = [(bool(a), bool(b)) for a, b in zip(first, second, strict=True)]
+    only_first, only_second = pairs.count((True, False)), pairs.count((False, True))
+    both, neither = pairs.count((True, True)), pairs.count((False, False))
+    discordant, smaller = only_first + only_second, min(only_first, only_second)
+    tail = sum(math.comb(discordant, k) for k in range(smaller + 1))
+    # Integers until the one division: 2^n and the binomials overflow a float beyond about 1,000 episodes.
+    p_value = 1.0 if 2 * smaller == discordant else min(1.0, 2 * tail / 2**discordant)
+    return McNemar(only_first, only_second, both, neither, p_value, (only_first - only_second) / len(pairs))
+
+
+def _check_counts(successes: int, n: int) -> None:
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"successes={successes} of n={n} is not a rate: expected 0 <= successes <= n and n >= 1")

@@ -1,0 +1,52 @@
+"""The floors under every success rate: what blind policies reach on the same pairs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from gymnasium.spaces import Box
+
+
+class BlindPolicy:
+    """A policy that looks at nothing, with the interface of `MPCPolicy`."""
+
+    def __init__(self, action_space: Box, num_envs: int):
+        self.action_space, self.num_envs = action_space, num_envs
+
+    def reset(self, env_ids: Sequence[int], problems: Sequence[int], goals: np.ndarray | None = None) -> None:
+        """Starts new problems in these environments."""
+
+    def wants_frame(self) -> np.ndarray:
+        return np.zeros(self.num_envs, dtype=bool)
+
+
+class ZeroPolicy(BlindPolicy):
+    """Zero action, always: what the start state and its velocity reach by themselves."""
+
+    def act(self, frames=None) -> np.ndarray:
+        return np.zeros((self.num_envs, *self.action_space.shape), dtype=np.float32)
+
+
+class RandomPolicy(BlindPolicy):
+    """Uniform actions, one stream per problem, so that neighbours and their number do not matter.
+
+    Raises:
+        ValueError: for an action space without bounds.
+    """
+
+    def __init__(self, action_space: Box, num_envs: int, seed: int):
+        super().__init__(action_space, num_envs)
+        if not action_space.is_bounded():
+            raise ValueError(f"{action_space} has no bounds to draw random actions from: skip the random floor")
+        self.seed = seed
+        self._streams: list[np.random.Generator | None] = [None] * num_envs
+
+    def reset(self, env_ids, problems, goals=None):
+        for env_id, problem in zip(env_ids, problems, strict=True):
+            self._streams[env_id] = np.random.default_rng([self.seed, problem])
+
+    def act(self, frames=None) -> np.ndarray:
+        actions = np.zeros((self.num_envs, *self.action_space.shape), dtype=np.float32)
+        for env_id, stream in enumerate(self._streams):
+            if stream is not None:
+                actions[env_id] = stream.uniform(self.action_space.low, self.action_space.high)
+        return actions

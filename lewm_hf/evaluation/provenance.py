@@ -1,0 +1,81 @@
+"""What a result depended on: library versions, hardware, the model's and the data's fingerprints."""
+
+import hashlib
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+LIBRARIES = (
+    "lewm-hf", "torch", "transformers", "accelerate", "datasets", "huggingface-hub", "safetensors", "numpy", "pillow",
+    "gymnasium", "mujoco", "dm-control", "ogbench", "pymunk", "opencv-python-headless",
+)  # fmt: skip
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what is installed of the libraries that can move a success rate, and Python's."""
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def hardware(device: torch.device | str) -> dict[str, Any]:
+    """The device that planned, the processor, threads, and the render back end asked for."""
+    device = torch.device(device)
+    facts = {
+        "device": str(device),
+        "device_name": _processor_name(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "render_backend": os.environ.get("MUJOCO_GL", "default"),
+    }
+    if device.type != "cpu":
+        module = getattr(torch, device.type, None)
+        if hasattr(module, "get_device_name"):
+            facts["device_name"] = module.get_device_name(device)
+    return facts
+
+
+def model_fingerprint(model: torch.nn.Module) -> str:
+    """SHA-256 over names, shapes and values of all parameters and buffers; equal weights give equal fingerprints."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        tensor = tensor.detach().cpu().contiguous()
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def dataset_fingerprint(episodes) -> str:
+    """SHA-256 over the environment, episode ids, lengths, actions and simulator states of an `EpisodeData`.
+
+    Pictures are left out, so that it does not depend on their format.
+    """
+    digest = hashlib.sha256(str(episodes.env_id).encode())
+    for name, dtype in (
+        ("episode_ids", np.int64), ("lengths", np.int64), ("actions", np.float32), ("states", np.float64),
+    ):  # fmt: skip
+        values = np.ascontiguousarray(getattr(episodes, name), dtype=dtype)
+        digest.update(f"{name}:{values.shape};".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def _processor_name() -> str:
+    # Linux only; platform.processor() is empty there.
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
