@@ -64,9 +64,11 @@ class TwoRoomEnv(GoalEnv):
             scenes.setdefault(env.scene.key, []).append(index)
         if len({key[0] for key in scenes}) != 1:
             raise ValueError("environments of one picture size are needed, at least one")
-        images = np.empty((len(envs), *envs[0].scene.background.shape), dtype=np.uint8)
         targets = np.stack([env.goal_state for env in envs])
         positions = targets if goals else np.stack([env.get_state() for env in envs])
+        if len(scenes) == 1:
+            return envs[0].scene.draw(positions, targets)
+        images = np.empty((len(envs), *envs[0].scene.background.shape), dtype=np.uint8)
         for members in scenes.values():
             images[members] = envs[members[0]].scene.draw(positions[members], targets[members])
         return images
