@@ -1,0 +1,1 @@
+"""What a training run is made of; `training/train.py` shows how the parts make one."""

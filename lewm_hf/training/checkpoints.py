@@ -1,0 +1,215 @@
+"""The folder of a run: it is either complete or absent, whatever moment the process dies at.
+
+recipe.yaml          every value of the recipe and the model
+metrics.jsonl        one record per logged step and per evaluation
+last/, best/         `from_pretrained` folders
+state/               what `--resume` continues from
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from accelerate import Accelerator
+from safetensors import SafetensorError
+
+# A resumed run may differ in these keys: none changes what is trained, or (data set, precision) what they stand for is
+# compared instead of what they say.
+FREE_KEYS = frozenset(
+    {
+        "dataset", "dataset_revision", "output_dir", "resume", "num_workers", "log_every", "eval_every", "save_every",
+        "tracker", "precision", "eval_pairs", "eval_batches", "recalibration_batches",
+    }
+)  # fmt: skip
+
+
+def _staging(target: Path) -> Path:
+    return target.with_name(f".{target.name}.new")
+
+
+def _previous(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
+
+
+def publish(target: Path):
+    """Puts the complete staged folder in the place of `target`."""
+    if target.exists():
+        os.rename(target, _previous(target))
+    os.rename(_staging(target), target)
+    shutil.rmtree(_previous(target), ignore_errors=True)
+
+
+def recover(target: Path):
+    """Finishes what a process killed inside `publish` left undone, and drops what it had only half written."""
+    if _previous(target).exists() and not target.exists():
+        os.rename(_previous(target), target)
+    for leftover in (_staging(target), _previous(target)):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def free_bytes(path: Path) -> int:
+    return shutil.disk_usage(path).free
+
+
+@contextmanager
+def _named_write_errors(target: Path) -> Iterator[None]:
+    """Whatever a full disk makes of torch and safetensors, the user reads one line."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        shutil.rmtree(_staging(target), ignore_errors=True)
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise OSError(
+            f"cannot write {target} ({reason}); {free_bytes(target.parent) / 2**20:,.0f} MiB are free there: make room "
+            "and continue with --resume, what was saved before is intact"
+        ) from error
+
+
+@contextmanager
+def staged_directory(target: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the place of `target` once complete; one process only.
+
+    Raises:
+        OSError: one line, where writing fails; `target` is then what it was.
+    """
+    recover(target)
+    with _named_write_errors(target):
+        _staging(target).mkdir()
+        yield _staging(target)
+        publish(target)
+
+
+def is_evaluation(record: dict) -> bool:
+    """Whether a record of metrics.jsonl comes from an evaluation (keys `eval/...`) and not from a training step."""
+    return any(key.startswith("eval/") for key in record)
+
+
+def write_text(path: Path, text: str):
+    """Replaces a file at once or not at all."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+class RunDirectory:
+    """The folder of one run.
+
+    Args:
+        path: the folder; see `create` and `reopen`.
+        main: whether this process is the one that writes.
+    """
+
+    def __init__(self, path: str | Path, main: bool = True):
+        self.path, self.main = Path(path), main
+        self.state, self.metrics = self.path / "state", self.path / "metrics.jsonl"
+
+    def check_new(self):
+        """Raises:
+        ValueError: where the folder already holds something.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"output_dir={self.path} is a file: give a folder")
+        if (self.path / "recipe.yaml").exists():
+            raise ValueError(
+                f"output_dir={self.path} already holds a run: add --resume to continue it, or name another"
+            )
+        if self.path.exists() and any(self.path.iterdir()):
+            raise ValueError(f"output_dir={self.path} is not empty: name a new folder")
+
+    def check_resumable(self, values: dict, facts: dict):
+        """Whether the run in this folder is the one that `values` describe.
+
+        Args:
+            values: see `recipe_values`.
+            facts: what else must not have changed, such as the number of windows; compared with the saved state's.
+
+        Raises:
+            FileNotFoundError: where there is no run.
+            ValueError: naming the first key that differs and changes what is computed.
+        """
+        recipe = self.path / "recipe.yaml"
+        if not recipe.exists():
+            raise FileNotFoundError(f"output_dir={self.path} holds no run to resume: start it without --resume")
+        before = yaml.safe_load(recipe.read_text(encoding="utf-8")) | (self.progress() or facts)
+        for key, value in (values | facts).items():
+            if key not in FREE_KEYS and before.get(key) != value:
+                raise ValueError(
+                    f"cannot resume {self.path} with {key}={value!r}: it was started with {key}={before.get(key)!r}; "
+                    "restore that value, or name a new output_dir"
+                )
+
+    def start(self, values: dict, weight_bytes: int):
+        """Makes the folder of a new run.
+
+        Raises:
+            OSError: where the disk has no room for the run's checkpoints.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        # state (weights and two Adam moments), last, best, and the one of them that is being replaced.
+        needed = (3 + 1 + 1 + 3) * weight_bytes
+        if free_bytes(self.path) < needed:
+            raise OSError(
+                f"the disk of output_dir={self.path} has {free_bytes(self.path) / 2**20:,.0f} MiB free, but the "
+                f"checkpoints of this run take {needed / 2**20:,.0f} MiB: make room, or name a folder on another disk"
+            )
+        write_text(self.path / "recipe.yaml", yaml.safe_dump(values, sort_keys=False))
+
+    def recover(self):
+        """Completes or drops what a killed process left unfinished; main process only."""
+        for name in ("state", "last", "best"):
+            recover(self.path / name)
+
+    def progress(self) -> dict | None:
+        """The record of the saved state, or None where nothing was saved yet."""
+        path = self.state / "progress.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def save_progress(self, progress: dict):
+        if self.main:
+            with _named_write_errors(self.state):
+                write_text(self.state / "progress.json", json.dumps(progress, indent=2))
+
+    def save_state(self, accelerator: Accelerator, progress: dict):
+        """Weights, optimizer and random generators of all ranks, and `progress`; every rank must call this."""
+        if self.main:
+            recover(self.state)
+            with _named_write_errors(self.state):
+                _staging(self.state).mkdir()
+        accelerator.wait_for_everyone()
+        with _named_write_errors(self.state):
+            accelerator.save_state(str(_staging(self.state)))
+        accelerator.wait_for_everyone()
+        if self.main:
+            with _named_write_errors(self.state):
+                write_text(_staging(self.state) / "progress.json", json.dumps(progress, indent=2))
+                publish(self.state)
+        accelerator.wait_for_everyone()
+
+    def save_model(self, name: str, model, image_processor, facts: dict):
+        """Replaces `name` ("last" or "best") by a `from_pretrained` folder, with `facts` in its training.json."""
+        with staged_directory(self.path / name) as folder:
+            model.save_pretrained(folder)
+            image_processor.save_pretrained(folder)
+            write_text(folder / "training.json", json.dumps(facts, indent=2))
+
+    def log(self, record: dict):
+        """Appends one record to metrics.jsonl."""
+        if self.main:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+
+    def truncate_metrics(self, step: int, evaluated: int):
+        """Forgets what was logged after `step` and evaluated after `evaluated`; a resumed run logs it again."""
+        if not (self.main and self.metrics.exists()):
+            return
+        kept = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):  # the last line may be cut off
+                record = json.loads(line)
+                if record["step"] <= (evaluated if is_evaluation(record) else step):
+                    kept.append(line)
+        write_text(self.metrics, "".join(kept))

@@ -1,0 +1,22 @@
+"""Which arithmetic the hardware is made for."""
+
+import torch
+from accelerate.utils import is_bf16_available
+
+
+def mixed_precision(precision: str, device: torch.device) -> str:
+    """Accelerate's name for `precision` ("auto", "fp32", "bf16") on `device`.
+
+    "auto" takes bf16 where it is faster: accelerators with it, and CPUs with bf16 instructions (AVX512-BF16, AMX).
+
+    Raises:
+        ValueError: where bf16 is asked of an accelerator without it.
+    """
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        supported = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    else:
+        supported = is_bf16_available()
+        if precision == "bf16" and not supported:
+            raise ValueError(f"precision=bf16 is not supported by this {device.type} device: use auto or fp32")
+    return "bf16" if precision == "bf16" or (precision == "auto" and supported) else "no"

@@ -1,0 +1,92 @@
+import dataclasses
+
+import pytest
+import yaml
+
+from lewm_hf import LeWMConfig
+from lewm_hf.training.arguments import TrainingRecipe, parse_recipe, recipe_values
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "dataset: episodes\noutput_dir: run\nmax_steps: 7\nlearning_rate: 5e-5  # a string to YAML\n"
+        "stop_epoch: null\ncompile: true\nimage_size: 64\npatch_size: 16\nsigreg_weight: 0.05\n"
+    )
+    return str(path)
+
+
+def test_file_and_command_line_fill_recipe_and_model(recipe_file):
+    recipe, config = parse_recipe([recipe_file, "--max_steps", "9", "--batch-size=32", "--embed_dim", "32"])
+    assert (recipe.learning_rate, recipe.stop_epoch, recipe.compile) == (5e-5, None, True)
+    assert (recipe.max_steps, recipe.batch_size) == (9, 32)
+    assert (config.image_size, config.sigreg_weight, config.embed_dim) == (64, 0.05, 32)
+    assert parse_recipe([recipe_file, "--compile", "false"])[0].compile is False
+
+
+def test_defaults_are_the_released_recipe_and_model():
+    recipe, config = parse_recipe(["--dataset", "d", "--output_dir", "o"])
+    assert config.to_dict() == LeWMConfig().to_dict()
+    assert (recipe.learning_rate, recipe.weight_decay, recipe.batch_size) == (5e-5, 1e-3, 128)
+    assert (recipe.max_grad_norm, recipe.warmup_fraction, recipe.seed, recipe.precision) == (1.0, 0.01, 3072, "auto")
+
+
+def test_values_written_as_a_recipe_are_read_back_equal(recipe_file, tmp_path):
+    recipe, config = parse_recipe([recipe_file, "--predictor_dropout", "0"])
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump(recipe_values(recipe, config)))
+    recipe_again, config_again = parse_recipe([str(again)])
+    assert recipe_again == recipe
+    assert config_again.to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lerning_rate", "1"], "unknown recipe key 'lerning_rate' .* closest known key is 'learning_rate'"),
+        (["--patchsize=16"], "'patchsize' .* 'patch_size'"),
+        (["--batch_size", "many"], "batch_size.*'many'"),
+        (["--batch_size", "1"], "batch_size=1 must be at least 2"),
+        (["--learning_rate", "0"], "learning_rate=0.0 must be positive"),
+        (["--learning_rate", "nan"], "learning_rate=nan must be positive"),
+        (["--warmup_fraction", "1"], "warmup_fraction=1.0"),
+        (["--precision", "fp8"], "precision.*fp8"),
+        (["--tracker", "paper"], "tracker.*paper"),
+        (["--patch_size", "15"], "image_size=64 is no multiple of patch_size=15"),
+        (["--history_size", "0"], "history_size=0"),
+        (["stray"], "stray"),
+        (["--dataset", ""], "no dataset"),
+    ],
+)
+def test_wrong_values_are_refused_in_one_line(recipe_file, arguments, message):
+    with pytest.raises(ValueError, match=message) as error:
+        parse_recipe([recipe_file, *arguments])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sigreg_wieght: 1\n", "unknown recipe key 'sigreg_wieght' in .*recipe.yaml.* 'sigreg_weight'"),
+        ("action_mean: [0, 0]\n", "unknown recipe key 'action_mean'"),
+        ("- 1\n- 2\n", "key: value"),
+        ("", "key: value"),
+        ("a: [1\n", "line 2"),
+    ],
+)
+def test_wrong_files_are_refused_in_one_line(tmp_path, text, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        parse_recipe([str(path)])
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file_is_named():
+    with pytest.raises(FileNotFoundError, match="nowhere.yaml"):
+        parse_recipe(["nowhere.yaml"])
+
+
+def test_every_field_is_documented():
+    assert all(field.metadata["help"] for field in dataclasses.fields(TrainingRecipe))
