@@ -1,6 +1,8 @@
 """Cube: a robot arm must bring a cube to a place on a table (`lewm/Cube-v0`), on OGBench's single-cube scene."""
 
+import threading
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -69,7 +71,7 @@ class CubeEnv(MujocoGoalEnv):
         compat: bool = False,
         render_quality: str = "reference",
     ):
-        self._simulator = _Simulator()
+        self._ogbench: _Simulator | None = None
         self.observation_space = spaces.Box(-np.inf, np.inf, (28,), dtype=np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (5,), dtype=np.float32)
         super().__init__(
@@ -95,11 +97,28 @@ class CubeEnv(MujocoGoalEnv):
 
     def oracle_info(self) -> dict[str, Any]:
         """What OGBench's oracles look at: `proprio/*`, `privileged/block_0_*` and `privileged/target_*`."""
-        return self._simulator.compute_ob_info()
+        # What came before a step may be another environment's here.
+        info = self._simulator.compute_ob_info()
+        return {name: value for name, value in info.items() if not name.startswith("prev_")}
+
+    @property
+    def _simulator(self) -> "_Simulator":
+        """OGBench's environment, at work on this environment's data."""
+        self._ogbench.work_on(self.data)
+        return self._ogbench
 
     def _build(self) -> None:
-        if self._simulator.restyle(self.variation):
-            self._adopt(self._simulator.model, self._simulator.data)
+        look = {name: value for name, value in self.variation.items() if name not in POSE_FACTORS}
+        if self._ogbench is not None and _equal(look, self._ogbench.look):
+            return
+        plain = _plain_simulator(threading.get_ident())
+        if _equal(look, plain.look):
+            self._ogbench = plain
+        else:
+            if self._ogbench in (None, plain):
+                self._ogbench = _Simulator()
+            self._ogbench.compile(look)
+        self._adopt(self._ogbench.model, mujoco.MjData(self._ogbench.model))
 
     def _sample_task(self) -> tuple[np.ndarray, np.ndarray]:
         values = self.variation
@@ -153,35 +172,33 @@ class CubeEnv(MujocoGoalEnv):
 
 
 class _Simulator(OGBenchCubeEnv):
-    """OGBench's environment as robot, scene and controller; resets and tasks are ours."""
+    """OGBench's environment as robot, scene and controller. Resets and tasks are ours, and so are the data."""
 
     def __init__(self):
         super().__init__("single", mode="data_collection", visualize_info=False)
-        self._style: dict[str, Any] | None = None
+        self.look: dict[str, Any] = {}
 
-    def restyle(self, values: Mapping[str, Any]) -> bool:
-        """Compiles the scene anew if a factor that shows has changed; returns whether it did."""
-        style = {name: value for name, value in values.items() if name not in POSE_FACTORS}
-        if self._style is not None and all(np.array_equal(style[name], self._style[name]) for name in style):
-            return False
-        self._style = style
-        self._cube_colors[0, :3] = style["cube.color"]
+    def compile(self, look: Mapping[str, Any]) -> None:
+        """Builds the model with these values of the factors of variation that show."""
+        self.look = dict(look)
+        self._cube_colors[0, :3] = look["cube.color"]
         self.mark_dirty()
-        # The state that this reset draws is never used: a start is set before the first step.
-        self.reset(seed=0)
-        return True
+        self.reset(seed=0)  # draws a start that nobody uses
+
+    def work_on(self, data: mujoco.MjData) -> None:
+        self._data = data
 
     def modify_mjcf_model(self, mjcf_model):
-        style = self._style
+        look = self.look
         for name in ("ur5e/robotiq/black", "ur5e/robotiq/pad_gray"):
-            mjcf_model.find("material", name).rgba = [*style["agent.color"], 1.0]
+            mjcf_model.find("material", name).rgba = [*look["agent.color"], 1.0]
         for geom in (*self._cube_geoms_list[0], *self._cube_target_geoms_list[0]):
             # The reference's size passes through single precision: its cube is 0.4 nm smaller than 2 cm.
-            geom.size = [float(np.float32(style["cube.size"]))] * 3
+            geom.size = [float(np.float32(look["cube.size"]))] * 3
         grid = mjcf_model.find("texture", "grid")
-        grid.rgb1, grid.rgb2 = style["floor.color"]
-        mjcf_model.find("camera", CubeEnv.camera).xyaxes = camera_axes(style["camera.angle_delta"])
-        mjcf_model.find("light", "global").diffuse = [style["light.intensity"]] * 3
+        grid.rgb1, grid.rgb2 = look["floor.color"]
+        mjcf_model.find("camera", CubeEnv.camera).xyaxes = camera_axes(look["camera.angle_delta"])
+        mjcf_model.find("light", "global").diffuse = [look["light.intensity"]] * 3
         return mjcf_model
 
     def arm_joints(self, position: np.ndarray, yaw: float) -> np.ndarray:
@@ -190,6 +207,20 @@ class _Simulator(OGBenchCubeEnv):
         effector = lie.SE3.from_rotation_and_translation(rotation, np.asarray(position)) @ self._T_pa
         flange, quaternion = effector.translation(), effector.rotation().wxyz
         return self._ik.solve(pos=flange, quat=quaternion, curr_qpos=self._home_qpos)
+
+
+@lru_cache(maxsize=1)
+def _plain_simulator(thread: int) -> _Simulator:
+    """The look without variation, compiled once per thread: such environments differ in their data alone, and each
+    model takes a second and 200 MB."""
+    simulator = _Simulator()
+    initial = variation_space().initial_values()
+    simulator.compile({name: value for name, value in initial.items() if name not in POSE_FACTORS})
+    return simulator
+
+
+def _equal(look: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(np.array_equal(look[name], other[name]) for name in look)
 
 
 def camera_axes(angle_delta: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 import atexit
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -28,7 +30,7 @@ class SceneRenderer:
     """An OpenGL context loaded with a model's meshes and textures, which draws any scene that shares them.
 
     Args:
-        model: the compiled `MjModel`; its size of pictures and, if fast, its shadows and multisampling are set.
+        model: the compiled `MjModel`.
         image_size: side of the square pictures in pixels, any.
         render_quality: `"reference"`, with shadows and multisampling as in the released data, or `"fast"`, without.
 
@@ -39,14 +41,12 @@ class SceneRenderer:
 
     def __init__(self, model: Any, image_size: int, render_quality: str = "reference"):
         fast = check_quality(render_quality) == "fast"
-        model.vis.global_.offwidth = model.vis.global_.offheight = image_size
-        if fast:
-            model.vis.quality.offsamples = model.vis.quality.shadowsize = 0
         self._size = image_size
         self._gl = self._context = None
         self._gl = _make_context(image_size)
         self._gl.make_current()
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150.value)
+        with _settings(model, image_size, fast):
+            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150.value)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         self._scene = mujoco.MjvScene(model, maxgeom=MAX_GEOMS)
         if fast:
@@ -89,6 +89,18 @@ class SceneRenderer:
     def __del__(self):
         if hasattr(self, "_at_exit"):  # else __init__ failed, and there is nothing to free
             self.close()
+
+
+@contextmanager
+def _settings(model: Any, image_size: int, fast: bool) -> Iterator[None]:
+    """A context takes its size, samples and shadow map from the model, which may belong to others too."""
+    glob, quality = model.vis.global_, model.vis.quality
+    before = glob.offwidth, glob.offheight, quality.offsamples, quality.shadowsize
+    glob.offwidth = glob.offheight = image_size
+    if fast:
+        quality.offsamples = quality.shadowsize = 0
+    yield
+    glob.offwidth, glob.offheight, quality.offsamples, quality.shadowsize = before
 
 
 def _close(reference: weakref.ref) -> None:
