@@ -21,6 +21,11 @@ from .configuration_lewm import LeWMConfig
 from .sigreg import GlobalBatchNorm, SIGReg
 
 
+# On CPUs the fused kernel loses to two matrix products on sequences this short: a bf16 training step over 17 tokens
+# takes 2.7 times as long, a rollout 1.4 times.
+SHORT_SEQUENCE = 64
+
+
 @dataclass
 class LeWMOutput(ModelOutput):
     """What one training window gives.
@@ -55,6 +60,8 @@ def eager_attention_forward(module, query, key, value, attention_mask=None, drop
 def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
     """Runs the configured attention on `(B, T, heads, head_dim)` inputs -> `(B, T, heads * head_dim)`."""
     attention = ALL_ATTENTION_FUNCTIONS.get_interface(module.config._attn_implementation, eager_attention_forward)
+    if query.device.type == "cpu" and key.shape[1] <= SHORT_SEQUENCE:
+        attention = eager_attention_forward
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     dropout = dropout if module.training else 0.0
     out, _ = attention(module, query, key, value, None, dropout=dropout, scaling=query.shape[-1] ** -0.5)
