@@ -63,6 +63,7 @@ class CubeEnv(MujocoGoalEnv):
         *(f"cube_{name}" for name in ("vx", "vy", "vz", "wx", "wy", "wz")),
     )
     camera = "front_pixels"
+    effector_bounds = EFFECTOR_LOW, EFFECTOR_HIGH
 
     def __init__(
         self,

@@ -25,8 +25,8 @@ class ReacherEnv(MujocoGoalEnv):
 
     State: shoulder and wrist angle in rad, their velocities in rad/s. The shoulder turns without bounds, the wrist
     within 160 degrees either way. Action: `Box(-1, 1, (2,))`, torques in units of 0.05 N m, clamped, held for two
-    control steps of 0.02 s; the second is left out once the goal is reached. There is no reset inside a step and no
-    time limit here. Observation (6, float32): both angles, vector from fingertip to target, both velocities.
+    control steps of 0.02 s; the second is left out when the first enters the goal. There is no reset inside a step and
+    no time limit here. Observation (6, float32): both angles, vector from fingertip to target, both velocities.
     Reward: control steps with the fingertip on the target, 0 to 2.
 
     Success: |angle - goal angle| < 0.05 rad for both joints, the shoulder's modulo a full turn. Velocities are free.
@@ -110,12 +110,13 @@ class ReacherEnv(MujocoGoalEnv):
     def _advance(self, action: np.ndarray) -> None:
         self.data.ctrl[:] = action
         self._score = 0.0
+        outside = not self.is_success()
         for _ in range(ACTION_REPEAT):
             # The suite's order: integrate, then bring positions up to date, so that nothing read below lags behind.
             mujoco.mj_step2(self.model, self.data)
             mujoco.mj_step1(self.model, self.data)
             self._score += float(np.linalg.norm(self._to_target()) <= TARGET_RADIUS + self.model.geom("finger").size[0])
-            if self._goal is not None and self.is_success():
+            if outside and self.is_success():
                 break
 
     def _to_target(self) -> np.ndarray:
