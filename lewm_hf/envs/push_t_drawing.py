@@ -88,7 +88,7 @@ def _draw_body(canvas: np.ndarray, figure: Figure, zoom: int) -> None:
 
 
 def _draw_bar(canvas: np.ndarray, start: list[int], end: list[int], radius: int, color: Color) -> None:
-    """A line `2 * radius` wide with round ends: the reference's union of a quadrilateral, a thick line and two disks."""
+    """A line `2 * radius` wide with round ends: a quadrilateral, a thick line and two disks, as in the reference."""
     (x0, y0), (x1, y1) = start, end
     width, height = abs(x1 - x0), abs(y1 - y0)
     length = (width**2 + height**2) ** 0.5

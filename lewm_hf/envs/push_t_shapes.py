@@ -57,7 +57,7 @@ SHAPES = {
 
 
 def rotation(angle: float) -> np.ndarray:
-    """`(2, 2)` matrix; `points @ rotation(angle).T` turns points counterclockwise (x right, y down: clockwise on screen)."""
+    """`(2, 2)`; `points @ rotation(angle).T` turns points from x towards y, clockwise on screen."""
     cos, sin = np.cos(angle), np.sin(angle)
     return np.array([[cos, -sin], [sin, cos]])
 

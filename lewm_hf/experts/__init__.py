@@ -5,14 +5,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
+RANDOM = "lewm_hf.experts.random_policy:RandomPolicy"
 # The first of each environment is its default.
 EXPERTS = {
     "two_room": {"expert": "lewm_hf.experts.two_room:TwoRoomExpert"},
-    "push_t": {"expert": "lewm_hf.experts.push_t:PushTExpert"},
-    "reacher": {"expert": "lewm_hf.experts.reacher:ReacherExpert"},
+    "push_t": {
+        "expert": "lewm_hf.experts.push_t:PushTExpert",
+        "weak": "lewm_hf.experts.push_t:PushTWeakPolicy",
+    },
+    "reacher": {"random": RANDOM, "sac": "lewm_hf.experts.reacher:SACExpert"},
     "cube": {"expert": "lewm_hf.experts.cube:CubeExpert"},
 }
-COMMON = {"random": "lewm_hf.experts.random_policy:RandomPolicy"}
+COMMON = {"random": RANDOM}
 
 
 class Expert(Protocol):
@@ -29,7 +33,7 @@ def expert_names(env: str) -> tuple[str, ...]:
     """Names of the policies for the environment's short name, default first."""
     if env not in EXPERTS:
         raise ValueError(f"unknown environment {env!r}: use one of {', '.join(EXPERTS)}")
-    return (*EXPERTS[env], *COMMON)
+    return tuple(EXPERTS[env] | COMMON)
 
 
 def make_expert(env: str, name: str | None = None, **kwargs: Any) -> Expert:
