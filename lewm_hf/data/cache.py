@@ -1,0 +1,109 @@
+"""Decoded frames, kept: in memory, or in a file that is mapped into memory."""
+
+import logging
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import datasets
+import numpy as np
+
+from .episodes import EpisodeData
+from .files import replacing, size_text
+from .workers import usable_cores
+
+logger = logging.getLogger(__name__)
+
+CACHES = ("ram", "memmap")
+ROWS_AT_ONCE = 256
+
+
+class FrameCache:
+    """All frames of the episodes, decoded once.
+
+    `"ram"` shares its memory with forked loader processes; it cannot be sent to spawned ones. `"memmap"` writes a
+    `.npy` file that later runs and all processes use, through the page cache.
+
+    Args:
+        episodes: one split.
+        kind: `"ram"` or `"memmap"`.
+        directory: of the file; default: beside the Arrow files of `datasets`.
+
+    Raises:
+        ValueError: for another kind.
+        OSError: where memory or disk are too small; nothing is written then.
+    """
+
+    def __init__(self, episodes: EpisodeData, kind: str, directory: str | Path | None = None):
+        if kind not in CACHES:
+            raise ValueError(f"cache={kind!r} is unknown: use None, {' or '.join(map(repr, CACHES))}")
+        self.kind = kind
+        shape = (episodes.num_rows, episodes.image_size, episodes.image_size, 3)
+        size = int(np.prod(shape))
+        if kind == "ram":
+            _check_room(size, available_memory(), "memory", "use cache='memmap'")
+            logger.info("keeping %d decoded frames in memory: %s", episodes.num_rows, size_text(size))
+            self._frames = np.empty(shape, dtype=np.uint8)
+            _fill(self._frames, episodes)
+            return
+        directory = Path(datasets.config.HF_DATASETS_CACHE, "lewm_frames") if directory is None else Path(directory)
+        path = directory / f"{episodes.fingerprint}.npy"
+        if not path.exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(directory).free
+            _check_room(size, free, f"space in {directory}", "use another cache_dir, or cache=None")
+            logger.info("writing %d decoded frames to %s: %s", episodes.num_rows, path, size_text(size))
+            with replacing(path) as temporary:
+                frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+                _fill(frames, episodes)
+                frames.flush()
+        self._path = path
+        self._frames = np.load(path, mmap_mode="r")
+
+    def frames(self, rows: np.ndarray) -> np.ndarray:
+        """`(n, H, W, 3)` uint8, a copy."""
+        return self._frames[rows]
+
+    def __getstate__(self):
+        if self.kind == "ram":
+            raise ValueError(
+                f"a cache of {size_text(self._frames.nbytes)} in memory cannot be sent to spawned processes: use "
+                "cache='memmap', num_workers=0 or multiprocessing_context='fork'"
+            )
+        return {"kind": self.kind, "_path": self._path}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._frames = np.load(self._path, mmap_mode="r")
+
+
+def available_memory() -> int | None:
+    """Bytes that this process may still take, within its control group; `None` where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit = (group / "memory.max").read_text(encoding="ascii").strip()
+        if limit != "max":
+            free = min(free, int(limit) - int((group / "memory.current").read_text(encoding="ascii")))
+    except OSError:
+        pass
+    return free
+
+
+def _check_room(size: int, room: int | None, what: str, remedy: str) -> None:
+    if room is not None and size > room:
+        raise OSError(f"decoded frames take {size_text(size)}, but only {size_text(room)} of {what} are left: {remedy}")
+
+
+def _fill(frames: np.ndarray, episodes: EpisodeData) -> None:
+    def decode(start: int) -> None:
+        rows = np.arange(start, min(start + ROWS_AT_ONCE, len(frames)))
+        episodes.read_frames(rows, frames[rows[0] : rows[-1] + 1])
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        # Consumed, so that an error of a thread is raised here.
+        list(pool.map(decode, range(0, len(frames), ROWS_AT_ONCE)))

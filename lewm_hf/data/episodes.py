@@ -1,0 +1,346 @@
+"""Episodes as arrays: vectors in memory, frames decoded when asked for.
+
+Frames are read from the Arrow buffers that `datasets` memory-maps. Its formatted access (`with_format("torch")`,
+`Array3D`) is ten to a hundred times slower and turns uint8 into int64.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from datasets.exceptions import DatasetGenerationError
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+from .cards import DESCRIPTION_FILE, read_description
+from .encoding import decode
+from .features import ACTION, IMAGE, SIM_GOAL, SIM_STATE
+from .parquet import read_metadata, vectors
+from .statistics import action_statistics
+
+logger = logging.getLogger(__name__)
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+Decoder = Callable[[memoryview], np.ndarray]
+
+
+class EpisodeData:
+    """One split of a data set.
+
+    Pickling costs a few kilobytes: the copy memory-maps the same files again.
+
+    Args:
+        dataset: rows in episode order, with at least `episode_index`, `action` and an image column.
+        split: its name.
+        description: the content of `episodes.json`, where there is one.
+        image_key: the image column.
+        decode: turns the bytes of one frame into `(H, W, 3)` uint8.
+        name: what error messages call the data set.
+
+    Attributes:
+        lengths: `(episodes,)` rows of each episode.
+        offsets: `(episodes,)` first row of each.
+        episode_ids: `(episodes,)` `episode_index` of each.
+        actions: `(rows, action)` float32; row t's action leaves row t. NaN where none does.
+        split, env_id, env_kwargs, fps, image_size, description: as collected; `env_id` is `None` where unknown.
+
+    Raises:
+        ValueError: one line, for no rows, missing columns, episodes that are not contiguous, actions of different
+            sizes, NaN in an action before an episode's last row, or frames that are not square.
+    """
+
+    def __init__(
+        self,
+        dataset: datasets.Dataset,
+        split: str = "train",
+        description: dict[str, Any] | None = None,
+        image_key: str = IMAGE,
+        decode: Decoder = decode,
+        name: str = "the data set",
+    ):
+        self.split, self.description, self.name = split, description or {}, name
+        self._dataset, self._image_key, self._decode = dataset, image_key, decode
+        self._check_columns()
+        self._read()
+        self._check_frame_size()
+
+    @property
+    def env_id(self) -> str | None:
+        return self.description.get("env")
+
+    @property
+    def env_kwargs(self) -> dict[str, Any]:
+        return dict(self.description.get("env_kwargs", {}))
+
+    @property
+    def fps(self) -> float | None:
+        return self.description.get("fps")
+
+    @property
+    def action_dim(self) -> int:
+        return self.actions.shape[1]
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.actions)
+
+    def __len__(self) -> int:
+        """Number of episodes."""
+        return len(self.lengths)
+
+    @property
+    def states(self) -> np.ndarray:
+        """`(rows, state)` float64: what `set_state` takes to restore a row.
+
+        Raises:
+            ValueError: where the data set has none.
+        """
+        return self._vectors(SIM_STATE)
+
+    @property
+    def goals(self) -> np.ndarray:
+        """`(rows, state)` float64: the goal that the collector pursued."""
+        return self._vectors(SIM_GOAL)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the files; names a cache of them."""
+        return f"{self._dataset._fingerprint}-{self.split}"
+
+    def action_statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and population std per action dimension: of the whole data set as collected, else of this split."""
+        if "action_mean" in self.description:
+            return list(self.description["action_mean"]), list(self.description["action_std"])
+        return action_statistics(self.actions)
+
+    def frames(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Decodes these rows and no others: `(n, H, W, 3)` uint8.
+
+        Raises:
+            ValueError: one line for a damaged frame, or one of another size than the first of the data set.
+            IndexError: for a row that does not exist.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        images = np.empty((len(rows), self.image_size, self.image_size, 3), dtype=np.uint8)
+        self.read_frames(rows, images)
+        return images
+
+    def read_frames(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Like `frames`, into `out` `(n, H, W, 3)` uint8."""
+        if len(rows) and not 0 <= rows.min() <= rows.max() < self.num_rows:
+            raise IndexError(f"rows {rows.min()} to {rows.max()} do not all exist: {self.name} has {self.num_rows}")
+        shape = out.shape[1:]
+        chunks = np.searchsorted(self._chunk_ends, rows, side="right")
+        for number, (row, chunk) in enumerate(zip(rows.tolist(), chunks.tolist(), strict=True)):
+            image = self._decode(self._encoded(row, chunk))
+            if image.shape != shape:
+                height, width = image.shape[:2]
+                raise ValueError(
+                    f"the frame in row {row} of {self.name} is {height}x{width}, the first one {shape[0]}x{shape[1]}: "
+                    "collect or import again at one size"
+                )
+            out[number] = image
+
+    def _encoded(self, row: int, chunk: int) -> memoryview:
+        data, ends, first = self._chunks[chunk]
+        at = row - first
+        return data[ends[at] : ends[at + 1]]
+
+    def _check_columns(self) -> None:
+        names = self._dataset.column_names
+        if not len(self._dataset):
+            raise ValueError(f"{self.name} has no rows in split {self.split!r}: collect episodes first")
+        for name in ("episode_index", ACTION, self._image_key):
+            if name not in names:
+                raise ValueError(f"{self.name} has no column {name!r}: its columns are {', '.join(names)}")
+        if not isinstance(self._dataset.features[self._image_key], datasets.Image):
+            raise ValueError(
+                f"column {self._image_key!r} of {self.name} is no Image() column but "
+                f"{self._dataset.features[self._image_key]}: name another with image_key, or import the episodes"
+            )
+        if self._dataset._indices is not None:
+            # The Arrow table ignores a selection of rows.
+            self._dataset = self._dataset.flatten_indices()
+
+    def _read(self) -> None:
+        table = self._dataset.data
+        self._kept: dict[str, np.ndarray] = {}
+        index = table.column("episode_index").to_numpy()
+        starts = np.flatnonzero(np.r_[True, index[1:] != index[:-1]])
+        self.episode_ids, self.offsets = index[starts].astype(np.int64), starts
+        self.lengths = np.diff(np.r_[starts, len(index)])
+        self._check_contiguous()
+        try:
+            self.actions = np.ascontiguousarray(vectors(table.column(ACTION)), dtype=np.float32)
+        except ValueError as error:
+            raise ValueError(f"the actions of {self.name} differ in size: {error}; split the data set") from None
+        self._check_actions()
+        self._open_frames()
+
+    def _check_contiguous(self) -> None:
+        ids, counts = np.unique(self.episode_ids, return_counts=True)
+        if (counts > 1).any():
+            raise ValueError(
+                f"episode {ids[counts > 1][0]} of {self.name} is not contiguous: sort the rows by episode_index and "
+                "frame_index"
+            )
+        if "frame_index" not in self._dataset.column_names:
+            return
+        frame = self._dataset.data.column("frame_index").to_numpy()
+        expected = np.arange(len(frame)) - np.repeat(self.offsets, self.lengths)
+        wrong = np.flatnonzero(frame != expected)
+        if len(wrong):
+            row = wrong[0]
+            episode = self.episode_ids[np.searchsorted(self.offsets, row, side="right") - 1]
+            raise ValueError(
+                f"episode {episode} of {self.name} has frame_index={frame[row]} where {expected[row]} was expected: "
+                "rows are missing or out of order; sort them by episode_index and frame_index"
+            )
+
+    def _check_actions(self) -> None:
+        missing = ~np.isfinite(self.actions).all(1)
+        missing[self.offsets + self.lengths - 1] = False
+        if missing.any():
+            row = np.flatnonzero(missing)[0]
+            episode = np.searchsorted(self.offsets, row, side="right") - 1
+            raise ValueError(
+                f"episode {self.episode_ids[episode]}, frame {row - self.offsets[episode]} of {self.name} has "
+                f"action={self.actions[row].tolist()}; only an episode's last action may be missing: drop or split the "
+                "episode"
+            )
+
+    def _open_frames(self) -> None:
+        self._chunks, ends = [], []
+        first = 0
+        for chunk in self._dataset.data.column(self._image_key).chunks:
+            data = chunk.field("bytes")
+            if data.null_count:
+                raise ValueError(f"{self.name} stores paths instead of frames: import it, which embeds them")
+            wide = pa.types.is_large_binary(data.type)
+            _, offsets, buffer = data.buffers()
+            bounds = np.frombuffer(offsets, dtype=np.int64 if wide else np.int32)
+            bounds = bounds[data.offset : data.offset + len(data) + 1]
+            self._chunks.append((memoryview(buffer), bounds, first))
+            first += len(data)
+            ends.append(first)
+        self._chunk_ends = np.array(ends)
+
+    def _check_frame_size(self) -> None:
+        height, width = self._decode(self._encoded(0, 0)).shape[:2]
+        if height != width:
+            raise ValueError(
+                f"the frames of {self.name} are {height}x{width}: import them cropped or padded to squares"
+            )
+        stated = self.description.get("image_size", height)
+        if stated != height:
+            raise ValueError(
+                f"the frames of {self.name} are {height}x{width}, but {DESCRIPTION_FILE} says {stated}: the files were "
+                "mixed up; collect again"
+            )
+        self.image_size = height
+
+    def _vectors(self, column: str) -> np.ndarray:
+        if column not in self._dataset.column_names:
+            raise ValueError(
+                f"{self.name} has no column {column!r}, so the simulator cannot be restored: collect or import such "
+                "episodes"
+            )
+        if column not in self._kept:
+            self._kept[column] = vectors(self._dataset.data.column(column)).astype(np.float64)
+        return self._kept[column]
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("split", "description", "name", "_dataset", "_image_key", "_decode", "image_size")
+        return {name: self.__dict__[name] for name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._read()
+
+
+def load_episodes(
+    source: str | Path,
+    split: str = "train",
+    revision: str | None = None,
+    *,
+    image_key: str = IMAGE,
+    decode: Decoder = decode,
+    cache_dir: str | Path | None = None,
+) -> EpisodeData:
+    """Opens a directory or a data set of the Hub; works without `episodes.json` too, on LeRobot's columns.
+
+    Args:
+        source: directory, or Hub id.
+        split: `"train"`, `"test"` or whatever the data set has.
+        revision: branch, tag or commit of a Hub data set.
+        image_key: the image column.
+        decode: turns the bytes of one frame into `(H, W, 3)` uint8.
+        cache_dir: where `datasets` keeps its Arrow copy; default: its own cache.
+
+    Raises:
+        FileNotFoundError: one line where `source` or the split does not exist.
+        ValueError: one line for damaged or contradictory files; see `EpisodeData`.
+    """
+    directory = _local(source, split, revision)
+    description = read_description(directory)
+    files = sorted((directory / "data").glob(f"{split}-*.parquet"))
+    if description is not None and not files:
+        found = sorted({path.name.partition("-")[0] for path in (directory / "data").glob("*.parquet")})
+        raise FileNotFoundError(
+            f"{source} has no split {split!r}: " + (f"it has {', '.join(found)}" if found else "collect episodes first")
+        )
+    _check_files(files or sorted(directory.rglob("*.parquet")))
+    try:
+        if files:
+            paths = [str(path) for path in files]
+            dataset = datasets.load_dataset("parquet", data_files={split: paths}, split=split, cache_dir=cache_dir)
+        else:
+            dataset = datasets.load_dataset(str(directory), split=split, cache_dir=cache_dir)
+    except DatasetGenerationError as error:
+        cause = str(error.__cause__ or error).splitlines()[0]
+        raise ValueError(f"{source} cannot be read ({cause}): collect or download it again") from None
+    return EpisodeData(dataset, split, description, image_key, decode, name=str(source))
+
+
+def _local(source: str | Path, split: str, revision: str | None) -> Path:
+    """The directory of the data set, downloaded where it is a Hub id."""
+    path = Path(source)
+    if path.is_dir():
+        return path
+    if not HUB_ID.fullmatch(str(source)) or path.exists():
+        raise FileNotFoundError(f"there is no data set {source}: give a directory or a Hub id like org/name")
+    download = {"repo_id": str(source), "repo_type": "dataset", "revision": revision}
+    try:
+        try:
+            hf_hub_download(filename=DESCRIPTION_FILE, **download)
+            wanted = [DESCRIPTION_FILE, "README.md", f"data/{split}-*"]
+        except EntryNotFoundError:
+            wanted = None  # not of this package: its layout is for `datasets` to find out
+        return Path(snapshot_download(allow_patterns=wanted, **download))
+    except (HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise FileNotFoundError(
+            f"there is no directory {source}, and the Hub data set cannot be fetched ({reason}): check the name, the "
+            "revision and the network"
+        ) from None
+
+
+def _check_files(paths: list[Path]) -> None:
+    """Refuses damaged files and files that do not fit together, before `datasets` copies the first."""
+    first = None
+    for path in paths:
+        fields = {field.name: field.type for field in read_metadata(path).schema.to_arrow_schema()}
+        if first is None:
+            first = path, fields
+        for name in first[1].keys() | fields.keys():
+            here, there = fields.get(name), first[1].get(name)
+            if here != there:
+                raise ValueError(
+                    f"column {name!r} is {here} in {path.name}, but {there} in {first[0].name}: the files belong to "
+                    "different data sets; separate them"
+                )

@@ -1,0 +1,55 @@
+"""What one row of an episode data set holds: one frame, in LeRobot's column names, plus what restores the simulator.
+
+An episode of T steps has T + 1 rows. Row t holds what is seen before step t and the action that leaves it; no action
+leaves the last row, whose `action` is NaN. `next.success` tells whether the goal is reached after the row's action, in
+the last row whether it is reached there. Rows are in episode order, episodes are whole and never interleaved.
+"""
+
+from datasets import Features, Image, List, Value
+
+IMAGE = "observation.image"
+STATE = "observation.state"
+ACTION = "action"
+SIM_STATE = "sim.state"
+SIM_GOAL = "sim.goal"
+
+
+def episode_features(action_dim: int, state_dim: int, observation_dim: int) -> Features:
+    """The schema of a data set.
+
+    Args:
+        action_dim: size of one raw action.
+        state_dim: size of the simulator's state vector, which `set_state` takes.
+        observation_dim: size of the state vector that the environment shows.
+    """
+    return Features(
+        {
+            "episode_index": Value("int32"),
+            "frame_index": Value("int32"),
+            "index": Value("int64"),
+            "timestamp": Value("float32"),
+            # Palette images would reach their reader as indices without a mode.
+            IMAGE: Image(mode="RGB"),
+            STATE: List(Value("float32"), length=observation_dim),
+            ACTION: List(Value("float32"), length=action_dim),
+            "next.done": Value("bool"),
+            "next.success": Value("bool"),
+            SIM_STATE: List(Value("float64"), length=state_dim),
+            SIM_GOAL: List(Value("float64"), length=state_dim),
+        }
+    )
+
+
+COLUMN_MEANINGS = {
+    "episode_index": "number of the episode, over all splits",
+    "frame_index": "row within the episode, from 0",
+    "index": "row within the data set, over all splits",
+    "timestamp": "seconds since the episode's first row",
+    IMAGE: "the frame, lossless",
+    STATE: "what the environment reports of its state",
+    ACTION: "the action that leaves this row, in environment units; NaN in an episode's last row",
+    "next.done": "this is the episode's last row",
+    "next.success": "the goal is reached after this row's action; in the last row: is reached there",
+    SIM_STATE: "state vector of the simulator, enough to restore this row",
+    SIM_GOAL: "state vector of the goal pursued at this row",
+}

@@ -1,0 +1,139 @@
+"""Measured facts about episodes: the numbers of a data set's card, and the statistics that actions are scaled with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+QUANTILES = (0, 5, 25, 50, 75, 95, 100)
+GOAL_OFFSET = 25
+
+
+def action_statistics(actions: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and population standard deviation of each action dimension, in float64.
+
+    Args:
+        actions: `(rows, action)`; rows with NaN (the last of an episode) do not count.
+
+    Raises:
+        ValueError: where no row is left.
+    """
+    known = np.asarray(actions, dtype=np.float64)
+    known = known[~np.isnan(known).any(1)]
+    if not len(known):
+        raise ValueError("there is no action to measure: every row has NaN")
+    return known.mean(0).tolist(), known.std(0).tolist()
+
+
+def lag_one_autocorrelation(actions: np.ndarray, starts: np.ndarray) -> list[float | None]:
+    """Pearson correlation of each action dimension with its successor, over all pairs within an episode.
+
+    Args:
+        actions: `(rows, action)`; pairs with NaN do not count.
+        starts: `(rows,)` bool, the first row of each episode.
+
+    Returns:
+        One value per dimension, `None` where an action never changes or no episode has two actions.
+    """
+    actions = np.asarray(actions, dtype=np.float64)
+    before, after = actions[:-1], actions[1:]
+    pairs = ~starts[1:] & ~np.isnan(before).any(1) & ~np.isnan(after).any(1)
+    before, after = before[pairs], after[pairs]
+    if len(before) < 2:
+        return [None] * actions.shape[1]
+    before, after = before - before.mean(0), after - after.mean(0)
+    scale = np.sqrt(np.square(before).sum(0) * np.square(after).sum(0))
+    product = (before * after).sum(0)
+    return [float(p / s) if s > 0 else None for p, s in zip(product, scale, strict=True)]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a data card states. Everything is measured on the rows, nothing is taken from the collector's word.
+
+    Attributes:
+        splits: split -> (episodes, rows).
+        length_quantiles: rows per episode at 0, 5, 25, 50, 75, 95 and 100 %.
+        length_mean: rows per episode.
+        action_min, action_max, action_mean, action_std: per action dimension, over all splits.
+        action_autocorrelation: lag one, per action dimension.
+        successful_episodes: share of episodes that reach their goal; `None` without a `next.success` column.
+        solved_pairs: share of (t, t + 25) pairs whose start already satisfies the success rule with the later state as
+            the goal; `None` for an unknown environment or where no episode is long enough.
+        frame_bytes: mean size of a stored frame.
+    """
+
+    splits: dict[str, tuple[int, int]]
+    length_quantiles: list[float]
+    length_mean: float
+    action_min: list[float]
+    action_max: list[float]
+    action_mean: list[float]
+    action_std: list[float]
+    action_autocorrelation: list[float | None]
+    successful_episodes: float | None
+    solved_pairs: float | None
+    frame_bytes: float
+
+    @property
+    def episodes(self) -> int:
+        return sum(episodes for episodes, _ in self.splits.values())
+
+    @property
+    def rows(self) -> int:
+        return sum(rows for _, rows in self.splits.values())
+
+
+def measure(
+    splits: dict[str, np.ndarray],
+    actions: np.ndarray,
+    success: np.ndarray | None,
+    states: np.ndarray | None,
+    reached: Callable[[np.ndarray, np.ndarray], np.ndarray] | None,
+    frame_bytes: float,
+) -> Facts:
+    """The facts of a data set.
+
+    Args:
+        splits: split -> rows of each episode; the other arguments hold the splits' rows in this order.
+        actions: `(rows, action)`.
+        success: `(rows,)` bool or `None`.
+        states: `(rows, state)`, simulator states, or `None`.
+        reached: the environment's success rule on many (state, goal) pairs, or `None`.
+        frame_bytes: mean size of a stored frame.
+    """
+    lengths = np.concatenate(list(splits.values())).astype(int)
+    offsets = np.cumsum(lengths) - lengths
+    starts = np.zeros(len(actions), dtype=bool)
+    starts[offsets] = True
+    mean, std = action_statistics(actions)
+    solved = None
+    if reached is not None and states is not None:
+        solved = solved_share(states, lengths, reached)
+    return Facts(
+        splits={split: (len(rows), int(rows.sum())) for split, rows in splits.items()},
+        length_quantiles=np.percentile(lengths, QUANTILES).tolist(),
+        length_mean=float(lengths.mean()),
+        action_min=np.nanmin(actions, axis=0).astype(float).tolist(),
+        action_max=np.nanmax(actions, axis=0).astype(float).tolist(),
+        action_mean=mean,
+        action_std=std,
+        action_autocorrelation=lag_one_autocorrelation(actions, starts),
+        successful_episodes=None if success is None else float(np.logical_or.reduceat(success, offsets).mean()),
+        solved_pairs=solved,
+        frame_bytes=frame_bytes,
+    )
+
+
+def solved_share(
+    states: np.ndarray,
+    lengths: np.ndarray,
+    reached: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    offset: int = GOAL_OFFSET,
+) -> float | None:
+    """Share of (t, t + offset) pairs within an episode that the success rule calls solved at t."""
+    frames = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    rows = np.flatnonzero(frames + offset < np.repeat(lengths, lengths))
+    if not len(rows):
+        return None
+    return float(np.mean(reached(states[rows], states[rows + offset])))

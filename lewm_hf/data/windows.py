@@ -1,0 +1,137 @@
+"""Training windows: frames `frameskip` rows apart, with all the actions between them.
+
+A window of T frames spans T * frameskip rows of one episode. Its frames are rows s, s + f, s + 2f, ...; its action
+block k holds the f actions that leave frame k (released code).
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ..action_blocks import to_blocks
+from ..configuration_lewm import LeWMConfig
+from .cache import FrameCache
+from .episodes import EpisodeData
+
+logger = logging.getLogger(__name__)
+
+Window = dict[str, torch.Tensor]
+
+
+class WindowDataset(Dataset):
+    """All windows of the episodes, in row order: `rows - (span - 1) * episodes` where no episode is too short.
+
+    Only the frames of the windows asked for are decoded. Batches are read at once (`__getitems__`), and everything
+    survives pickling and forking, so any `DataLoader` works; frames stay uint8 `(T, H, W, 3)`, to be normalized on the
+    training device.
+
+    Args:
+        episodes: one split.
+        config: gives `history_size`, `frameskip`, `action_dim` and the action statistics.
+        num_frames: frames of a window; default `history_size + 1`.
+        frameskip: only for callers that carry it along; must equal the config's.
+        cache: `None` decodes again and again; `"ram"` and `"memmap"` decode every frame once, see `FrameCache`.
+        cache_dir: of `"memmap"`.
+
+    Raises:
+        ValueError: one line, where no episode is long enough, or config and episodes contradict each other.
+        OSError: where the cache does not fit.
+    """
+
+    def __init__(
+        self,
+        episodes: EpisodeData,
+        config: LeWMConfig,
+        *,
+        num_frames: int | None = None,
+        frameskip: int | None = None,
+        cache: str | None = None,
+        cache_dir: str | Path | None = None,
+    ):
+        if frameskip not in (None, config.frameskip):
+            raise ValueError(f"frameskip={frameskip} contradicts the config's {config.frameskip}: change the config")
+        num_frames = config.history_size + 1 if num_frames is None else num_frames
+        if num_frames < 1:
+            raise ValueError(f"num_frames={num_frames} must be at least 1")
+        if episodes.action_dim != config.action_dim:
+            raise ValueError(
+                f"{episodes.name} has {episodes.action_dim}-dimensional actions, but config.action_dim is "
+                f"{config.action_dim}: set action_dim={episodes.action_dim}"
+            )
+        to_blocks(torch.zeros(config.frameskip, config.action_dim), config)  # refuses missing statistics
+        self.episodes, self.config, self.num_frames = episodes, config, num_frames
+        counts = np.maximum(episodes.lengths - self.span + 1, 0)
+        short = int((counts == 0).sum())
+        if short == len(counts):
+            raise ValueError(
+                f"all {short} episodes of {episodes.name} are shorter than a window of {self.span} rows "
+                f"({num_frames} frames, {config.frameskip} apart): the longest has {episodes.lengths.max()}; collect "
+                "longer episodes, or lower history_size or frameskip"
+            )
+        if short:
+            logger.warning(
+                "%d of %d episodes are shorter than a window of %d rows: dropped", short, len(counts), self.span
+            )
+        self._ends = np.cumsum(counts)
+        self._cache = None if cache is None else FrameCache(episodes, cache, cache_dir)
+
+    @property
+    def span(self) -> int:
+        """Rows of a window."""
+        return self.num_frames * self.config.frameskip
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def starts(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """First rows `(n,)` of windows.
+
+        Raises:
+            IndexError: for a window that does not exist.
+        """
+        indices = np.asarray(indices, dtype=np.int64)
+        if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
+            raise IndexError(f"windows {indices.min()} to {indices.max()} do not all exist: there are {len(self)}")
+        episode = np.searchsorted(self._ends, indices, side="right")
+        before = np.where(episode > 0, self._ends[episode - 1], 0)
+        return self.episodes.offsets[episode] + indices - before
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Window:
+        """`pixel_values` uint8 `(n, T, H, W, 3)` and `actions` float32 `(n, T, frameskip * action_dim)`, z-scored.
+
+        A missing action (an episode's last row) becomes 0, the mean action.
+        """
+        starts = self.starts(indices)
+        rows = starts[:, None] + self.config.frameskip * np.arange(self.num_frames)
+        frames = (self._cache or self.episodes).frames(rows.ravel())
+        actions = torch.from_numpy(self.episodes.actions[starts[:, None] + np.arange(self.span)])
+        return {
+            "pixel_values": torch.from_numpy(frames.reshape(*rows.shape, *frames.shape[1:])),
+            "actions": torch.nan_to_num(to_blocks(actions, self.config), nan=0.0),
+        }
+
+    def __getitem__(self, index: int) -> Window:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Window]:
+        batch = self.batch(indices)
+        return [{name: values[number] for name, values in batch.items()} for number in range(len(indices))]
+
+
+def collate_windows(windows: Sequence[Window]) -> Window:
+    """A batch of windows; those that `__getitems__` has just read together are not copied again."""
+    batch = {}
+    for name, first in windows[0].items():
+        parts = [window[name] for window in windows]
+        whole = first._base
+        together = whole is not None and len(whole) == len(parts)
+        same = together and all(
+            part._base is whole and part.data_ptr() == whole.data_ptr() + number * first.nbytes
+            for number, part in enumerate(parts)
+        )
+        batch[name] = whole if same else torch.stack(parts)
+    return batch
