@@ -41,8 +41,9 @@ class PushTEnv(GoalEnv):
     Success: the 4-vector of pusher xy and block xy lies within 20 px of the goal's and the block's angle within
     20 degrees, modulo the shape's symmetry (a full turn for the T).
 
-    The block's own velocity is no part of the state. It only lives during contact: setting a state in the middle of a
-    push loses one substep of the block's motion, and then the same state always continues in the same way.
+    The block's own velocity is no part of the state; it lives during contact only. `set_state` finds it again by taking
+    the last substep once more, from the pusher's position 0.01 s earlier: a steady push continues as if never
+    interrupted, a block jammed between pusher and wall nearly so. The same state always continues in the same way.
 
     The goal T is drawn where the factors `goal.position` and `goal.angle` say, by default in the center and unrelated
     to the goal that is scored: every training image of the released weights shows it there.
@@ -50,12 +51,12 @@ class PushTEnv(GoalEnv):
     Args:
         image_size: side of the picture in pixels; drawn on a canvas of 512 (or a multiple) and resized bilinearly.
         render_mode: `"rgb_array"`.
-        compat: `False` (default): `set_state` is exact, and a reset draws starts and goals with the block inside the
-            walls and the pusher beside the block. `True`: as in the reference, `set_state` runs one physics substep
-            (the pusher moves by 0.01 s of its velocity, an overlap starts to dissolve), and a reset draws positions
-            independently, so that bodies may overlap. Choose it to compare with the published figures of released
-            weights. (The reference's `set_state` also lets the block keep the velocity of an unseeded earlier reset;
-            that is not reproducible and left out.)
+        compat: `False` (default): `set_state` restores the state exactly, and a reset draws starts and goals with the
+            block inside the walls and the pusher beside the block. `True`: as in the reference, `set_state` moves on by
+            one physics substep, in which the pusher covers 0.01 s of its velocity (up to 2 px; from rest the two modes
+            are equal), and a reset draws positions independently, so that bodies may overlap. Choose it to compare
+            with published figures of the released weights. (In the reference the block also keeps a velocity from
+            contacts of the unseeded reset before; that cannot be reproduced and is left out.)
         drawn_goal: `"fixed"` draws the goal T as above; `"scored"` draws it at the goal that is scored, for people and
             for newly trained models.
     """
@@ -89,7 +90,7 @@ class PushTEnv(GoalEnv):
 
     def check_state(self, state: np.ndarray, name: str = "state") -> np.ndarray:
         vector = super().check_state(state, name)
-        vector[4] %= 2 * np.pi
+        vector[4] = _wrap(vector[4])
         return vector
 
     def reached(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
@@ -141,18 +142,26 @@ class PushTEnv(GoalEnv):
 
     def _set_state(self, state: np.ndarray) -> None:
         self._build()
+        agent, block = self._agent, self._block
         x, y, block_x, block_y, block_angle, vx, vy = state.tolist()
+        # The substep that led here is taken again: it brings back the block's velocity and the engine's contacts.
+        lead = 0.0 if self.compat else SUBSTEP_SECONDS
         if self.variation["agent.shape"] != CIRCLE:
-            self._agent.angle = self.variation["agent.angle"]
-        self._agent.velocity = vx, vy
-        self._agent.position = x, y
+            agent.angle = self.variation["agent.angle"]
+        agent.velocity = vx, vy
+        agent.position = x - lead * vx, y - lead * vy
         # Turning happens about the center of gravity and moves the origin: the position has to come last.
-        self._block.angle = block_angle
-        self._block.position = block_x, block_y
-        self._state = state.copy()
+        block.angle = block_angle
+        block.position = block_x, block_y
+        self._space.step(SUBSTEP_SECONDS)
         if self.compat:
-            self._space.step(SUBSTEP_SECONDS)
             self._read_state()
+            return
+        if self.variation["agent.shape"] != CIRCLE:
+            agent.angle = self.variation["agent.angle"]
+        agent.velocity = vx, vy
+        agent.position = x, y
+        self._state = state.copy()
 
     def _advance(self, action: np.ndarray) -> None:
         agent, space = self._agent, self._space
@@ -175,7 +184,7 @@ class PushTEnv(GoalEnv):
 
     def _read_state(self) -> None:
         agent, block = self._agent, self._block
-        angle = block.angle % (2 * np.pi)
+        angle = _wrap(block.angle)
         self._state = np.array([*agent.position, *block.position, angle, *agent.velocity], dtype=np.float64)
 
     # Pictures
@@ -210,9 +219,14 @@ def _make_body(shape: str, scale: float) -> tuple[pymunk.Body, list[pymunk.Shape
     return body, [pymunk.Poly(body, corners.tolist()) for corners in SHAPES[shape].corners(scale)]
 
 
+def _wrap(angle: float) -> float:
+    # A tiny negative angle rounds to a full turn the first time.
+    return angle % (2 * np.pi) % (2 * np.pi)
+
+
 def _start_state(values: Mapping[str, Any]) -> np.ndarray:
     position, block_position = values["agent.start_position"], values["block.start_position"]
-    angle = values["block.angle"] % (2 * np.pi)
+    angle = _wrap(values["block.angle"])
     return np.array([*position, *block_position, angle, *values["agent.velocity"]], dtype=np.float64)
 
 
