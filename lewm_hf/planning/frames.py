@@ -1,0 +1,41 @@
+"""Pictures on their way to latents."""
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .world_model import WorldModel
+
+
+def frame_size(picture) -> tuple[int, int]:
+    """(height, width) of a PIL picture, or of an array or tensor with channels first or last."""
+    if isinstance(picture, Image.Image):
+        return picture.height, picture.width
+    shape = tuple(picture.shape)
+    if len(shape) < 3:
+        raise ValueError(f"a picture of shape {shape} has no channels: expected (height, width, 3)")
+    return shape[-3:-1] if shape[-1] == 3 else shape[-2:]
+
+
+def check_same_size(observation: tuple[int, int], goal: tuple[int, int]) -> None:
+    """Refuses a goal picture that was not taken like the observation; arguments are `frame_size` of both.
+
+    Raises:
+        ValueError: on different sizes.
+    """
+    if observation != goal:
+        raise ValueError(
+            f"the goal is {goal[0]}x{goal[1]} pixels, but the observation {observation[0]}x{observation[1]}: take both "
+            "with the same camera, or resize one of them first"
+        )
+
+
+@torch.no_grad()
+def encode_frames(model: WorldModel, pixel_values: Tensor) -> Tensor:
+    """Normalized frames `(N, 3, H, W)` -> latents `(N, *latent)`.
+
+    On a CPU frame by frame, so that a latent does not depend on its neighbours in the batch, not even in its last
+    bit; that costs nothing there.
+    """
+    parts = pixel_values.split(1 if pixel_values.device.type == "cpu" else len(pixel_values))
+    return torch.cat([model.encode(part[:, None])[:, 0] for part in parts])

@@ -1,0 +1,83 @@
+"""What a world model must offer to be planned with. LeWM, PLDM and DINO-WM do; so does any class with these members."""
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+
+class WorldModelConfig(Protocol):
+    """Fields that the planner reads. It takes no argument that repeats one of them."""
+
+    history_size: int
+    frameskip: int
+    action_dim: int
+    action_block_size: int  # frameskip * action_dim
+    action_mean: list[float] | None
+    action_std: list[float] | None
+    image_size: int
+
+
+@runtime_checkable
+class WorldModel(Protocol):
+    """Latents may have any shape: `(D,)` in LeWM, `(patches, D)` in DINO-WM."""
+
+    config: WorldModelConfig
+
+    def encode(self, pixel_values: Tensor) -> Tensor:
+        """Normalized frames `(B, T, 3, H, W)` -> latents `(B, T, *latent)`."""
+        ...
+
+    def rollout(self, context: Tensor, candidates: Tensor, executed: Tensor | None = None) -> Tensor:
+        """`(B, C, *latent)`, `(B, S, T, A)`, `(B, C - 1, A) | None` -> `(B, S, T, *latent)`.
+
+        `A = frameskip * action_dim`; entry t is the latent after block t; block 0 leaves the last context frame.
+        """
+        ...
+
+
+def check_ready(model: WorldModel) -> None:
+    """Refuses a model that would plan, but wrongly.
+
+    Raises:
+        ValueError: in training mode, or without action statistics.
+    """
+    if getattr(model, "training", False):
+        raise ValueError(
+            f"{type(model).__name__} is in training mode, where BatchNorm mixes the candidates of a plan: "
+            "call model.eval() first"
+        )
+    if model.config.action_mean is None or model.config.action_std is None:
+        raise ValueError(
+            "the config has no action statistics (action_mean, action_std), so plans cannot leave in environment "
+            "units: train with this package, or convert the checkpoint with `lewm convert --dataset DIR`"
+        )
+
+
+def check_same_as_config(model: WorldModel, **given) -> None:
+    """Refuses values that repeat a field of the config and contradict it.
+
+    Raises:
+        ValueError: on the first contradiction.
+    """
+    for name, value in given.items():
+        expected = getattr(model.config, name)
+        if value != expected:
+            raise ValueError(
+                f"{name}={value!r} contradicts the checkpoint, whose config.json says {expected!r}: leave it out, the "
+                "planner reads the config"
+            )
+
+
+def candidate_bytes(model: WorldModel, context: Tensor, horizon: int) -> int:
+    """An upper bound of what the roll-out of one candidate plan holds in memory, in bytes; 0 if unknown.
+
+    Counts the outputs of all linear layers outside `model.encoder`, for every token of the window and of the plan, as
+    if nothing were freed on the way: about 3.5 times what LeWM really holds (0.41 MB at the released size).
+    """
+    if not isinstance(model, nn.Module):
+        return 0
+    encoder = getattr(model, "encoder", None)
+    encoding = set(encoder.modules()) if isinstance(encoder, nn.Module) else set()
+    linear = (module for module in model.modules() if isinstance(module, nn.Linear) and module not in encoding)
+    tokens = (model.config.history_size + horizon) * context[0, 0, ..., 0].numel()
+    return sum(module.out_features for module in linear) * tokens * context.element_size()
