@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from ..envs import find_env, make_env
 from ..envs.goal_env import GoalEnv
 from .files import write_atomic
-from .pairs import PairCounts, select_pairs
+from .pairs import PairCounts, draw_order, select_pairs
 from .protocols import Protocol, content_hash
 from .provenance import dataset_fingerprint
 
@@ -77,6 +77,18 @@ class Manifest:
     def hash(self) -> str:
         """SHA-256 of everything in it."""
         return content_hash(self.to_dict())
+
+    def take(self, n: int) -> "Manifest":
+        """The `n` pairs that a draw of `n` gives with this seed.
+
+        Raises:
+            ValueError: where there are fewer.
+        """
+        if n > len(self):
+            raise ValueError(f"n={n} pairs were asked for, but the manifest holds {len(self)}: lower n")
+        ids, frames = np.array([(pair.episode, pair.start_frame) for pair in self.pairs]).T
+        chosen = sorted(draw_order(self.rule["draw"], self.seed, ids, frames)[:n])
+        return replace(self, pairs=tuple(self.pairs[index] for index in chosen))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as in the file, without the hash."""
@@ -170,6 +182,11 @@ def sample_manifest(episodes, protocol: Protocol, n: int, seed: int) -> Manifest
         raise ValueError(
             f"protocol {protocol.label} draws from split={protocol.split!r}, but these episodes are {split!r}: "
             f"load the other split or override split={split}"
+        )
+    if episodes.env_id is None:
+        raise ValueError(
+            f"{episodes.name} does not say which environment it was collected in, so its starts cannot be restored: "
+            "collect or import it with this package"
         )
     env_id = find_env(episodes.env_id).env_id
     env = make_env(env_id, **protocol_env_kwargs(env_id, episodes.env_kwargs, protocol))

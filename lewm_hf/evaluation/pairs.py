@@ -65,12 +65,12 @@ def select_pairs(episodes, env: GoalEnv, protocol: Protocol, n: int, seed: int):
     index, frames, rows = index[keep], frames[keep], rows[keep]
     ids = np.asarray(episodes.episode_ids)[index]
 
-    order = np.lexsort((frames, ids, _rank(seed, 1, ids, frames)))
+    order = draw_order("rows", seed, ids, frames)
     if protocol.draw == "episodes":
         # First the best frame of every episode, then the best episodes.
         _, first = np.unique(ids[order], return_index=True)
         order = order[first]
-        order = order[np.lexsort((ids[order], _rank(seed, 2, ids[order])))]
+        order = order[draw_order("episodes", seed, ids[order], frames[order])]
     if len(order) < n:
         unit = "episodes with an admitted pair" if protocol.draw == "episodes" else "admitted pairs"
         raise ValueError(
@@ -91,6 +91,12 @@ def room(positions: np.ndarray, layout: Layout) -> np.ndarray:
     inside = (positions >= BORDER + layout.radius) & (positions <= CANVAS - BORDER - layout.radius)
     free = inside.all(1) & (np.abs(across) > layout.half_thickness + layout.radius)
     return np.where(free, np.sign(across), 0).astype(int)
+
+
+def draw_order(draw: str, seed: int, ids: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """The order in which pairs are drawn: `(n,)` indices. `"rows"` ranks pairs, `"episodes"` ranks their episodes."""
+    rank = _rank(seed, 1, ids, frames) if draw == "rows" else _rank(seed, 2, ids)
+    return np.lexsort((frames, ids, rank))
 
 
 def _rank(seed: int, purpose: int, *columns: np.ndarray) -> np.ndarray:

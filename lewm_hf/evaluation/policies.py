@@ -9,11 +9,16 @@ from gymnasium.spaces import Box
 class BlindPolicy:
     """A policy that looks at nothing, with the interface of `MPCPolicy`."""
 
+    plans = 0
+
     def __init__(self, action_space: Box, num_envs: int):
         self.action_space, self.num_envs = action_space, num_envs
 
     def reset(self, env_ids: Sequence[int], problems: Sequence[int], goals: np.ndarray | None = None) -> None:
         """Starts new problems in these environments."""
+
+    def release(self, env_ids: Sequence[int]) -> None:
+        """Ends the problems of these environments."""
 
     def wants_frame(self) -> np.ndarray:
         return np.zeros(self.num_envs, dtype=bool)
@@ -22,7 +27,7 @@ class BlindPolicy:
 class ZeroPolicy(BlindPolicy):
     """Zero action, always: what the start state and its velocity reach by themselves."""
 
-    def act(self, frames=None) -> np.ndarray:
+    def act(self, frames=()) -> np.ndarray:
         return np.zeros((self.num_envs, *self.action_space.shape), dtype=np.float32)
 
 
@@ -44,8 +49,12 @@ class RandomPolicy(BlindPolicy):
         for env_id, problem in zip(env_ids, problems, strict=True):
             self._streams[env_id] = np.random.default_rng([self.seed, problem])
 
-    def act(self, frames=None) -> np.ndarray:
-        actions = np.zeros((self.num_envs, *self.action_space.shape), dtype=np.float32)
+    def release(self, env_ids):
+        for env_id in env_ids:
+            self._streams[env_id] = None
+
+    def act(self, frames=()) -> np.ndarray:
+        actions = np.full((self.num_envs, *self.action_space.shape), np.nan, dtype=np.float32)
         for env_id, stream in enumerate(self._streams):
             if stream is not None:
                 actions[env_id] = stream.uniform(self.action_space.low, self.action_space.high)

@@ -4,7 +4,6 @@ import hashlib
 import os
 import platform
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ def hardware(device: torch.device | str) -> dict[str, Any]:
     device = torch.device(device)
     facts = {
         "device": str(device),
-        "device_name": _processor_name(),
+        "device_name": torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu_count": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
@@ -68,14 +67,3 @@ def dataset_fingerprint(episodes) -> str:
         digest.update(f"{name}:{values.shape};".encode())
         digest.update(values.tobytes())
     return digest.hexdigest()
-
-
-def _processor_name() -> str:
-    # Linux only; platform.processor() is empty there.
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -12,16 +12,25 @@ from .manifests import Manifest, Pair
 
 
 class Policy(Protocol):
-    """What acts: `MPCPolicy`, or a floor. Rows of environments that are finished are ignored."""
+    """What acts: `MPCPolicy`, or a floor.
+
+    Args:
+        plans: how many plans it has made so far.
+    """
+
+    plans: int
 
     def reset(self, env_ids, problems, goals) -> None:
         """Starts problems in these environments; `goals` `(n, H, W, 3)` uint8."""
+
+    def release(self, env_ids) -> None:
+        """Ends the problems of these environments: they want no frames and get no actions until the next reset."""
 
     def wants_frame(self) -> np.ndarray:
         """`(num_envs,)` bool: which environments need a picture before they can act."""
 
     def act(self, frames) -> np.ndarray:
-        """`frames`: pictures by environment -> `(num_envs, action)` in environment units."""
+        """Pictures `(n, H, W, 3)` of the environments that want one -> `(num_envs, action)` in environment units."""
 
 
 class StoredFrames:
@@ -102,7 +111,7 @@ def run_policy(
         on_progress: called with pairs finished and pairs solved whenever they change.
     """
     outcomes: list[Outcome] = []
-    plans, planning_seconds = 0, 0.0
+    made_before, planning_seconds = policy.plans, 0.0
     starting_states, goal_states = manifest.start_states, manifest.goal_states
     for first in range(0, len(manifest), vector_env.num_envs):
         pairs = list(manifest.pairs[first : first + vector_env.num_envs])
@@ -124,21 +133,21 @@ def run_policy(
         actions: list[list[np.ndarray]] = [[] for _ in pairs]
         plan_steps: list[list[int]] = [[] for _ in pairs]
         for step in range(budget):
-            wanted = np.flatnonzero(policy.wants_frame() & active)
-            frames = {}
+            wanted = np.flatnonzero(policy.wants_frame())
+            frames: Any = ()
             if len(wanted):
-                pictures = starts(pairs)[wanted] if step == 0 and starts is not None else vector_env.render(wanted)
-                frames = dict(zip(wanted.tolist(), pictures, strict=True))
-            before = time.perf_counter()
+                frames = starts(pairs)[wanted] if step == 0 and starts is not None else vector_env.render(wanted)
+            plans, before = policy.plans, time.perf_counter()
             chosen = policy.act(frames)
-            if len(wanted):
-                plans, planning_seconds = plans + len(wanted), planning_seconds + time.perf_counter() - before
+            planned = policy.plans > plans
+            if planned:
+                planning_seconds += time.perf_counter() - before
             success = vector_env.step(chosen, active)
             running = np.flatnonzero(active)
             for env_id, state in zip(running, vector_env.states(running), strict=True):
                 states[env_id].append(state)
                 actions[env_id].append(chosen[env_id])
-                if env_id in frames:
+                if planned:  # all pairs of a batch started together, so they plan together
                     plan_steps[env_id].append(step)
                 if success[env_id]:
                     first_success[env_id] = step + 1
@@ -146,12 +155,14 @@ def run_policy(
             seconds[running] += (now - clock) / len(running)
             clock = now
             active &= ~success
+            policy.release(np.flatnonzero(success))
             if on_progress is not None and (success.any() or step + 1 == budget):
                 reached = sum(found is not None for found in first_success)
                 finished = len(pairs) if step + 1 == budget else reached
                 on_progress(first + finished, sum(o.success for o in outcomes) + reached)
             if not active.any():
                 break
+        policy.release(members)
         for index in range(len(pairs)):
             outcomes.append(
                 Outcome(
@@ -165,4 +176,4 @@ def run_policy(
                     seconds=float(seconds[index]),
                 )
             )
-    return Rollouts(tuple(outcomes), plans, planning_seconds)
+    return Rollouts(tuple(outcomes), policy.plans - made_before, planning_seconds)

@@ -19,6 +19,7 @@ class FakeEpisodes:
     env_id: str = "lewm/TwoRoom-v0"
     env_kwargs: dict = field(default_factory=lambda: {"image_size": 32})
     split: str = "test"
+    name: str = "walks"
 
     @property
     def offsets(self) -> np.ndarray:

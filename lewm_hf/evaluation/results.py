@@ -1,0 +1,116 @@
+"""A result that can be defended: rates with intervals, floors on the same pairs, and everything it depended on."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .files import write_atomic
+from .intervals import mcnemar, wilson_interval
+from .protocols import content_hash
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class EpisodeRow:
+    """One line of `episodes.jsonl`.
+
+    Args:
+        seed, pair: which manifest, and the place in it.
+        episode, start, goal_step: episode id of the data set; frames of start and goal.
+        success, first_success_step: within the budget, and when (counted from 1).
+        solved_at_start: the start already satisfies the success rule.
+        steps: environment steps run.
+        final_distance: Euclidean distance of the last state from the goal state.
+        replans: plans made.
+        random_success, zero_action_success: what the floors did on the same pair; `None` where they were not run.
+        wall_time: this episode's share of its batch's seconds.
+    """
+
+    seed: int
+    pair: int
+    episode: int
+    start: int
+    goal_step: int
+    success: bool
+    first_success_step: int | None
+    solved_at_start: bool
+    steps: int
+    final_distance: float
+    replans: int
+    random_success: bool | None
+    zero_action_success: bool | None
+    wall_time: float
+
+
+def rate(outcomes: Sequence[bool]) -> dict[str, Any]:
+    """Number, successes, rate and its 95 % Wilson interval, rates in [0, 1]."""
+    successes, n = sum(map(bool, outcomes)), len(outcomes)
+    return {"n": n, "successes": successes, "rate": successes / n, "interval": list(wilson_interval(successes, n))}
+
+
+def score(rows: Sequence[EpisodeRow]) -> dict[str, Any]:
+    """Everything that follows from the rows alone.
+
+    Returns:
+        `success`; `floors` by name, `excess` over each of them and `mcnemar` against the random policy, where they
+        were run; `solved_at_start`; `per_seed`.
+    """
+    outcomes = [row.success for row in rows]
+    result: dict[str, Any] = {"success": rate(outcomes), "floors": {}, "excess": {}}
+    for name in ("random", "zero_action"):
+        floor = [getattr(row, f"{name}_success") for row in rows]
+        if None in floor:
+            continue
+        result["floors"][name] = rate(floor)
+        result["excess"][name] = result["success"]["rate"] - result["floors"][name]["rate"]
+        if name == "random":
+            result["mcnemar_against_random"] = vars(mcnemar(outcomes, floor))
+    solved = sum(row.solved_at_start for row in rows)
+    result["solved_at_start"] = {"n": solved, "share": solved / len(rows)}
+    steps = [row.first_success_step for row in rows if row.success]
+    result["mean_steps_to_success"] = sum(steps) / len(steps) if steps else None
+    result["per_seed"] = []
+    for seed in dict.fromkeys(row.seed for row in rows):
+        of_seed = [row for row in rows if row.seed == seed]
+        entry = {"seed": seed, **rate([row.success for row in of_seed])}
+        if "random" in result["floors"]:
+            entry["random_rate"] = sum(row.random_success for row in of_seed) / len(of_seed)
+        result["per_seed"].append(entry)
+    return result
+
+
+def rows_hash(rows: Sequence[EpisodeRow]) -> str:
+    """SHA-256 of all rows without their wall times: equal for two runs that did the same."""
+    return content_hash([{k: v for k, v in vars(row).items() if k != "wall_time"} for row in rows])
+
+
+def write_rows(path: str | Path, rows: Sequence[EpisodeRow]) -> Path:
+    """Writes one JSON object a line."""
+    return write_atomic(path, "".join(json.dumps(vars(row)) + "\n" for row in rows))
+
+
+def write_result(path: str | Path, result: dict[str, Any]) -> Path:
+    """Writes `results.json`."""
+    return write_atomic(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
+
+
+def read_result(path: str | Path) -> dict[str, Any]:
+    """Reads `results.json`, given the file or its folder.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        ValueError: for a damaged file or another format.
+    """
+    path = Path(path)
+    path = path / "results.json" if path.is_dir() else path
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}): run the evaluation again") from None
+    found = result.get("format") if isinstance(result, dict) else type(result).__name__
+    if found != FORMAT:
+        raise ValueError(f"{path} has format {found!r}, expected {FORMAT}: run the evaluation again")
+    return result

@@ -1,0 +1,321 @@
+"""`evaluate`: planning success of a checkpoint under a protocol, beside what blind policies reach on the same pairs."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from ..envs import find_env, make_env
+from ..envs.vector import GoalVectorEnv
+from ..planning.mpc import MPCPolicy
+from ..planning.planner import PlanSettings
+from .agent import Agent, check_agent, load_agent
+from .filming import film
+from .manifests import Manifest, load_manifest, protocol_env_kwargs, sample_manifest
+from .policies import RandomPolicy, ZeroPolicy
+from .protocols import Protocol, load_protocol
+from .provenance import hardware, library_versions
+from .results import FORMAT, EpisodeRow, rows_hash, score, write_result, write_rows
+from .rollouts import Outcome, Rollouts, StoredFrames, run_policy
+
+MAX_ENVS = 50
+
+Manifests = Manifest | str | Path | Sequence[Manifest | str | Path]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` returns.
+
+    Args:
+        result: the content of `results.json`; `results.format_summary(result)` puts it into words.
+        rows: one per episode, in the order of seeds and manifests.
+        videos: files written, failures first.
+    """
+
+    result: dict[str, Any]
+    rows: list[EpisodeRow]
+    videos: list[Path]
+
+
+def evaluate(
+    model: Any,
+    *,
+    env: str | None = None,
+    episodes: Any = None,
+    episodes_revision: str | None = None,
+    manifest: Manifests | None = None,
+    protocol: str | Path | Protocol = "clean",
+    overrides: Mapping[str, Any] | None = None,
+    n: int | None = None,
+    seeds: Sequence[int] | None = None,
+    num_envs: int = MAX_ENVS,
+    out: str | Path | None = None,
+    videos: int = 0,
+    video_successes: int = 0,
+    floors: bool = True,
+    processor: Any = None,
+    revision: str | None = None,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """Measures how often planning reaches the goal.
+
+    Every seed draws its own start-goal pairs and planner noise. Outcomes depend neither on `num_envs` nor on the order
+    of the pairs. The random policy and zero actions run on the same pairs.
+
+    Args:
+        model: folder, Hub id, or a world model in eval mode (then `processor` is needed).
+        env: short name or id. Default: that of the episodes or the manifest; a contradiction is refused.
+        episodes: an `EpisodeData`, or a data set's folder or Hub id, of which the protocol's split is loaded.
+        episodes_revision: branch, tag or commit of a Hub data set.
+        manifest: fixed pairs, one manifest per seed; they work without episodes, starts and goals are then rendered.
+        protocol: name, `.yaml` file or `Protocol`; `overrides` change single values and are recorded.
+        n: pairs per seed. Default: the protocol's, or all of the manifest.
+        seeds: default: the protocol's; given manifests bring their own.
+        num_envs: pairs that run side by side.
+        out: folder for `results.json`, `episodes.jsonl`, `manifests/` and `videos/`. Default: nothing is written.
+        videos: failed episodes to film, filled up with solved ones; `video_successes` adds solved ones.
+        floors: run the random policy and zero actions too.
+        revision: of a Hub checkpoint.
+        device: default: the accelerator, else the CPU.
+        progress: show a bar.
+
+    Raises:
+        ValueError, FileNotFoundError: one line, before the first episode and before anything is written, where model,
+            environment, episodes, manifest and protocol do not fit each other.
+    """
+    clock = time.perf_counter()
+    for name, value in (("n", n), ("num_envs", num_envs), ("videos", videos), ("video_successes", video_successes)):
+        least = 0 if name.startswith("video") else 1
+        if value is not None and value < least:
+            raise ValueError(f"{name}={value} must be at least {least}")
+    if out is None and (videos or video_successes):
+        raise ValueError("videos were asked for, but there is no folder for them: give out=DIR")
+    task = _prepare(
+        model, processor, revision, device, env, episodes, episodes_revision, manifest,
+        load_protocol(protocol, overrides), n, seeds,
+    )  # fmt: skip
+    num_envs = min(num_envs, max(map(len, task.manifests)))
+
+    rows: list[EpisodeRow] = []
+    acted: list[Rollouts] = []
+    with closing(GoalVectorEnv(task.env_id, num_envs, **task.env_kwargs)) as vector_env:
+        for one in task.manifests:
+            acted.append(_act(task, vector_env, one, progress))
+            blind = _floors(vector_env, one, task.protocol.budget) if floors else {}
+            rows += _rows(one, acted[-1], blind)
+    result = _result(task, rows, acted, num_envs) | {"wall_time": round(time.perf_counter() - clock, 3)}
+    files: list[Path] = []
+    if out is not None:
+        out = Path(out)
+        outcomes = [outcome for rollouts in acted for outcome in rollouts.outcomes]
+        files = film(
+            out / "videos", task.agent, task.env_id, task.env_kwargs, task.manifests, outcomes, task.protocol,
+            task.episodes, videos, video_successes,
+        )  # fmt: skip
+        for one in task.manifests:
+            one.save(out / "manifests" / f"seed-{one.seed}.json")
+        write_rows(out / "episodes.jsonl", rows)
+        # Last: where it exists the folder is complete.
+        write_result(out / "results.json", result)
+    return Evaluation(result, rows, files)
+
+
+def planning_judge(
+    episodes: Any, processor: Any, *, protocol: str | Protocol = "clean", n: int = 20, seed: int = 0
+) -> Callable[[Any, int], dict[str, float]]:
+    """A function `(model, step) -> {"success": rate, ...}` for judging a model while it trains, on fixed pairs.
+
+    Args:
+        episodes: an `EpisodeData` of the protocol's split.
+        processor: the image processor that will be saved with the model.
+        protocol, n, seed: which pairs, and how it plans.
+    """
+    protocol = load_protocol(protocol)
+    pairs = sample_manifest(episodes, protocol, n, seed)
+
+    def judge(model: Any, step: int) -> dict[str, float]:
+        result = evaluate(
+            model, processor=processor, episodes=episodes, manifest=pairs, protocol=protocol, floors=False
+        ).result
+        return {
+            "success": result["success"]["rate"],
+            "seconds_per_plan": result["planning"]["seconds_per_plan"],
+        }
+
+    return judge
+
+
+def plan_settings(protocol: Protocol, seed: int) -> PlanSettings:
+    """The planner's settings under a protocol."""
+    names = ("solver", "horizon", "samples", "iterations", "elites", "initial_std")
+    return PlanSettings(seed=seed, **{name: getattr(protocol, name) for name in names})
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Everything that an evaluation needs, checked to fit together."""
+
+    agent: Agent
+    protocol: Protocol
+    manifests: list[Manifest]
+    env_id: str
+    env_kwargs: dict[str, Any]
+    episodes: Any
+    episodes_revision: str | None
+
+
+def _prepare(
+    model, processor, revision, device, env, episodes, episodes_revision, manifest, protocol: Protocol, n, seeds
+) -> _Task:
+    if env is not None:
+        find_env(env)
+    if manifest is None and episodes is None:
+        raise ValueError("there are no start-goal pairs: give episodes (a data set) or a manifest")
+    if manifest is not None and seeds is not None:
+        raise ValueError(f"seeds={list(seeds)} contradict the manifests, which bring their own: leave seeds away")
+    if isinstance(episodes, str | Path):
+        from ..data.episodes import load_episodes
+
+        episodes = load_episodes(episodes, protocol.split, episodes_revision)
+    if manifest is None:
+        # Through the protocol, which knows what seeds look like; how many there are is no change of it.
+        seeds = protocol.seeds if seeds is None else protocol.override({"seeds": list(seeds)}).seeds
+        manifests = [sample_manifest(episodes, protocol, protocol.pairs if n is None else n, seed) for seed in seeds]
+    else:
+        manifests = _given_manifests(manifest, protocol, episodes, n)
+    env_id, env_kwargs = manifests[0].env_id, manifests[0].env_kwargs
+    if env is not None and find_env(env).env_id != env_id:
+        raise ValueError(f"env={env} was asked for, but the pairs are of {env_id}: give other episodes")
+    agent = model if isinstance(model, Agent) else load_agent(model, processor, revision=revision, device=device)
+    if episodes is None:
+        # Nothing ties the environment to the size of the data set's pictures.
+        env_kwargs = {**env_kwargs, "image_size": agent.model.config.image_size}
+    env_kwargs = protocol_env_kwargs(env_id, env_kwargs, protocol)
+    with closing(make_env(env_id, **env_kwargs)) as example:
+        for one in manifests:
+            one.check_env(example, env_id)
+        check_agent(agent, example, env_id, protocol)
+    return _Task(agent, protocol, manifests, env_id, env_kwargs, episodes, episodes_revision)
+
+
+def _given_manifests(given: Manifests, protocol: Protocol, episodes, n: int | None) -> list[Manifest]:
+    given = [given] if isinstance(given, Manifest | str | Path) else list(given)
+    manifests = [one if isinstance(one, Manifest) else load_manifest(one) for one in given]
+    if not manifests:
+        raise ValueError("the list of manifests is empty: give one per seed")
+    seeds = [one.seed for one in manifests]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"the manifests' seeds {seeds} repeat: give one manifest per seed")
+    for one in manifests:
+        if one.env_id != manifests[0].env_id:
+            raise ValueError(f"manifests of {manifests[0].env_id} and {one.env_id} do not mix: evaluate each alone")
+        one.check_protocol(protocol)
+        if episodes is not None:
+            one.check_episodes(episodes)
+    return manifests if n is None else [one.take(n) for one in manifests]
+
+
+def _act(task: _Task, vector_env: GoalVectorEnv, manifest: Manifest, progress: bool) -> Rollouts:
+    protocol = task.protocol
+    policy = MPCPolicy(
+        task.agent.model,
+        task.agent.processor,
+        plan_settings(protocol, manifest.seed),
+        num_envs=vector_env.num_envs,
+        receding_horizon=protocol.receding_horizon,
+        context_frames=protocol.context_frames,
+    )
+    stored = None if task.episodes is None else StoredFrames(task.episodes)
+    described = f"{protocol.name}, seed {manifest.seed}"
+    with tqdm(total=len(manifest), desc=described, unit="pair", disable=not progress) as bar:
+
+        def show(finished: int, solved: int) -> None:
+            bar.set_postfix_str(f"{solved} reached", refresh=False)
+            bar.update(finished - bar.n)
+
+        return run_policy(
+            vector_env,
+            policy,
+            manifest,
+            protocol.budget,
+            starts=stored.starts if stored and protocol.first_frame == "stored" else None,
+            goals=stored.goals if stored and protocol.goal_frame == "stored" else None,
+            on_progress=show,
+        )
+
+
+def _floors(vector_env: GoalVectorEnv, manifest: Manifest, budget: int) -> dict[str, tuple[Outcome, ...]]:
+    space = vector_env.single_action_space
+    policies = {
+        "random": RandomPolicy(space, vector_env.num_envs, manifest.seed),
+        "zero_action": ZeroPolicy(space, vector_env.num_envs),
+    }
+    return {
+        name: run_policy(vector_env, policy, manifest, budget, see_goals=False).outcomes
+        for name, policy in policies.items()
+    }
+
+
+def _rows(manifest: Manifest, acted: Rollouts, blind: Mapping[str, Sequence[Outcome]]) -> list[EpisodeRow]:
+    rows = []
+    for index, (pair, outcome) in enumerate(zip(manifest.pairs, acted.outcomes, strict=True)):
+        floor = {name: outcomes[index].success for name, outcomes in blind.items()}
+        rows.append(
+            EpisodeRow(
+                seed=manifest.seed,
+                pair=index,
+                episode=pair.episode,
+                start=pair.start_frame,
+                goal_step=pair.goal_frame,
+                success=outcome.success,
+                first_success_step=outcome.first_success_step,
+                solved_at_start=outcome.solved_at_start,
+                steps=len(outcome.actions),
+                final_distance=outcome.final_distance,
+                replans=len(outcome.plan_steps),
+                random_success=floor.get("random"),
+                zero_action_success=floor.get("zero_action"),
+                wall_time=round(outcome.seconds, 4),
+            )
+        )
+    return rows
+
+
+def _result(task: _Task, rows: list[EpisodeRow], acted: list[Rollouts], num_envs: int) -> dict[str, Any]:
+    protocol, manifests, stored = task.protocol, task.manifests, task.episodes is not None
+    plans = sum(rollouts.plans for rollouts in acted)
+    return {
+        "format": FORMAT,
+        "protocol": protocol.to_dict() | {"label": protocol.label, "hash": protocol.hash},
+        "env": {"id": task.env_id, "kwargs": task.env_kwargs},
+        "model": task.agent.facts(),
+        "dataset": {
+            "source": str(task.episodes.name) if stored else None,
+            "revision": task.episodes_revision,
+            "split": protocol.split,
+            "fingerprint": manifests[0].dataset,
+            "first_frame": protocol.first_frame if stored else "rendered",
+            "goal_frame": protocol.goal_frame if stored else "rendered",
+        },
+        "manifests": [
+            {"seed": one.seed, "n": len(one), "hash": one.hash, "counts": vars(one.counts)} for one in manifests
+        ],
+        **score(rows),
+        "planning": {
+            "plans": plans,
+            "seconds_per_plan": sum(rollouts.planning_seconds for rollouts in acted) / max(1, plans),
+            "num_envs": num_envs,
+        },
+        "rows_hash": rows_hash(rows),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": library_versions(),
+        "hardware": hardware(next(task.agent.model.parameters()).device),
+    }

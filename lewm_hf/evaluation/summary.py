@@ -1,0 +1,92 @@
+"""A result in words, for a terminal."""
+
+from typing import Any
+
+_NOT_SHOWN = ("name", "version", "label", "hash", "overrides")
+_FLOOR_NAMES = {"random": "random policy", "zero_action": "zero actions"}
+
+
+def percent(value: float) -> str:
+    """`0.87` -> `"87.0 %"`."""
+    return f"{100 * value:.1f} %"
+
+
+def format_rate(value: dict[str, Any]) -> str:
+    """`"87.0 %   95 % interval 79.0-92.2   87 of 100"`."""
+    low, high = (100 * end for end in value["interval"])
+    return f"{percent(value['rate']):>7}   95 % interval {low:.1f}-{high:.1f}   {value['successes']} of {value['n']}"
+
+
+def protocol_values(result: dict[str, Any]) -> dict[str, tuple[Any, bool]]:
+    """Every value of the protocol as it was run, and whether it differs from the protocol's file."""
+    protocol = result["protocol"]
+    values = {
+        name: (value, name in protocol["overrides"]) for name, value in protocol.items() if name not in _NOT_SHOWN
+    }
+    # How many pairs and seeds is a choice of the run; it changes the interval, not what is measured.
+    for name, run in (
+        ("pairs", max(entry["n"] for entry in result["manifests"])),
+        ("seeds", [entry["seed"] for entry in result["manifests"]]),
+    ):
+        values[name] = (run, run != protocol[name])
+    for name in ("first_frame", "goal_frame"):
+        values[name] = (result["dataset"][name], result["dataset"][name] != protocol[name])
+    return values
+
+
+def format_summary(result: dict[str, Any]) -> str:
+    """A result as text: every value of the protocol, then success beside its floors."""
+    protocol, success = result["protocol"], result["success"]
+    solved, planning = result["solved_at_start"], result["planning"]
+    lines = [
+        f"{result['model']['source']} on {result['env']['id']}",
+        f"protocol {protocol['label']}, hash {protocol['hash'][:12]}",
+        *_columns(protocol_values(result)),
+        "",
+        _line("success", format_rate(success)),
+    ]
+    lines += [_line(_FLOOR_NAMES[name], format_rate(floor)) for name, floor in result["floors"].items()]
+    if "random" in result["floors"]:
+        p_value = result["mcnemar_against_random"]["p_value"]
+        lines.append(
+            _line("excess over random", f"{100 * result['excess']['random']:+7.1f} points   McNemar p = {p_value:.2g}")
+        )
+    lines.append(_line("solved at the start", f"{percent(solved['share']):>7}   {solved['n']} of {success['n']}"))
+    if result["mean_steps_to_success"] is not None:
+        lines.append(_line("steps to success", f"{result['mean_steps_to_success']:>5.1f}     mean over solved pairs"))
+    if len(result["per_seed"]) > 1:
+        lines.append(
+            _line("by seed", "   ".join(f"{entry['seed']}: {percent(entry['rate'])}" for entry in result["per_seed"]))
+        )
+    lines.append(
+        _line(
+            "planning",
+            f"{planning['seconds_per_plan']:>6.3f} s/plan   {planning['plans']} plans, {planning['num_envs']} pairs "
+            f"at a time, {result['hardware']['device_name']}; {result['wall_time']:.0f} s in all",
+        )
+    )
+    return "\n".join(lines)
+
+
+def _line(name: str, text: str) -> str:
+    return f"  {name:<20} {text}".rstrip()
+
+
+def _columns(values: dict[str, tuple[Any, bool]], count: int = 3) -> list[str]:
+    """Names and values in columns; what differs from the protocol's file has a star."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, list):
+            return ",".join(map(str, value))
+        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+    cells = [(name, text(value) + "*" * changed) for name, (value, changed) in values.items()]
+    rows = -(-len(cells) // count)
+    columns = [cells[start : start + rows] for start in range(0, len(cells), rows)]
+    blocks = []
+    for column in columns:
+        names, texts = (max(map(len, part)) for part in zip(*column, strict=True))
+        blocks.append([f"{name:<{names}} {value:<{texts}}" for name, value in column])
+    lines = ["  " + "   ".join(block[row] for block in blocks if row < len(block)) for row in range(rows)]
+    changed = any(changed for _, changed in values.values())
+    return [line.rstrip() for line in lines] + ["  * differs from the protocol's file"] * changed

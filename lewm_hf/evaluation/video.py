@@ -1,0 +1,79 @@
+"""Animated GIFs of single episodes, with nothing but Pillow."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+PANEL = 192
+HEADER, FOOTER, GAP = 22, 22, 6
+INK, PALE, PAPER = (38, 42, 51), (122, 128, 140), (255, 255, 255)
+GREEN, RED = (26, 138, 84), (200, 57, 47)
+FRAME_MS, LAST_FRAME_MS = 80, 1200
+
+
+def draw_episode(
+    agent: np.ndarray,
+    imagined: np.ndarray,
+    goal: np.ndarray,
+    *,
+    success: bool,
+    title: str,
+    plan_steps: Sequence[int] = (),
+) -> bytes:
+    """An animated GIF.
+
+    Args:
+        agent, imagined: `(steps + 1, H, W, 3)` uint8, before the first and after every step.
+        goal: `(H, W, 3)` uint8.
+        success: whether the last frame reached the goal.
+        title: names the episode, in the footer.
+        plan_steps: steps before which plans were made; marked in the footer.
+    """
+    steps = len(agent) - 1
+    font = ImageFont.load_default(13)
+    target = _enlarge(goal)
+    width, height = 3 * target.width + 4 * GAP, target.height + HEADER + FOOTER
+    frames = []
+    for step in range(steps + 1):
+        canvas = Image.new("RGB", (width, height), PAPER)
+        draw = ImageDraw.Draw(canvas)
+        for column, (label, picture) in enumerate(
+            (("agent", _enlarge(agent[step])), ("imagined (nearest frame)", _enlarge(imagined[step])), ("goal", target))
+        ):
+            left = GAP + column * (target.width + GAP)
+            canvas.paste(picture, (left, HEADER))
+            draw.text((left + target.width / 2, HEADER / 2), label, INK, font, anchor="mm")
+        verdict, color = f"step {step}", PALE
+        if step == steps:
+            verdict, color = (f"reached after {steps} steps", GREEN) if success else (f"missed in {steps} steps", RED)
+            left, top = GAP - 2, HEADER - 2
+            draw.rectangle((left, top, left + target.width + 3, top + target.height + 3), outline=color, width=2)
+        elif step in plan_steps:
+            verdict += ": plans"
+        baseline = height - FOOTER / 2
+        draw.text((GAP, baseline), title, PALE, font, anchor="lm")
+        draw.text((width - GAP, baseline), verdict, color, font, anchor="rm")
+        frames.append(canvas)
+    return _gif(frames)
+
+
+def _enlarge(picture: np.ndarray) -> Image.Image:
+    """At least `PANEL` pixels wide, by a whole factor and without smoothing: pixels stay pixels."""
+    factor = max(1, round(PANEL / picture.shape[1]))
+    image = Image.fromarray(picture)
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def _gif(frames: list[Image.Image]) -> bytes:
+    # One palette for all frames, so that colors do not flicker and only changed pixels are stored.
+    sample = Image.new("RGB", (frames[0].width, frames[0].height * 3))
+    for row, frame in enumerate((frames[0], frames[len(frames) // 2], frames[-1])):
+        sample.paste(frame, (0, row * frame.height))
+    palette = sample.quantize(128, method=Image.Quantize.MEDIANCUT)
+    indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
+    buffer = io.BytesIO()
+    indexed[0].save(buffer, "GIF", save_all=True, append_images=indexed[1:], duration=durations, loop=0, optimize=False)
+    return buffer.getvalue()
