@@ -53,8 +53,12 @@ class TrainingRecipe:
 
     log_every: int = _option(10, "steps between two records of metrics.jsonl and the tracker")
     eval_every: int | None = _option(None, "steps between two evaluations; without it only the end is evaluated")
-    save_every: int | None = _option(None, "steps between two saved states; without it as eval_every, and at the end")
+    save_every: int = _option(1000, "steps between two saved states; also saved before every evaluation")
     eval_pairs: int = _option(20, "planning problems of an evaluation; 0 judges by prediction loss alone")
+    eval_protocol: str = _option("clean", "name or .yaml file of the protocol that they follow")
+    eval_overrides: list[str] = field(
+        default_factory=list, metadata={"help": "field=value of the protocol, such as samples=200"}
+    )
     eval_batches: int = _option(8, "batches of the held-out prediction loss")
     recalibration_batches: int = _option(32, "batches that BatchNorm is recalibrated with before judging and saving")
     tracker: str = _option("tensorboard", "where metrics go besides metrics.jsonl", choices=TRACKERS)
@@ -87,7 +91,7 @@ def _model_fields() -> type:
     plain = {float | int: float}
     fields = []
     for name, annotation in LeWMConfig.__annotations__.items():
-        if name in ("num_channels", "action_mean", "action_std"):  # the data set decides
+        if name in ("num_channels", "action_mean", "action_std", "action_statistics_source"):  # the data set decides
             continue
         default = getattr(LeWMConfig, name)
         fields.append((name, plain.get(annotation, annotation), _option(default, "field of LeWMConfig")))
@@ -154,7 +158,10 @@ def parse_recipe(argv: Sequence[str]) -> tuple[TrainingRecipe, LeWMConfig]:
             _refuse_unknown([] if name in ("no_resume", "no_compile", "help") else [name], "the command line")
     parser = _Parser((TrainingRecipe, ModelFields), allow_abbrev=False)
     # Through the command line, so that YAML's `5e-5`, a string to it, is read as the number it is meant to be.
-    from_file = [text for key, value in keys.items() if value is not None for text in (f"--{key}", str(value))]
+    from_file = []
+    for key, value in keys.items():
+        texts = [str(text) for text in value] if isinstance(value, list) else [str(value)]
+        from_file += [f"--{key}", *texts] if value not in (None, []) else []
     recipe, fields, unread = parser.parse_args_into_dataclasses(
         from_file + argv, look_for_args_file=False, return_remaining_strings=True
     )

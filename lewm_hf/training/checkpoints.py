@@ -22,7 +22,8 @@ from safetensors import SafetensorError
 FREE_KEYS = frozenset(
     {
         "dataset", "dataset_revision", "output_dir", "resume", "num_workers", "log_every", "eval_every", "save_every",
-        "tracker", "precision", "eval_pairs", "eval_batches", "recalibration_batches",
+        "tracker", "precision", "eval_pairs", "eval_protocol", "eval_overrides", "eval_batches",
+        "recalibration_batches",
     }
 )  # fmt: skip
 
@@ -134,6 +135,9 @@ class RunDirectory:
         recipe = self.path / "recipe.yaml"
         if not recipe.exists():
             raise FileNotFoundError(f"output_dir={self.path} holds no run to resume: start it without --resume")
+        if self.main:
+            for name in ("state", "last", "best"):
+                recover(self.path / name)
         before = yaml.safe_load(recipe.read_text(encoding="utf-8")) | (self.progress() or facts)
         for key, value in (values | facts).items():
             if key not in FREE_KEYS and before.get(key) != value:
@@ -148,6 +152,8 @@ class RunDirectory:
         Raises:
             OSError: where the disk has no room for the run's checkpoints.
         """
+        if not self.main:
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         # state (weights and two Adam moments), last, best, and the one of them that is being replaced.
         needed = (3 + 1 + 1 + 3) * weight_bytes
@@ -157,11 +163,6 @@ class RunDirectory:
                 f"checkpoints of this run take {needed / 2**20:,.0f} MiB: make room, or name a folder on another disk"
             )
         write_text(self.path / "recipe.yaml", yaml.safe_dump(values, sort_keys=False))
-
-    def recover(self):
-        """Completes or drops what a killed process left unfinished; main process only."""
-        for name in ("state", "last", "best"):
-            recover(self.path / name)
 
     def progress(self) -> dict | None:
         """The record of the saved state, or None where nothing was saved yet."""

@@ -1,10 +1,14 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from lewm_hf import LeWMConfig
+from lewm_hf import LeWMConfig, LeWMModel
 from lewm_hf.training.arguments import TrainingRecipe, parse_recipe, recipe_values
+
+RECIPES = Path(__file__).parents[2] / "training" / "recipes"
 
 
 @pytest.fixture
@@ -90,3 +94,25 @@ def test_missing_file_is_named():
 
 def test_every_field_is_documented():
     assert all(field.metadata["help"] for field in dataclasses.fields(TrainingRecipe))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("tworoom", 18_034_478), ("pusht", 18_034_478), ("reacher", 18_034_478), ("cube", 18_034_628)],
+)
+def test_full_recipes_are_the_released_ones(name, parameters):
+    recipe, config = parse_recipe([str(RECIPES / f"{name}.yaml"), "--output_dir", "run"])
+    with torch.device("meta"):
+        assert sum(p.numel() for p in LeWMModel(config).parameters()) == parameters
+    assert (recipe.schedule_epochs, recipe.stop_epoch, recipe.max_steps) == (100, 10, None)
+    released = TrainingRecipe(dataset="d", output_dir="o")
+    for key in ("batch_size", "learning_rate", "warmup_fraction", "weight_decay", "max_grad_norm", "seed", "precision"):
+        assert getattr(recipe, key) == getattr(released, key), key
+    assert config.sigreg_weight == 0.09
+
+
+def test_every_recipe_file_is_readable():
+    files = sorted(RECIPES.glob("*.yaml"))
+    assert "tworoom-mini" in {path.stem for path in files}
+    for path in files:
+        parse_recipe([str(path), "--output_dir", "run"])

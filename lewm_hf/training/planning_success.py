@@ -1,0 +1,49 @@
+"""Planning success while training: a small fixed set of problems, the same at every step."""
+
+from ..configuration_lewm import LeWMConfig
+from ..evaluation.manifests import sample_manifest
+from ..evaluation.protocols import load_protocol, parse_overrides
+from ..evaluation.runner import evaluate
+from ..image_processing_lewm import LeWMImageProcessor
+from ..modeling_lewm import LeWMModel
+from .arguments import TrainingRecipe
+
+
+class PlanningSuccess:
+    """`evaluate(model, step)` of the training loop, made from a recipe.
+
+    Args:
+        recipe: its `eval_protocol`, `eval_overrides` and `eval_pairs`; one seed, the protocol's first.
+        config: gives the action block, whatever the protocol says.
+        episodes: by split; the pairs come from the one that the protocol names.
+
+    Raises:
+        ValueError: where the episodes hold too few pairs, or an override is unknown.
+    """
+
+    def __init__(self, recipe: TrainingRecipe, config: LeWMConfig, episodes: dict):
+        overrides = {"action_block": config.frameskip} | parse_overrides(recipe.eval_overrides)
+        self.protocol = load_protocol(recipe.eval_protocol, overrides)
+        self.protocol = self.protocol.override({"seeds": self.protocol.seeds[:1]})
+        self.episodes = episodes[self.protocol.split]
+        self.manifest = sample_manifest(self.episodes, self.protocol, recipe.eval_pairs, self.protocol.seeds[0])
+        self.image_processor = LeWMImageProcessor(image_size=config.image_size)
+        self.random_success = None
+
+    def __call__(self, model: LeWMModel, step: int) -> dict[str, float]:
+        """Success of a model in evaluation mode, and the random policy's on the same problems, both in [0, 1]."""
+        result = evaluate(
+            model,
+            processor=self.image_processor,
+            episodes=self.episodes,
+            manifest=self.manifest,
+            protocol=self.protocol,
+            floors=self.random_success is None,  # nothing of it changes between two evaluations
+        ).result
+        if self.random_success is None:
+            self.random_success = result["floors"]["random"]["rate"]
+        return {
+            "success": result["success"]["rate"],
+            "random_success": self.random_success,
+            "seconds_per_plan": result["planning"]["seconds_per_plan"],
+        }

@@ -1,0 +1,301 @@
+"""Trains a LeWM world model.
+
+    accelerate launch training/train.py training/recipes/tworoom.yaml --output_dir runs/tworoom
+    accelerate launch training/train.py training/recipes/tworoom.yaml --output_dir runs/tworoom --resume
+
+Every key of the recipe (`lewm_hf.training.arguments.TrainingRecipe`) and of the model (`LeWMConfig`) can be given on
+the command line too. The folder of the run holds metrics.jsonl, the `from_pretrained` folders last/ and best/, and
+state/, from which `--resume` continues to the bit. Several processes compute what one would, only faster.
+"""
+
+import copy
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs, PartialState
+from accelerate.utils import ProjectConfiguration, set_seed
+from lewm_hf.data.windows import WindowDataset
+from tqdm.auto import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+from transformers.utils import logging as transformers_logging
+
+from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
+from lewm_hf.data.episodes import load_episodes
+from lewm_hf.data.files import duration_text
+from lewm_hf.data.statistics import action_statistics
+from lewm_hf.evaluation.provenance import dataset_fingerprint
+from lewm_hf.training.arguments import TrainingRecipe, parse_recipe, recipe_values
+from lewm_hf.training.batch_norm import recalibrate_batch_norm
+from lewm_hf.training.batches import WindowBatches, batch_loader
+from lewm_hf.training.checkpoints import RunDirectory
+from lewm_hf.training.facts import training_facts
+from lewm_hf.training.interruption import StopRequest
+from lewm_hf.training.monitors import embedding_monitors, heldout_metrics, sigreg_bounds
+from lewm_hf.training.planning_success import PlanningSuccess
+from lewm_hf.training.precision import mixed_precision
+from lewm_hf.training.randomness import preserved_randomness
+from lewm_hf.training.schedule import RunLength, learning_rate
+
+logger = logging.getLogger("lewm.train")
+
+
+def train(
+    recipe: TrainingRecipe, config: LeWMConfig, evaluate: Callable[[LeWMModel, int], dict[str, float]] | None = None
+) -> dict:
+    """Runs a recipe to its end and returns steps, the last and the best evaluation, and the seconds spent training.
+
+    Args:
+        recipe, config: see `parse_recipe`; the config's action statistics are measured on the data set.
+        evaluate: judges a model in evaluation mode at a step, on the main process; its key "success" decides what
+            becomes best/, without it the held-out prediction loss does. Default: planning on `recipe.eval_pairs`
+            problems.
+
+    Raises:
+        ValueError, FileNotFoundError, OSError: one line; before any file is touched where the input is at fault.
+        SystemExit: after SIGINT or SIGTERM, once the state is saved.
+    """
+    precision = mixed_precision(recipe.precision, PartialState().device)
+    accelerator = Accelerator(
+        mixed_precision=precision,
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+        log_with=None if recipe.tracker == "none" else recipe.tracker,
+        project_config=ProjectConfiguration(recipe.output_dir, logging_dir=os.path.join(recipe.output_dir, "logs")),
+        kwargs_handlers=[
+            # BatchNorm's statistics are those of the global batch already, on every rank.
+            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+            InitProcessGroupKwargs(timeout=timedelta(hours=2)),  # the others wait while one evaluates
+        ],
+    )
+    device, main, rank, ranks = (
+        accelerator.device, accelerator.is_main_process, accelerator.process_index, accelerator.num_processes,
+    )  # fmt: skip
+    run = RunDirectory(recipe.output_dir, main)
+
+    # What is wrong is refused here, before any file is touched.
+    if not recipe.resume:
+        run.check_new()
+    episodes = {split: load_episodes(recipe.dataset, split, recipe.dataset_revision) for split in ("train", "test")}
+    config = with_action_statistics(config, np.concatenate([part.actions for part in episodes.values()]))
+    windows, heldout = (WindowDataset(episodes[split], config) for split in ("train", "test"))
+    accumulation = recipe.gradient_accumulation_steps
+    per_epoch = WindowBatches(len(windows), recipe.batch_size, recipe.seed, 0, 0, rank, ranks).per_epoch / accumulation
+    length = RunLength.of(per_epoch, recipe.max_steps, recipe.schedule_epochs, recipe.stop_epoch)
+    if evaluate is None and recipe.eval_pairs and main:
+        evaluate = PlanningSuccess(recipe, config, episodes)
+    values, facts = recipe_values(recipe, config), {
+        "env_id": episodes["train"].env_id, "dataset_fingerprint": dataset_fingerprint(episodes["train"]),
+        "train_windows": len(windows), "num_processes": ranks, "mixed_precision": precision,
+    }  # fmt: skip
+    if recipe.resume:
+        with accelerator.main_process_first():
+            run.check_resumable(values, facts)
+    accelerator.wait_for_everyone()
+    if accumulation > 1:
+        logger.warning(
+            "gradient_accumulation_steps=%d: SIGReg compares each batch of %d windows with a Gaussian by itself, so "
+            "this is not the same as batch_size=%d", accumulation, recipe.batch_size, accumulation * recipe.batch_size,
+        )  # fmt: skip
+
+    # Model, optimizer, and where the run stands.
+    set_seed(recipe.seed)
+    model, image_processor = LeWMModel(config), LeWMImageProcessor(image_size=config.image_size)
+    num_parameters, sigreg = model.num_parameters(), model.sigreg
+    if not recipe.resume:
+        run.start(values, weight_bytes=4 * num_parameters)
+    judge = copy.deepcopy(model).to(device)  # is evaluated and saved; training never sees what happens to it
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=recipe.weight_decay, fused=True)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    if recipe.compile:
+        accelerator.unwrap_model(model).compile()
+    set_seed(recipe.seed, device_specific=True)  # dropout differs between ranks
+    progress = run.progress() if recipe.resume else None
+    if progress:
+        accelerator.load_state(str(run.state))
+    else:
+        progress = {"step": 0, "evaluated": 0, "best": None, "last": None, "seconds": 0.0} | facts
+    run.truncate_metrics(progress["step"], progress["evaluated"])
+    if recipe.tracker != "none":
+        scalars = {key: value if isinstance(value, int | float) else str(value) for key, value in values.items()}
+        accelerator.init_trackers("lewm", config=scalars)
+
+    def batches(dataset, order):
+        for batch in batch_loader(dataset, order, recipe.num_workers, device):
+            pixels = batch["pixel_values"].to(device, non_blocking=True)  # uint8: a quarter of the traffic
+            yield image_processor.normalize(pixels), batch["actions"].to(device, non_blocking=True)
+
+    def log(record: dict):
+        run.log(record)
+        accelerator.log({key: value for key, value in record.items() if key != "step"}, step=record["step"])
+
+    def evaluate_and_save():
+        """Gives a copy fresh BatchNorm statistics, judges it, and keeps it as last/ and perhaps as best/."""
+        judge.load_state_dict(accelerator.unwrap_model(model).state_dict())
+        count = min(len(heldout), recipe.eval_batches * recipe.batch_size)
+        rows = np.linspace(0, len(heldout) - 1, count).astype(int)
+        chunks = [chunk.tolist() for chunk in np.array_split(rows, math.ceil(count / recipe.batch_size))]
+        order = WindowBatches(
+            len(windows), recipe.batch_size, recipe.seed + 1, 0, recipe.recalibration_batches, rank, ranks
+        )
+        with preserved_randomness(device):
+            recalibrate_batch_norm(judge, batches(windows, order))
+            judge.eval()
+            if main:
+                metrics = heldout_metrics(judge, batches(heldout, chunks))
+                metrics |= evaluate(judge, progress["step"]) if evaluate else {}
+                record = {"step": progress["step"]} | {f"eval/{key}": value for key, value in metrics.items()}
+                log(record)
+                better = progress["best"] is None or goodness(record) > goodness(progress["best"])
+                progress.update(last=record, best=record if better else progress["best"])
+                about = training_facts(values, progress, per_epoch, num_parameters, device) | {"evaluation": record}
+                for name in ("last", "best") if better else ("last",):
+                    run.save_model(name, judge, image_processor, about)
+                logger.info("step %d: %s", record["step"], "  ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
+        progress["evaluated"] = progress["step"]
+        run.save_progress(progress)
+        accelerator.wait_for_everyone()
+
+    # The loop.
+    if main:
+        logger.info(
+            "%s parameters on %d x %s, %s; %s steps of %d windows, learning rate laid out for %s; SIGReg is %.2f on "
+            "Gaussian embeddings, %.1f on collapsed ones", f"{num_parameters:,}", ranks, device.type,
+            {"no": "fp32"}.get(precision, precision), f"{length.steps:,}", recipe.batch_size * accumulation,
+            f"{length.schedule_steps:,}", *sigreg_bounds(config, recipe.batch_size),
+        )  # fmt: skip
+    first = progress["step"]
+    order = WindowBatches(
+        len(windows), recipe.batch_size, recipe.seed, first * accumulation, length.steps * accumulation, rank, ranks
+    )
+    loader = iter(batches(windows, order))
+    pace = 0.1 if sys.stderr.isatty() else 30  # seconds between two drawings
+    bar = tqdm(total=length.steps, initial=first, desc="training", unit="step", disable=not main, mininterval=pace)
+    model.train()
+    with StopRequest() as stop, bar:
+        if progress["evaluated"] < first and is_due(first, recipe.eval_every, length.steps):
+            evaluate_and_save()  # the run had saved its state and died before it was judged
+        began = clock = time.perf_counter()
+        waited, clocked = 0.0, 0
+        for number in range(order.start, order.stop):
+            asked = time.perf_counter()
+            pixel_values, actions = next(loader)
+            waited += time.perf_counter() - asked
+            with accelerator.accumulate(model):
+                # Drawn from (seed, number) on the CPU: the same on every rank and after a resume.
+                directions = sigreg.directions(recipe.seed, number).to(device, non_blocking=True)
+                output = model(pixel_values=pixel_values, actions=actions, sigreg_directions=directions)
+                accelerator.backward(output.loss)
+                if accelerator.sync_gradients:
+                    gradient_norm = accelerator.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
+                    rate = learning_rate(
+                        progress["step"], length.schedule_steps, recipe.warmup_fraction, recipe.learning_rate
+                    )
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate
+                optimizer.step()
+                optimizer.zero_grad()
+            if not accelerator.sync_gradients:
+                continue
+            progress["step"] += 1
+            step, clocked = progress["step"], clocked + 1
+            bar.update()
+
+            evaluating, saving = is_due(step, recipe.eval_every, length.steps), step % recipe.save_every == 0
+            if step == 1 or step % recipe.log_every == 0 or evaluating or saving:
+                losses = torch.stack([output.loss, output.prediction_loss, output.sigreg_loss]).detach()
+                loss, prediction_loss, sigreg_loss = accelerator.reduce(losses, "mean").tolist()
+                embeddings = accelerator.gather(output.embeddings.detach())
+                if not math.isfinite(loss):
+                    raise ValueError(
+                        f"the loss is {loss} at step {step}: lower learning_rate={recipe.learning_rate:g}; "
+                        f"{run.path} keeps what was saved before"
+                    )
+                elapsed = time.perf_counter() - clock
+                log({
+                    "step": step, "epoch": step / per_epoch, "loss": loss, "prediction_loss": prediction_loss,
+                    "sigreg_loss": sigreg_loss, **embedding_monitors(embeddings, prediction_loss),
+                    "gradient_norm": float(gradient_norm), "learning_rate": rate,
+                    "windows_per_second": clocked * accumulation * recipe.batch_size / elapsed,
+                    "waiting_for_data": waited / elapsed,
+                })  # fmt: skip
+                bar.set_postfix(prediction=f"{prediction_loss:.4f}", sigreg=f"{sigreg_loss:.2f}", refresh=False)
+                progress["seconds"] += elapsed
+                clock, waited, clocked = time.perf_counter(), 0.0, 0
+            if main and step - first == 50:
+                left = (time.perf_counter() - began) / 50 * (length.steps - step)
+                logger.info("50 steps done, about %s left, evaluations apart", duration_text(left))
+
+            stopping = agreed(stop, accelerator, step % recipe.log_every == 0)
+            paused = time.perf_counter()
+            if saving or evaluating or stopping:
+                run.save_state(accelerator, progress)  # first: nothing is lost should the evaluation fail
+            if evaluating and not stopping:
+                evaluate_and_save()
+            paused = time.perf_counter() - paused
+            clock, began = clock + paused, began + paused
+            if stopping:
+                raise_stopped(run, progress, stop)
+    accelerator.end_training()
+    return {key: progress[key] for key in ("step", "last", "best", "seconds")}
+
+
+def with_action_statistics(config: LeWMConfig, actions: np.ndarray) -> LeWMConfig:
+    """The config with the statistics of `(rows, action_dim)` raw actions in it, training and test split together.
+
+    Raises:
+        ValueError: where the actions have another dimension than the model.
+    """
+    if actions.shape[1] != config.action_dim:
+        raise ValueError(
+            f"the data set's actions have {actions.shape[1]} dimensions, but the recipe says action_dim="
+            f"{config.action_dim}: add --action_dim {actions.shape[1]}"
+        )
+    mean, std = action_statistics(actions)
+    return LeWMConfig(**(config.to_dict() | {"action_mean": mean, "action_std": std}))
+
+
+def is_due(step: int, every: int | None, steps: int) -> bool:
+    return step == steps or (every is not None and step % every == 0)
+
+
+def goodness(record: dict) -> tuple[float, float]:
+    """Planning success first: prediction loss says little about it (VIScore, arXiv 2608.11174)."""
+    return record.get("eval/success", 0.0), -record["eval/prediction_loss"]
+
+
+def agreed(stop: StopRequest, accelerator: Accelerator, now: bool) -> bool:
+    """Whether some rank was asked to stop; several ranks ask each other only `now`, since it synchronizes them."""
+    stopping = stop.signum is not None
+    if accelerator.num_processes == 1:
+        return stopping
+    return now and bool(accelerator.reduce(torch.tensor(float(stopping), device=accelerator.device)) > 0)
+
+
+def raise_stopped(run: RunDirectory, progress: dict, stop: StopRequest):
+    logger.warning("stopped at step %d, its state is in %s: continue with --resume", progress["step"], run.state)
+    raise SystemExit(128 + (stop.signum or 15))
+
+
+def main(argv: list[str] | None = None) -> int:
+    main_process = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(level=logging.INFO if main_process else logging.ERROR, format="%(message)s")
+    logging.getLogger("accelerate").setLevel(logging.WARNING)
+    transformers_logging.disable_progress_bar()
+    try:
+        recipe, config = parse_recipe(sys.argv[1:] if argv is None else argv)
+        with logging_redirect_tqdm():
+            train(recipe, config)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
