@@ -88,10 +88,10 @@ class BlockModel:
         gaps = [np.abs(points - self._nearest(points, box)) for box in range(len(self.low))]
         return np.min(gaps, axis=0)
 
-    def outline(self, spacing: float) -> tuple[np.ndarray, np.ndarray]:
+    def outline(self, spacing: float, offset: float, room: float) -> tuple[np.ndarray, np.ndarray]:
         """Points of the outline, about `spacing` px apart, and outward normals, both `(p,)` in body coordinates.
 
-        Points where the pusher would not fit between two rectangles are left out.
+        Left out are points in the block's corners: where a pusher `offset` px in front would be closer than `room` px.
         """
         points, normals = [], []
         for (x0, y0), (x1, y1) in zip(self.low, self.high, strict=True):
@@ -101,8 +101,8 @@ class BlockModel:
                 points.append(start + (end - start) * (np.arange(count) + 0.5) / count)
                 normals.append(np.full(count, (end - start) / abs(end - start) / 1j))
         points, normals = np.concatenate(points), np.concatenate(normals)
-        room = self.gap(points + normals * (self.radius + 1.0)) >= self.radius
-        return points[room], normals[room]
+        free = self.gap(points + normals * (self.radius + offset)) >= self.radius + room - 1e-6
+        return points[free], normals[free]
 
     def leave(self, point: complex, gap: float) -> complex:
         """The point moved outwards until it is `gap` away from the block; body coordinates."""

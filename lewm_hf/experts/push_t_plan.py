@@ -6,7 +6,7 @@ import numpy as np
 
 from ..envs.push_t import INNER_HIGH, INNER_LOW
 from .push_t_model import BlockModel, Pose
-from .push_t_route import CONTACT_GAP, OUTSIDE_COST, Roads, outside
+from .push_t_route import CONTACT_GAP, LINE_GAP, OUTSIDE_COST, Roads, outside
 
 # Candidates: pixels between contacts, directions relative to the inward normal and their spread, length of pushes.
 CONTACT_SPACING = 10.0
@@ -52,7 +52,7 @@ class PushPlanner:
 
     def __init__(self, model: BlockModel):
         self.model = model
-        points, self._normals = model.outline(CONTACT_SPACING)
+        points, self._normals = model.outline(CONTACT_SPACING, CONTACT_GAP, LINE_GAP)
         self._starts = points + self._normals * (model.radius + START_GAP)
         self.roads = Roads(model, points + self._normals * (model.radius + CONTACT_GAP))
 
