@@ -8,13 +8,19 @@ from .world_model import WorldModel
 
 
 def frame_size(picture) -> tuple[int, int]:
-    """(height, width) of a PIL picture, or of an array or tensor with channels first or last."""
+    """(height, width) of a PIL picture, or of an array or tensor with channels first or last.
+
+    Raises:
+        ValueError: on other than 3 channels.
+    """
     if isinstance(picture, Image.Image):
         return picture.height, picture.width
     shape = tuple(picture.shape)
-    if len(shape) < 3:
-        raise ValueError(f"a picture of shape {shape} has no channels: expected (height, width, 3)")
-    return shape[-3:-1] if shape[-1] == 3 else shape[-2:]
+    if len(shape) == 3 and shape[-1] == 3:
+        return shape[:2]
+    if len(shape) == 3 and shape[0] == 3:
+        return shape[1:]
+    raise ValueError(f"a picture of shape {shape} does not have 3 channels (first or last): convert it to RGB")
 
 
 def check_same_size(observation: tuple[int, int], goal: tuple[int, int]) -> None:

@@ -1,0 +1,218 @@
+"""`LeWMPlanner`: pictures of where things are and where they should be -> actions. Task `world-model-planning`."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoImageProcessor, AutoModel, Pipeline
+from transformers.image_utils import load_image
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from .planning import PlanSettings, check_ready, encode_frames, plan
+from .planning.frames import check_same_size, frame_size
+from .planning.world_model import check_same_as_config
+
+TASK = "world-model-planning"
+SETTINGS = tuple(field.name for field in dataclasses.fields(PlanSettings))
+# Fields of the config that other planners take as arguments. Here a differing value is an error, not an override.
+CONFIG_FIELDS = ("history_size", "frameskip", "image_size", "action_dim", "action_mean", "action_std")
+INPUT_KEYS = ("observation", "goal", "goal_embedding", "problem")
+LOADING = ("revision", "token", "cache_dir", "local_files_only", "force_download", "subfolder")
+LOADING_MODEL = ("dtype", "device_map", "attn_implementation")
+
+
+class LeWMPlanner(Pipeline):
+    """Plans from one picture to another, with no environment and no data set.
+
+        planner = LeWMPlanner.from_pretrained("org/lewm-pusht")
+        plan = planner({"observation": image, "goal": goal_image})
+        plan["actions"]                                    # (horizon * frameskip, action_dim), environment units
+
+    History, frameskip, image size and action statistics come from the checkpoint. Settings of the search are the
+    keywords of `PlanSettings`, given to the constructor or to a call: `planner(..., samples=100, seed=7)`.
+
+    Input: a dictionary, or a list, generator or data set of them, with
+        observation: a PIL picture, `(H, W, 3)` or `(3, H, W)` uint8 array or tensor (floats must lie in [0, 1]), path
+            or URL.
+        goal: the same and as large, or a list of them, of which any (or all, by `goals="mean"`) will do.
+        goal_embedding: instead of `goal`, `model.encode`'s `(*latent)`, or `(G, *latent)`.
+        problem: optional name or number, default 0. The noise of the search is a function of (seed, problem) alone:
+            the same input has the same plan alone, in a list and in a batch.
+    Batches may be written as one dictionary, or two arguments, of lists or arrays with one more dimension:
+    `planner(images, goal_images)`.
+
+    Output: a dictionary with `actions` `(horizon * frameskip, action_dim)` float32 and `cost`, a float; with
+    `return_elites=True` also `elites` `(elites, horizon * frameskip, action_dim)` and `elite_costs` `(elites,)`, best
+    first; with `return_predictions=True` also `predicted_embeddings` `(horizon, *latent)`. All are NumPy arrays.
+
+    Raises:
+        ValueError: at construction for a model in training mode, a checkpoint without action statistics, or an image
+            processor of another size; in a call for pictures of other than 3 channels, goals of another size than
+            the observation, NaN, unknown input keys, or arguments that contradict the checkpoint's config.
+        TypeError: for unknown arguments.
+    """
+
+    _load_processor = False
+    _load_image_processor = True
+    _load_tokenizer = False
+    _load_feature_extractor = False
+    _load_video_processor = False
+
+    def __init__(self, model, image_processor=None, **kwargs):
+        if image_processor is None:
+            raise ValueError(
+                "the planner needs the image processor that the model was trained with: pass image_processor=, or a "
+                "directory or repository that holds both"
+            )
+        check_ready(model)
+        size = getattr(image_processor, "image_size", model.config.image_size)
+        if size != model.config.image_size:
+            raise ValueError(
+                f"the image processor makes {size} pixels, but the model takes image_size={model.config.image_size}: "
+                "use the processor saved beside the model"
+            )
+        kwargs.setdefault("task", TASK)
+        super().__init__(model=model, image_processor=image_processor, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs) -> "LeWMPlanner":
+        """Loads model and image processor from a directory or the Hub.
+
+        Args:
+            pretrained_model_name_or_path: directory or repository.
+            **kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `dtype`, `device_map` for loading; `device`
+                and `batch_size` of the pipeline; and any setting of the search.
+        """
+        shared = {name: kwargs.pop(name) for name in LOADING if name in kwargs}
+        own = {name: kwargs.pop(name) for name in LOADING_MODEL if name in kwargs}
+        model = AutoModel.from_pretrained(pretrained_model_name_or_path, **shared, **own)
+        return cls(model, AutoImageProcessor.from_pretrained(pretrained_model_name_or_path, **shared), **kwargs)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs) -> None:
+        """Saves model and image processor; their code is this package, and not copied beside them."""
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.image_processor.save_pretrained(save_directory, **kwargs)
+
+    def __call__(self, inputs, goal=None, **kwargs):
+        """See the class. `planner(observation, goal)` is short for `planner({"observation": ..., "goal": ...})`."""
+        if goal is not None:
+            inputs = {"observation": inputs, "goal": goal}
+        if isinstance(inputs, dict) and _is_batch(inputs.get("observation")):
+            inputs = _unbatch(inputs)
+        if isinstance(inputs, list) and not inputs:
+            return []
+        return super().__call__(inputs, **kwargs)
+
+    def _sanitize_parameters(self, return_elites=None, return_predictions=None, **kwargs):
+        settings = {name: kwargs.pop(name) for name in SETTINGS if name in kwargs}
+        check_same_as_config(self.model, **{name: kwargs.pop(name) for name in CONFIG_FIELDS if name in kwargs})
+        if kwargs:
+            raise TypeError(
+                f"unknown arguments {sorted(kwargs)}: LeWMPlanner takes {', '.join(SETTINGS)}, return_elites and "
+                "return_predictions"
+            )
+        PlanSettings(**{**getattr(self, "_forward_params", {}), **settings})  # refused here, before any work
+        returned = {"return_elites": return_elites, "return_predictions": return_predictions}
+        return {}, settings, {name: value for name, value in returned.items() if value is not None}
+
+    def preprocess(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """One problem -> `pixel_values` `(1, 3, S, S)`, and a goal: `pixel_values` `(G, 3, S, S)` or `embedding`."""
+        if not isinstance(inputs, dict):
+            raise ValueError(f"got a {type(inputs).__name__}: give a dictionary with 'observation' and 'goal'")
+        unknown = sorted(set(inputs) - set(INPUT_KEYS))
+        if unknown or "observation" not in inputs or ("goal" in inputs) == ("goal_embedding" in inputs):
+            raise ValueError(
+                f"input has the keys {sorted(inputs)}: expected 'observation', either 'goal' or 'goal_embedding', and "
+                "if wanted 'problem'"
+            )
+        observation = _picture(inputs["observation"])
+        if "goal" in inputs:
+            given = inputs["goal"]
+            pictures = [_picture(one) for one in (given if _is_batch(given) else [given])]
+            for one in pictures:
+                check_same_size(frame_size(observation), frame_size(one))
+            goal = {"pixel_values": self._normalize(pictures)}
+        else:
+            goal = {"embedding": torch.as_tensor(inputs["goal_embedding"]).float()}
+        problem = inputs.get("problem", 0)
+        if isinstance(problem, bool) or not isinstance(problem, int | str | np.integer):
+            raise ValueError(f"problem={problem!r} must be a whole number or a name")
+        return {"pixel_values": self._normalize([observation]), "goal": goal, "problem": problem}
+
+    def _forward(self, model_inputs: dict[str, Any], **settings) -> dict[str, Tensor]:
+        goals, problems = model_inputs["goal"], model_inputs["problem"]
+        if not isinstance(goals, list):
+            goals, problems = [goals], [problems]
+        context = encode_frames(self.model, model_inputs["pixel_values"])[:, None]
+        latents = [self._goal_latents(goal, context.shape[2:]).to(context) for goal in goals]
+        outputs = [None] * len(goals)
+        # Plans with as many goals share a batch. Noise belongs to the problem, so the grouping changes no plan.
+        for count in sorted({len(latent) for latent in latents}):
+            rows = [row for row, latent in enumerate(latents) if len(latent) == count]
+            goal = torch.stack([latents[row] for row in rows])
+            names = [problems[row] for row in rows]
+            output = plan(self.model, context[rows], goal, PlanSettings(**settings), problems=names)
+            for position, row in enumerate(rows):
+                outputs[row] = {name: value[position] for name, value in output.items()}
+        return {name: torch.stack([output[name] for output in outputs]) for name in outputs[0]}
+
+    def postprocess(self, outputs: dict[str, Tensor], return_elites=False, return_predictions=False) -> dict[str, Any]:
+        names = ["actions"]
+        if return_elites:
+            names += ["elites", "elite_costs"]
+        if return_predictions:
+            names += ["predicted_embeddings"]
+        return {"cost": float(outputs["costs"][0])} | {name: outputs[name][0].float().numpy() for name in names}
+
+    def _normalize(self, pictures: list) -> Tensor:
+        return self.image_processor(pictures, return_tensors="pt")["pixel_values"]
+
+    def _goal_latents(self, goal: dict[str, Tensor], latent: Sequence[int]) -> Tensor:
+        """`(G, *latent)`"""
+        if "pixel_values" in goal:
+            return encode_frames(self.model, goal["pixel_values"])
+        embedding = goal["embedding"]
+        if embedding.shape == latent:
+            return embedding[None]
+        if embedding.dim() == len(latent) + 1 and embedding.shape[1:] == latent and len(embedding):
+            return embedding
+        raise ValueError(
+            f"goal_embedding has shape {tuple(embedding.shape)}, but the model's embeddings have {tuple(latent)}: "
+            "give one, or several stacked"
+        )
+
+
+def _picture(image):
+    """A path or URL opened; everything else unchanged."""
+    if isinstance(image, str | Path):
+        return load_image(str(image))
+    if isinstance(image, Image.Image | np.ndarray | Tensor):
+        return image
+    raise ValueError(f"cannot read an image of type {type(image).__name__}: give PIL, numpy, torch, a path or a URL")
+
+
+def _is_batch(images) -> bool:
+    return isinstance(images, list | tuple) or (isinstance(images, np.ndarray | Tensor) and images.ndim == 4)
+
+
+def _unbatch(inputs: dict[str, Any]) -> list[dict[str, Any]]:
+    """One dictionary of batches -> a list of dictionaries."""
+    size = len(inputs["observation"])
+    for name, values in inputs.items():
+        if isinstance(values, str | int | Image.Image) or len(values) != size:
+            raise ValueError(f"a batch of {size} observations needs {size} entries of {name!r} as well")
+    return [dict(zip(inputs, values, strict=True)) for values in zip(*inputs.values(), strict=True)]
+
+
+def register_pipeline() -> None:
+    """Makes `transformers.pipeline("world-model-planning", model=...)` known. Calling it again changes nothing."""
+    if TASK not in PIPELINE_REGISTRY.supported_tasks:
+        PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=LeWMPlanner, pt_model=AutoModel, type="multimodal")
+
+
+register_pipeline()

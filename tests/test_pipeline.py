@@ -1,0 +1,283 @@
+import re
+import subprocess
+import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import pipeline
+
+from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel, LeWMPlanner
+from lewm_hf.pipeline_lewm import register_pipeline
+from lewm_hf.planning import PlanSettings, plan
+
+SMALL = {"samples": 16, "iterations": 3, "elites": 4}
+
+
+@pytest.fixture
+def checkpoint(tiny_model, tmp_path):
+    tiny_model.save_pretrained(tmp_path / "model")
+    LeWMImageProcessor(image_size=28).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def planner(tiny_model):
+    return LeWMPlanner(tiny_model, LeWMImageProcessor(image_size=28), device="cpu", **SMALL)
+
+
+def picture(seed, height=28, width=28):
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_two_pictures_give_the_plan_of_the_planner(planner, tiny_model):
+    made = planner({"observation": picture(0), "goal": picture(1)}, return_elites=True, return_predictions=True)
+    pixels = LeWMImageProcessor(image_size=28)([picture(0), picture(1)])["pixel_values"]
+    with torch.no_grad():
+        latents = torch.cat([tiny_model.encode(one[None, None])[0] for one in pixels])
+    expected = plan(tiny_model, latents[:1, None], latents[1:], PlanSettings(**SMALL), problems=[0])
+    assert made["actions"].shape == (25, 2) and made["actions"].dtype == np.float32
+    np.testing.assert_array_equal(made["actions"], expected.actions[0])
+    np.testing.assert_array_equal(made["elites"], expected.elites[0])
+    np.testing.assert_array_equal(made["elite_costs"], expected.elite_costs[0])
+    np.testing.assert_array_equal(made["predicted_embeddings"], expected.predicted_embeddings[0])
+    assert isinstance(made["cost"], float) and made["cost"] == expected.costs.item()
+
+
+def test_output_is_small_unless_more_is_wanted(planner):
+    assert set(planner(picture(0), picture(1))) == {"actions", "cost"}
+    assert set(planner(picture(0), picture(1), return_elites=True)) == {"actions", "cost", "elites", "elite_costs"}
+
+
+def test_every_kind_of_picture_gives_the_same_plan(planner, tmp_path):
+    observation, goal = picture(0), picture(1)
+    expected = planner(observation, goal)
+    observation.save(tmp_path / "observation.png")
+    goal.save(tmp_path / "goal.png")
+    last, first = np.asarray(observation), np.moveaxis(np.asarray(observation), -1, 0)
+    for one in [
+        last, first, torch.tensor(last), torch.tensor(first), str(tmp_path / "observation.png"),
+        tmp_path / "observation.png", last.astype(np.int64), last.astype(np.float32) / 255,
+    ]:  # fmt: skip
+        made = planner({"observation": one, "goal": str(tmp_path / "goal.png")})
+        np.testing.assert_allclose(made["actions"], expected["actions"], atol=1e-4)
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+def test_pictures_from_urls(planner, tmp_path):
+    picture(0).save(tmp_path / "observation.png")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=tmp_path)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        made = planner(f"http://127.0.0.1:{server.server_port}/observation.png", picture(1))
+        server.shutdown()
+    assert_same(made, planner(picture(0), picture(1)))
+
+
+def test_lists_and_batches_equal_one_by_one(planner):
+    inputs = [{"observation": picture(i), "goal": picture(i + 10), "problem": f"episode {i}"} for i in range(5)]
+    inputs[1]["goal"] = [picture(11), picture(20)]  # another number of goals
+    inputs[3] = {"observation": picture(3), "goal_embedding": torch.ones(16), "problem": 3}
+    expected = [planner(one) for one in inputs]
+    for batch_size in (1, 2, 5, 8):
+        for made, alone in zip(planner(inputs, batch_size=batch_size), expected, strict=True):
+            assert_same(made, alone)
+    assert len({one["cost"] for one in expected}) == 5
+    lazily = planner(one for one in inputs)
+    for made, alone in zip(lazily, expected, strict=True):
+        assert_same(made, alone)
+    assert planner([]) == []
+
+
+def test_batches_written_as_arrays(planner):
+    observations, goals = ([picture(seed) for seed in seeds] for seeds in ((0, 1), (2, 3)))
+    expected = [planner(observation, goal) for observation, goal in zip(observations, goals, strict=True)]
+    stacked = [np.stack([np.asarray(one) for one in ones]) for ones in (observations, goals)]
+    for made in (
+        planner(observations, goals),
+        planner(*stacked),
+        planner({"observation": torch.tensor(stacked[0]), "goal": stacked[1], "problem": [0, 0]}, batch_size=2),
+    ):
+        for one, alone in zip(made, expected, strict=True):
+            assert_same(one, alone)
+    with pytest.raises(ValueError, match="a batch of 2 observations needs 2 entries of 'goal'"):
+        planner(observations, goals[:1])
+
+
+def test_noise_belongs_to_seed_and_problem(planner):
+    pair = {"observation": picture(0), "goal": picture(1)}
+    first = planner(pair)
+    assert_same(planner(pair), first)
+    assert_same(planner({**pair, "problem": 0}), first)
+    assert_same(planner(pair, seed=42), first)
+    for other in (planner(pair, seed=43), planner({**pair, "problem": 1}), planner({**pair, "problem": "0"})):
+        assert np.abs(other["actions"] - first["actions"]).max() > 1e-3
+
+
+def test_settings_of_a_call_leave_the_planner_as_it_was(planner):
+    pair = {"observation": picture(0), "goal": picture(1)}
+    before = planner(pair)
+    assert planner(pair, horizon=2)["actions"].shape == (10, 2)
+    assert planner(pair, elites=3, return_elites=True)["elites"].shape == (3, 25, 2)
+    assert_same(planner(pair), before)
+
+
+def test_goal_may_be_an_embedding(planner, tiny_model):
+    pixels = LeWMImageProcessor(image_size=28)(picture(1))["pixel_values"]
+    with torch.no_grad():
+        embedding = tiny_model.encode(pixels[None])[0, 0]
+    expected = planner(picture(0), picture(1))
+    for given in (embedding, embedding.numpy(), torch.stack([embedding, embedding + 100])):
+        assert_same(planner({"observation": picture(0), "goal_embedding": given}), expected)
+    far = planner(
+        {"observation": picture(0), "goal_embedding": torch.stack([embedding, embedding + 100])}, goals="mean"
+    )
+    assert far["cost"] > expected["cost"] + 1000
+
+
+def test_observation_and_goal_are_encoded_once(planner, tiny_model, monkeypatch):
+    frames, encode = [], LeWMModel.encode
+    monkeypatch.setattr(
+        LeWMModel, "encode", lambda self, pixels: frames.append(pixels.shape[:2].numel()) or encode(self, pixels)
+    )
+    planner(picture(0), picture(1))
+    assert sum(frames) == 2
+
+
+def test_larger_pictures_are_resized(planner):
+    made = planner(picture(0, 60, 90), picture(1, 60, 90))
+    shrunk = [LeWMImageProcessor(image_size=28)(picture(seed, 60, 90))["pixel_values"] for seed in (0, 1)]
+    assert shrunk[0].shape == (1, 3, 28, 28) and np.isfinite(made["actions"]).all()
+
+
+def test_from_pretrained_and_the_registered_task(checkpoint):
+    pair = {"observation": picture(0), "goal": picture(1)}
+    planner = LeWMPlanner.from_pretrained(checkpoint, device="cpu", **SMALL)
+    registered = pipeline("world-model-planning", model=str(checkpoint), device="cpu", **SMALL)
+    assert type(registered) is LeWMPlanner and not planner.model.training
+    expected = planner(pair)
+    assert_same(registered(pair), expected)
+    instance = pipeline(
+        "world-model-planning", model=planner.model, image_processor=planner.image_processor, device="cpu", **SMALL
+    )
+    assert_same(instance(pair), expected)
+    reseeded = LeWMPlanner.from_pretrained(str(checkpoint), device="cpu", seed=1, **SMALL)(pair)
+    assert np.abs(reseeded["actions"] - expected["actions"]).max() > 1e-3
+    low = LeWMPlanner.from_pretrained(checkpoint, device="cpu", dtype="bfloat16", **SMALL)
+    assert low.dtype == torch.bfloat16
+    assert low(pair)["cost"] == pytest.approx(expected["cost"], rel=0.2)
+
+
+def test_save_pretrained_writes_a_checkpoint_without_code(checkpoint, tmp_path):
+    planner = LeWMPlanner.from_pretrained(checkpoint, device="cpu", **SMALL)
+    planner.save_pretrained(tmp_path / "copy")
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == [
+        "config.json", "model.safetensors", "preprocessor_config.json",
+    ]  # fmt: skip
+    copy = LeWMPlanner.from_pretrained(tmp_path / "copy", device="cpu", **SMALL)
+    assert_same(copy(picture(0), picture(1)), planner(picture(0), picture(1)))
+
+
+def test_plans_in_another_process_without_any_data_set(checkpoint, tmp_path):
+    """The checkpoint alone gives actions in environment units, and the same ones."""
+    code = f"""
+import sys
+import numpy as np
+from PIL import Image
+from lewm_hf import LeWMPlanner
+planner = LeWMPlanner.from_pretrained({str(checkpoint)!r}, device="cpu", samples=16, iterations=3, elites=4)
+rng = [np.random.default_rng(seed).integers(0, 256, (28, 28, 3), dtype=np.uint8) for seed in (0, 1)]
+np.save({str(tmp_path / "actions.npy")!r}, planner(*map(Image.fromarray, rng))["actions"])
+assert not {{"datasets", "gymnasium", "lewm_hf.data", "lewm_hf.envs"}} & set(sys.modules), "too much is imported"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    planner = LeWMPlanner.from_pretrained(checkpoint, device="cpu", **SMALL)
+    made = np.load(tmp_path / "actions.npy")
+    np.testing.assert_allclose(made, planner(picture(0), picture(1))["actions"], atol=1e-5)
+    # Candidates are N(0, 1) in z-scored space: environment units centre on the statistics' mean.
+    assert (np.abs(made - [0.1, -0.2]) < 5 * np.array([0.5, 0.6])).all()
+
+
+def test_registering_again_changes_nothing(caplog):
+    register_pipeline()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"observation": picture(0)}, "either 'goal' or 'goal_embedding'"),
+        ({"observation": picture(0), "goal": picture(1), "goal_embedding": torch.ones(16)}, "either 'goal'"),
+        ({"observation": picture(0), "goals": picture(1)}, "goals"),
+        ({"goal": picture(0)}, "expected 'observation'"),
+        (
+            {"observation": picture(0), "goal": picture(1, 28, 30)},
+            "goal is 28x30 pixels, but the observation 28x28",
+        ),
+        ({"observation": np.zeros((28, 28, 4), dtype=np.uint8), "goal": picture(1)}, "3 channels"),
+        ({"observation": np.zeros((28, 28), dtype=np.uint8), "goal": picture(1)}, "3 channels"),
+        ({"observation": np.full((28, 28, 3), np.nan), "goal": picture(1)}, "NaN"),
+        ({"observation": 3, "goal": picture(1)}, "type int"),
+        ({"observation": picture(0), "goal_embedding": torch.ones(15)}, r"goal_embedding has shape \(15,\).*\(16,\)"),
+        ({"observation": picture(0), "goal_embedding": torch.ones(16) * float("nan")}, "goal holds NaN"),
+        ({"observation": picture(0), "goal": picture(1), "problem": 1.5}, "problem=1.5"),
+        ("observation.png", "Incorrect image source|give a dictionary"),
+        ({"observation": "missing.png", "goal": picture(1)}, "missing.png"),
+    ],
+)
+def test_bad_inputs_are_refused_with_one_line(planner, inputs, message):
+    with pytest.raises(ValueError, match=message) as error:
+        planner(inputs)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({"temperature": 0.5}, TypeError, r"unknown arguments \['temperature'\]: LeWMPlanner takes solver"),
+        ({"history_size": 1}, ValueError, "history_size=1 contradicts the checkpoint, whose config.json says 3"),
+        ({"frameskip": 1}, ValueError, "frameskip=1 contradicts"),
+        ({"image_size": 224}, ValueError, "image_size=224 contradicts"),
+        ({"action_std": [1.0, 1.0]}, ValueError, "action_std"),
+        ({"samples": 2}, ValueError, "elites=4 exceeds samples=2"),
+        ({"solver": "simplex"}, ValueError, "solver='simplex'"),
+    ],
+)
+def test_bad_arguments_are_refused_in_calls_and_at_construction(planner, arguments, kind, message):
+    with pytest.raises(kind, match=message):
+        planner(picture(0), picture(1), **arguments)
+    with pytest.raises(kind, match=message):
+        LeWMPlanner(planner.model, planner.image_processor, device="cpu", **{**SMALL, **arguments})
+
+
+def test_arguments_that_repeat_the_config_are_harmless(planner):
+    assert_same(planner(picture(0), picture(1), frameskip=5, history_size=3), planner(picture(0), picture(1)))
+
+
+def test_unready_checkpoints_are_refused_at_construction(tiny_config, tiny_model, tmp_path):
+    processor = LeWMImageProcessor(image_size=28)
+    bare = LeWMConfig(**{**tiny_config.to_dict(), "action_mean": None, "action_std": None})
+    LeWMModel(bare).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="no action statistics.*lewm convert"):
+        LeWMPlanner.from_pretrained(tmp_path, device="cpu")
+    with pytest.raises(ValueError, match="makes 224 pixels, but the model takes image_size=28"):
+        LeWMPlanner(tiny_model, LeWMImageProcessor(), device="cpu")
+    with pytest.raises(ValueError, match="pass image_processor="):
+        LeWMPlanner(tiny_model, device="cpu")
+    with pytest.raises(ValueError, match=re.escape("call model.eval()")):
+        LeWMPlanner(tiny_model.train(), processor, device="cpu")
