@@ -50,7 +50,7 @@ class MujocoGoalEnv(GoalEnv):
         return np.concatenate([self.data.qpos, self.data.qvel])
 
     def close(self) -> None:
-        """Frees the OpenGL context; a later picture makes a new one."""
+        """Gives up the OpenGL context; a later picture makes a new one."""
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
@@ -59,15 +59,20 @@ class MujocoGoalEnv(GoalEnv):
     def render_batch(cls, envs: Sequence["MujocoGoalEnv"], goals: bool = False) -> np.ndarray:
         """Pictures of many environments of this class, their goals instead if asked: `(n, H, W, 3)` uint8.
 
-        Scenes with equal textures are drawn in the first environment's OpenGL context: each context holds its own copy
-        of meshes and textures and, in the reference quality, a shadow map of up to 64 MB.
+        Environments with equal textures share an OpenGL context from then on: each context holds its own copy of
+        meshes and textures and, in the reference quality, a shadow map of up to 64 MB.
 
         Raises:
             ValueError: for an empty list.
         """
         if not envs:
             raise ValueError("no environments to render: give at least one")
-        return np.stack([env._picture(env._posed(goals), _lender(env, envs[0])) for env in envs])
+        shared = {env._render_key(): env._renderer for env in envs if env._renderer is not None}
+        for env in envs:
+            if env._renderer is None and env._render_key() in shared:
+                env._renderer = shared[env._render_key()].share()
+            shared.setdefault(env._render_key(), env._open())
+        return np.stack([env._picture(env._posed(goals)) for env in envs])
 
     def _draw(self) -> np.ndarray:
         return self._picture(self._posed())
@@ -85,19 +90,16 @@ class MujocoGoalEnv(GoalEnv):
         mujoco.mj_fwdPosition(self.model, self._canvas)
         return self._canvas
 
-    def _picture(self, data: Any, lender: "MujocoGoalEnv | None" = None) -> np.ndarray:
-        lender = lender or self
-        if lender._renderer is None:
-            lender._renderer = SceneRenderer(lender.model, lender.image_size, lender.render_quality)
-        return lender._renderer.draw(self.model, data, self.camera)
+    def _picture(self, data: Any) -> np.ndarray:
+        return self._open().draw(self.model, data, self.camera)
 
-    def _texture_digest(self) -> bytes:
+    def _open(self) -> SceneRenderer:
+        if self._renderer is None:
+            self._renderer = SceneRenderer(self.model, self.image_size, self.render_quality)
+        return self._renderer
+
+    def _render_key(self) -> tuple:
+        """Equal where two environments can be drawn in one OpenGL context."""
         if self._textures is None:
             self._textures = hashlib.blake2b(self.model.tex_data).digest()
-        return self._textures
-
-
-def _lender(env: MujocoGoalEnv, first: MujocoGoalEnv) -> MujocoGoalEnv:
-    """Whose OpenGL context draws `env`."""
-    alike = (env.image_size, env.render_quality) == (first.image_size, first.render_quality)
-    return first if alike and env._texture_digest() == first._texture_digest() else env
+        return self.image_size, self.render_quality, self._textures

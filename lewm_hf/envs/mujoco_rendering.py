@@ -32,7 +32,8 @@ class SceneRenderer:
     Args:
         model: the compiled `MjModel`.
         image_size: side of the square pictures in pixels, any.
-        render_quality: `"reference"`, with shadows and multisampling as in the released data, or `"fast"`, without.
+        render_quality: `"reference"`, with shadows and multisampling as in the released data, or `"fast"`, without;
+            MuJoCo then also lights large planes only from their corners, which darkens the floor.
 
     Raises:
         ValueError: for an unknown quality.
@@ -42,6 +43,7 @@ class SceneRenderer:
     def __init__(self, model: Any, image_size: int, render_quality: str = "reference"):
         fast = check_quality(render_quality) == "fast"
         self._size = image_size
+        self._users = 1
         self._gl = self._context = None
         self._gl = _make_context(image_size)
         self._gl.make_current()
@@ -54,7 +56,7 @@ class SceneRenderer:
         self._rectangle = mujoco.MjrRect(0, 0, image_size, image_size)
         self._options = mujoco.MjvOption()
         # At exit the driver shuts down before Python's finalizers run, and freeing a context after that prints errors.
-        self._at_exit = partial(_close, weakref.ref(self))
+        self._at_exit = partial(_free, weakref.ref(self))
         atexit.register(self._at_exit)
 
     def draw(self, model: Any, data: Any, camera: str) -> np.ndarray:
@@ -76,8 +78,18 @@ class SceneRenderer:
         mujoco.mjr_readPixels(image, None, self._rectangle, self._context)
         return np.ascontiguousarray(image[::-1])  # OpenGL counts rows from the bottom
 
+    def share(self) -> "SceneRenderer":
+        """This renderer for one more user: it closes with the last of them."""
+        self._users += 1
+        return self
+
     def close(self) -> None:
-        """Frees the context; calling it again does nothing."""
+        """Gives the renderer up; the last user's call frees the context."""
+        self._users -= 1
+        if self._users == 0:
+            self._free()
+
+    def _free(self) -> None:
         if self._gl is None:
             return
         atexit.unregister(self._at_exit)
@@ -88,7 +100,7 @@ class SceneRenderer:
 
     def __del__(self):
         if hasattr(self, "_at_exit"):  # else __init__ failed, and there is nothing to free
-            self.close()
+            self._free()
 
 
 @contextmanager
@@ -103,10 +115,10 @@ def _settings(model: Any, image_size: int, fast: bool) -> Iterator[None]:
     glob.offwidth, glob.offheight, quality.offsamples, quality.shadowsize = before
 
 
-def _close(reference: weakref.ref) -> None:
+def _free(reference: weakref.ref) -> None:
     renderer = reference()
     if renderer is not None:
-        renderer.close()
+        renderer._free()
 
 
 def _make_context(image_size: int):
