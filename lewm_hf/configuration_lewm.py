@@ -30,6 +30,7 @@ class LeWMConfig(PreTrainedConfig):
         action_bottleneck_size, action_mlp_size: hidden widths of the action encoder.
         action_mean, action_std: float64 statistics of each raw action dimension (population std). `None` until a data
             set or a converter has filled them; planning refuses to run without them.
+        action_statistics_source: the data set and the number of rows that they were measured on, where recorded.
         sigreg_weight: lambda, the weight of SIGReg in the loss. SIGReg itself grows with the batch size.
         sigreg_knots, sigreg_t_max, sigreg_projections: quadrature nodes on `[0, t_max]`, random directions.
     """
@@ -62,6 +63,7 @@ class LeWMConfig(PreTrainedConfig):
     action_mlp_size: int = 768
     action_mean: list[float] | None = None
     action_std: list[float] | None = None
+    action_statistics_source: str | None = None
 
     sigreg_weight: float | int = 0.09
     sigreg_knots: int = 17

@@ -69,11 +69,16 @@ def convert_state_dict(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A released state dict -> the state dict of `LeWMModel`, same numbers.
 
     Raises:
-        ValueError: for an unknown key, or a query, key or value projection without its partners.
+        ValueError: for an unknown key, two keys that mean the same tensor, or a query, key or value projection without
+            its partners.
     """
-    converted, thirds = {}, {}
+    converted, thirds, seen = {}, {}, {}
     for key, tensor in released.items():
-        name, _, part = rename(key).partition(":")
+        new = rename(key)
+        if new in seen:
+            raise ValueError(f"{seen[new]!r} and {key!r} are the same tensor in two spellings: remove one of them")
+        seen[new] = key
+        name, _, part = new.partition(":")
         if part:
             thirds.setdefault(name, {})[part] = tensor
         elif name == "action_encoder.bottleneck.weight":
@@ -85,5 +90,8 @@ def convert_state_dict(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise ValueError(
                 f"only the {', '.join(sorted(parts))} part of {name!r} is there: the checkpoint is incomplete"
             )
+        shapes = {part: tuple(tensor.shape) for part, tensor in parts.items()}
+        if len(set(shapes.values())) > 1 or () in shapes.values():
+            raise ValueError(f"the parts of {name!r} have shapes {shapes}: the three must be alike")
         converted[name] = torch.cat([parts[part] for part in "qkv"])
     return converted

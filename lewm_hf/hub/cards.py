@@ -1,0 +1,299 @@
+"""Cards from measured results only: what is not in a file of the checkpoint or of an evaluation is not claimed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import DatasetCard, EvalResult, ModelCard, ModelCardData
+from safetensors import SafetensorError
+
+from ..configuration_lewm import LeWMConfig
+from ..data.files import replacing
+from ..evaluation.provenance import model_fingerprint
+from ..evaluation.results import read_result
+from ..modeling_lewm import LeWMModel
+from .card_text import conversion_text, model_text
+
+CARD_FILE = "README.md"
+TRAINING_FILE = "training.json"
+PROVENANCE_FILE = "conversion.json"
+LIBRARY = "lewm-hf"
+# The Hub's closest task; its list does not know world models.
+PIPELINE_TAG = "robotics"
+TAGS = ("lewm", "world-model", "world-model-planning", "jepa", "model-predictive-control")
+REQUIRED_METADATA = {
+    "model": ("license", "library_name", "pipeline_tag", "datasets", "model-index"),
+    "dataset": ("license", "configs", "task_categories"),
+}
+TRAINING_FACTS = (
+    "steps", "epochs", "seconds", "env_id", "train_windows", "num_processes", "mixed_precision",
+    "hardware.device_name", "versions", "recipe.seed", "recipe.batch_size", "recipe.learning_rate",
+)  # fmt: skip
+CONVERSION_FACTS = ("source", "weights_sha256", "tensors", "converter")
+RESULT_FACTS = (
+    "protocol.label", "protocol.name", "protocol.hash", "protocol.split", "env.id", "success.n", "success.successes",
+    "success.rate", "success.interval", "floors.random.rate", "floors.random.interval", "excess.random",
+    "solved_at_start.share", "per_seed", "planning.seconds_per_plan", "hardware.device_name", "versions",
+    "dataset.fingerprint", "rows_hash", "model.fingerprint", "finished",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """Everything a model card states.
+
+    Args:
+        repo_id: where the checkpoint will live.
+        license: of the weights; `data_license`: of the episodes they were trained on.
+        dataset_id, dataset_revision: of those episodes, on the Hub.
+        config: the checkpoint's.
+        training: content of `training.json`, for a checkpoint trained with this package.
+        conversion: content of `conversion.json`, for a converted one.
+        results: of its evaluations, at least one.
+        remote_code: the folder brings its code along.
+    """
+
+    repo_id: str
+    license: str
+    data_license: str
+    dataset_id: str
+    dataset_revision: str
+    config: LeWMConfig
+    results: list[dict[str, Any]]
+    training: dict[str, Any] | None = None
+    conversion: dict[str, Any] | None = None
+    remote_code: bool = False
+    env_id: str = field(init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "env_id", self.results[0]["env"]["id"])
+
+
+def write_model_card(
+    folder: str | Path,
+    *,
+    repo_id: str,
+    license: str | None = None,
+    data_license: str | None = None,
+    dataset_id: str | None = None,
+    dataset_revision: str | None = None,
+    results: Sequence[str | Path] = (),
+) -> Path:
+    """Writes `README.md` of a checkpoint's folder.
+
+    Args:
+        folder: a `from_pretrained` folder with `training.json` or `conversion.json`.
+        repo_id: where the checkpoint will live, `org/name`.
+        license: of the weights, a Hub identifier such as `apache-2.0`.
+        data_license: of the training episodes.
+        dataset_id, dataset_revision: Hub id and commit of the training episodes. Default: those of the recipe.
+        results: `results.json` of evaluations of exactly these weights, or their folders. Default: `folder/evaluation`.
+
+    Raises:
+        FileNotFoundError, ValueError: one line that names every missing field, or a result of other weights.
+    """
+    folder = Path(folder)
+    text = model_card(
+        collect_facts(folder, repo_id, license, data_license, dataset_id, dataset_revision, list(results))
+    )
+    check_card(text, "model")
+    return _write(folder, text)
+
+
+def collect_facts(
+    folder: Path,
+    repo_id: str,
+    license: str | None,
+    data_license: str | None,
+    dataset_id: str | None,
+    dataset_revision: str | None,
+    results: Sequence[str | Path],
+) -> CardFacts:
+    """Reads and checks what a card states; see `write_model_card`."""
+    _check_folder(folder)
+    training, conversion = (_read_json(folder / name) for name in (TRAINING_FILE, PROVENANCE_FILE))
+    recipe = (training or {}).get("recipe", {})
+    if recipe.get("dataset_revision"):  # only a data set of the Hub has one
+        dataset_id, dataset_revision = (
+            dataset_id or recipe.get("dataset"),
+            dataset_revision or recipe["dataset_revision"],
+        )
+    if conversion and conversion.get("release"):
+        dataset_id = dataset_id or conversion["release"]  # data and weights share an id
+    missing = [
+        f"--{name.replace('_', '-')}"
+        for name, value in (
+            ("license", license), ("data_license", data_license), ("dataset_id", dataset_id),
+            ("dataset_revision", dataset_revision),
+        )
+        if not value
+    ]  # fmt: skip
+    if training is None and conversion is None:
+        missing.append(f"{TRAINING_FILE} or {PROVENANCE_FILE}")
+    missing += [
+        f"{TRAINING_FILE}: {name}" for name in TRAINING_FACTS if training is not None and _lacks(training, name)
+    ]
+    missing += [
+        f"{PROVENANCE_FILE}: {name}" for name in CONVERSION_FACTS if conversion is not None and _lacks(conversion, name)
+    ]
+    model = _load(folder)
+    if model.config.action_mean is None:
+        missing.append("config.json: action_mean, action_std")
+    paths = [Path(path) for path in results] or sorted((folder / "evaluation").rglob("results.json"))
+    if not paths:
+        missing.append("--results: an evaluation (`lewm eval`)")
+    read = []
+    for path in paths:
+        result = read_result(path)
+        missing += [f"{path}: {name}" for name in RESULT_FACTS if _lacks(result, name)]
+        read.append(result)
+    if missing:
+        raise ValueError(f"the card of {folder} would lack {'; '.join(missing)}: measure or give them, then try again")
+    fingerprint = model_fingerprint(model)
+    for path, result in zip(paths, read, strict=True):
+        if result["model"]["fingerprint"] != fingerprint:
+            raise ValueError(f"{path} was measured on other weights than those of {folder}: evaluate this checkpoint")
+    remote_code = (folder / "pipeline_lewm.py").exists()
+    return CardFacts(
+        repo_id, license, data_license, dataset_id, dataset_revision, model.config, read, training, conversion,
+        remote_code,
+    )  # fmt: skip
+
+
+def model_card(facts: CardFacts) -> str:
+    """The text of a model's `README.md`, metadata included."""
+    data = ModelCardData(
+        license=facts.license,
+        library_name=LIBRARY,
+        pipeline_tag=PIPELINE_TAG,
+        tags=[*TAGS, facts.env_id.partition("/")[2].partition("-")[0].lower()],
+        datasets=[facts.dataset_id],
+        base_model=facts.conversion["release"] if facts.conversion else None,
+        model_name=facts.repo_id.partition("/")[2],
+        eval_results=[entry for result in facts.results for entry in _eval_results(result, facts)],
+    )
+    return f"---\n{data.to_yaml()}\n---\n\n{model_text(facts)}"
+
+
+def _eval_results(result: Mapping[str, Any], facts: CardFacts) -> list[EvalResult]:
+    protocol, success = result["protocol"], result["success"]
+    shared = {
+        "task_type": PIPELINE_TAG,
+        "task_name": f"goal-conditioned planning, protocol {protocol['label']}",
+        "dataset_type": facts.dataset_id,
+        "dataset_name": f"{result['env']['id']} episodes",
+        "dataset_split": protocol["split"],
+        "dataset_revision": facts.dataset_revision,
+        "dataset_args": {"protocol": protocol["label"], "protocol_hash": protocol["hash"]},
+    }
+    metrics = (
+        ("success_rate", "success rate", success),
+        ("random_success_rate", "success rate of random actions", result["floors"]["random"]),
+    )
+    return [
+        EvalResult(
+            **shared,
+            metric_type=kind,
+            metric_name=name,
+            metric_value=round(rate["rate"], 4),
+            metric_args={
+                "n": rate["n"],
+                "successes": rate["successes"],
+                "wilson_95": [round(end, 4) for end in rate["interval"]],
+                "seeds": [entry["seed"] for entry in result["per_seed"]],
+            },
+        )
+        for kind, name, rate in metrics
+    ]
+
+
+def conversion_card(conversion: Mapping[str, Any], config: LeWMConfig) -> str:
+    """The text of `README.md` that `convert` leaves: provenance, and that nothing has been measured yet."""
+    release = conversion["release"]
+    data = ModelCardData(
+        library_name=LIBRARY,
+        pipeline_tag=PIPELINE_TAG,
+        tags=list(TAGS),
+        base_model=release,
+        datasets=[release] if release else None,
+    )
+    return f"---\n{data.to_yaml()}\n---\n\n{conversion_text(conversion, config)}"
+
+
+def write_dataset_card(folder: str | Path) -> Path:
+    """Writes `README.md` of a directory of episodes, measured again on its files.
+
+    Raises:
+        FileNotFoundError, ValueError: one line where the description or the files are missing or damaged.
+    """
+    from ..data import cards  # measuring how many pairs are solved needs the environment
+
+    folder = Path(folder)
+    description = cards.read_description(folder)
+    if description is None:
+        raise ValueError(f"{folder} has no {cards.DESCRIPTION_FILE}: collect or import the episodes with this package")
+    needed = ("env_kwargs", "fps", "collector", "versions")
+    if missing := [name for name in needed if name not in description]:
+        raise ValueError(f"the card of {folder} would lack {', '.join(missing)}: {cards.DESCRIPTION_FILE} has no such")
+    facts, _ = cards.measure_directory(folder, description)
+    text = cards.render_card(description, facts)
+    check_card(text, "dataset")
+    return _write(folder, text)
+
+
+def check_card(text: str, kind: str) -> None:
+    """Validates a card without a network: what `huggingface_hub` can check by itself, and that nothing is missing.
+
+    Args:
+        text: the whole `README.md`.
+        kind: `"model"` or `"dataset"`.
+
+    Raises:
+        ValueError: one line.
+    """
+    try:
+        card = (ModelCard if kind == "model" else DatasetCard)(text)
+    except ValueError as error:
+        raise ValueError(f"the {kind} card's metadata is invalid: {' '.join(str(error).split())}") from None
+    metadata = card.data.to_dict()
+    if missing := [name for name in REQUIRED_METADATA[kind] if not metadata.get(name)]:
+        raise ValueError(f"the {kind} card's metadata lacks {', '.join(missing)}: write it again with `lewm card`")
+
+
+def _check_folder(folder: Path) -> None:
+    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} has no {name}: give the folder of a checkpoint, such as RUN/best")
+
+
+def _load(folder: Path) -> LeWMModel:
+    try:
+        return LeWMModel.from_pretrained(folder)
+    except SafetensorError as error:
+        raise ValueError(f"{folder}/model.safetensors is damaged ({error}): save or fetch it again") from None
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no JSON ({error}): train or convert again") from None
+
+
+def _lacks(content: Mapping[str, Any], name: str) -> bool:
+    """Whether a dotted name leads nowhere."""
+    for part in name.split("."):
+        if not isinstance(content, Mapping) or content.get(part) is None:
+            return True
+        content = content[part]
+    return False
+
+
+def _write(folder: Path, text: str) -> Path:
+    with replacing(folder / CARD_FILE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return folder / CARD_FILE
