@@ -17,25 +17,24 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
+import datasets
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs, PartialState
 from accelerate.utils import ProjectConfiguration, set_seed
-from lewm_hf.data.windows import WindowDataset
 from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers.utils import logging as transformers_logging
 
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
-from lewm_hf.data.episodes import load_episodes
+from lewm_hf.data.episodes import EpisodeData, load_episodes
 from lewm_hf.data.files import duration_text
-from lewm_hf.data.statistics import action_statistics
-from lewm_hf.evaluation.provenance import dataset_fingerprint
+from lewm_hf.data.windows import WindowDataset
 from lewm_hf.training.arguments import TrainingRecipe, parse_recipe, recipe_values
 from lewm_hf.training.batch_norm import recalibrate_batch_norm
 from lewm_hf.training.batches import WindowBatches, batch_loader
 from lewm_hf.training.checkpoints import RunDirectory
-from lewm_hf.training.facts import training_facts
+from lewm_hf.training.facts import content_fingerprint, training_facts
 from lewm_hf.training.interruption import StopRequest
 from lewm_hf.training.monitors import embedding_monitors, heldout_metrics, sigreg_bounds
 from lewm_hf.training.planning_success import PlanningSuccess
@@ -82,15 +81,17 @@ def train(
     if not recipe.resume:
         run.check_new()
     episodes = {split: load_episodes(recipe.dataset, split, recipe.dataset_revision) for split in ("train", "test")}
-    config = with_action_statistics(config, np.concatenate([part.actions for part in episodes.values()]))
-    windows, heldout = (WindowDataset(episodes[split], config) for split in ("train", "test"))
+    config = with_action_statistics(config, episodes["train"])
+    windows, heldout = (WindowDataset(part, config, cache=recipe.frame_cache) for part in episodes.values())
     accumulation = recipe.gradient_accumulation_steps
     per_epoch = WindowBatches(len(windows), recipe.batch_size, recipe.seed, 0, 0, rank, ranks).per_epoch / accumulation
     length = RunLength.of(per_epoch, recipe.max_steps, recipe.schedule_epochs, recipe.stop_epoch)
-    if evaluate is None and recipe.eval_pairs and main:
+    if evaluate is None and recipe.eval_pairs and episodes["train"].env_id is None:
+        logger.warning("%s names no environment to plan in: models are judged by prediction loss", recipe.dataset)
+    elif evaluate is None and recipe.eval_pairs and main:
         evaluate = PlanningSuccess(recipe, config, episodes)
     values, facts = recipe_values(recipe, config), {
-        "env_id": episodes["train"].env_id, "dataset_fingerprint": dataset_fingerprint(episodes["train"]),
+        "env_id": episodes["train"].env_id, "train_fingerprint": content_fingerprint(episodes["train"]),
         "train_windows": len(windows), "num_processes": ranks, "mixed_precision": precision,
     }  # fmt: skip
     if recipe.resume:
@@ -245,19 +246,20 @@ def train(
     return {key: progress[key] for key in ("step", "last", "best", "seconds")}
 
 
-def with_action_statistics(config: LeWMConfig, actions: np.ndarray) -> LeWMConfig:
-    """The config with the statistics of `(rows, action_dim)` raw actions in it, training and test split together.
+def with_action_statistics(config: LeWMConfig, episodes: EpisodeData) -> LeWMConfig:
+    """The config with the data set's action statistics in it.
 
     Raises:
         ValueError: where the actions have another dimension than the model.
     """
-    if actions.shape[1] != config.action_dim:
+    if episodes.action_dim != config.action_dim:
         raise ValueError(
-            f"the data set's actions have {actions.shape[1]} dimensions, but the recipe says action_dim="
-            f"{config.action_dim}: add --action_dim {actions.shape[1]}"
+            f"the actions of {episodes.name} have {episodes.action_dim} dimensions, but the recipe says action_dim="
+            f"{config.action_dim}: add --action_dim {episodes.action_dim}"
         )
-    mean, std = action_statistics(actions)
-    return LeWMConfig(**(config.to_dict() | {"action_mean": mean, "action_std": std}))
+    mean, std = episodes.action_statistics()
+    measured = {"action_mean": mean, "action_std": std, "action_statistics_source": episodes.name}
+    return LeWMConfig(**(config.to_dict() | measured))
 
 
 def is_due(step: int, every: int | None, steps: int) -> bool:
@@ -287,6 +289,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if main_process else logging.ERROR, format="%(message)s")
     logging.getLogger("accelerate").setLevel(logging.WARNING)
     transformers_logging.disable_progress_bar()
+    datasets.disable_progress_bars()
     try:
         recipe, config = parse_recipe(sys.argv[1:] if argv is None else argv)
         with logging_redirect_tqdm():

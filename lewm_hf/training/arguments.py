@@ -12,6 +12,7 @@ from transformers import HfArgumentParser
 
 from ..configuration_lewm import LeWMConfig
 
+MEASURED = ("action_mean", "action_std", "action_statistics_source")
 PRECISIONS = ("auto", "fp32", "bf16")
 TRACKERS = ("tensorboard", "wandb", "trackio", "none")
 
@@ -26,6 +27,9 @@ class TrainingRecipe:
 
     dataset: str = _option("", "directory or Hub id of the episodes")
     dataset_revision: str | None = _option(None, "branch, tag or commit of a Hub data set")
+    frame_cache: str | None = _option(
+        None, "ram or memmap: decode every frame once and keep it; without it frames are decoded when used"
+    )
     output_dir: str = _option("", "folder of the run: metrics.jsonl, last/, best/, state/; must be new unless --resume")
     resume: bool = _option(False, "continue the run in output_dir exactly where it stopped")
 
@@ -91,7 +95,7 @@ def _model_fields() -> type:
     plain = {float | int: float}
     fields = []
     for name, annotation in LeWMConfig.__annotations__.items():
-        if name in ("num_channels", "action_mean", "action_std", "action_statistics_source"):  # the data set decides
+        if name == "num_channels" or name in MEASURED:  # the data set decides
             continue
         default = getattr(LeWMConfig, name)
         fields.append((name, plain.get(annotation, annotation), _option(default, "field of LeWMConfig")))

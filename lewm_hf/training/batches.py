@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ..data.windows import collate_windows
+
 
 class WindowBatches(Sampler[list[int]]):
     """Index lists of the batches `start` to `stop - 1` of a run.
@@ -73,6 +75,7 @@ def batch_loader(windows: Dataset, batches, num_workers: int, device: torch.devi
     return DataLoader(
         windows,
         batch_sampler=batches,
+        collate_fn=collate_windows,
         num_workers=num_workers,
         prefetch_factor=3 if num_workers else None,
         pin_memory=device.type not in ("cpu", "mps"),

@@ -21,8 +21,8 @@ from safetensors import SafetensorError
 # compared instead of what they say.
 FREE_KEYS = frozenset(
     {
-        "dataset", "dataset_revision", "output_dir", "resume", "num_workers", "log_every", "eval_every", "save_every",
-        "tracker", "precision", "eval_pairs", "eval_protocol", "eval_overrides", "eval_batches",
+        "dataset", "dataset_revision", "frame_cache", "output_dir", "resume", "num_workers", "log_every", "eval_every",
+        "save_every", "tracker", "precision", "eval_pairs", "eval_protocol", "eval_overrides", "eval_batches",
         "recalibration_batches",
     }
 )  # fmt: skip

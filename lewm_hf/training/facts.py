@@ -1,8 +1,19 @@
 """What a model card must say about a training run, written beside every saved model."""
 
+import hashlib
+
 import torch
 
+from ..data.episodes import EpisodeData
 from ..evaluation.provenance import hardware, library_versions
+
+
+def content_fingerprint(episodes: EpisodeData) -> str:
+    """SHA-256 of episode ids, lengths and actions: the same wherever the files lie."""
+    digest = hashlib.sha256()
+    for values in (episodes.episode_ids, episodes.lengths, episodes.actions):
+        digest.update(f"{values.dtype}{values.shape}".encode() + values.tobytes())
+    return digest.hexdigest()
 
 
 def training_facts(values: dict, progress: dict, per_epoch: float, num_parameters: int, device: torch.device) -> dict:
@@ -13,7 +24,7 @@ def training_facts(values: dict, progress: dict, per_epoch: float, num_parameter
         progress: record of the run's state: steps, seconds, processes, precision, the data's facts.
         per_epoch: optimizer steps of one epoch.
     """
-    facts = ("env_id", "dataset_fingerprint", "train_windows", "num_processes", "mixed_precision")
+    facts = ("env_id", "train_fingerprint", "train_windows", "num_processes", "mixed_precision")
     return {
         "steps": progress["step"],
         "epochs": progress["step"] / per_epoch,

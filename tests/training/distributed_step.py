@@ -1,19 +1,24 @@
-"""One training step and one BatchNorm recalibration on the global batch, shared by one and by two processes.
+"""A training step, a BatchNorm recalibration and a run of the loop, shared by one and by two processes.
 
 A program of its own, because its ranks are forks, and a test process has threads that do not survive one.
 
-Usage: distributed_step.py CONFIG.json FOLDER
+Usage: distributed_step.py CONFIG.json FOLDER [arguments of training/train.py]
 """
 
 import sys
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, debug_launcher
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState, debug_launcher
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 
 from lewm_hf import LeWMConfig, LeWMModel
+from lewm_hf.training.arguments import parse_recipe
 from lewm_hf.training.batch_norm import recalibrate_batch_norm
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
+from train import train  # noqa: E402
 
 BATCH = 8
 
@@ -67,7 +72,7 @@ def running_statistics(model: LeWMModel) -> torch.Tensor:
     return torch.cat([buffer.flatten() for name, buffer in model.named_buffers() if ".running_" in name])
 
 
-def write_step(config: LeWMConfig, folder: str):
+def write_step(config: LeWMConfig, folder: str, arguments: list[str]):
     """What each process runs; the main one writes `<number of processes>.pt`, complete or not at all."""
     torch.set_num_threads(1)
     result = step(config)
@@ -75,8 +80,11 @@ def write_step(config: LeWMConfig, folder: str):
         temporary = Path(folder) / "writing"
         torch.save(result, temporary)
         temporary.rename(Path(folder) / f"{result['processes']}.pt")
+    AcceleratorState._reset_state()
+    train(*parse_recipe([*arguments, "--output_dir", f"{folder}/run-{PartialState().num_processes}"]))
 
 
 if __name__ == "__main__":
     for processes in (1, 2):
-        debug_launcher(write_step, (LeWMConfig.from_json_file(sys.argv[1]), sys.argv[2]), num_processes=processes)
+        arguments = LeWMConfig.from_json_file(sys.argv[1]), sys.argv[2], sys.argv[3:]
+        debug_launcher(write_step, arguments, num_processes=processes)

@@ -1,11 +1,13 @@
 """Two gloo processes that share a batch compute what one process computes on all of it."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lewm_hf import LeWMConfig
 
@@ -13,7 +15,7 @@ PROGRAM = Path(__file__).with_name("distributed_step.py")
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def folder(tmp_path_factory, tiny_arguments):
     """What one and what two processes wrote; the files count, since a rank may abort after all work is done."""
     folder = tmp_path_factory.mktemp("distributed")
     config = LeWMConfig(
@@ -23,8 +25,15 @@ def results(tmp_path_factory):
     )  # fmt: skip
     config.to_json_file(folder / "config.json", use_diff=False)
     command = [sys.executable, str(PROGRAM), str(folder / "config.json"), str(folder)]
+    command += tiny_arguments(None, max_steps=4, eval_every=2, predictor_dropout=0.0, learning_rate=1e-4)
     finished = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert {path.name for path in folder.glob("*.pt")} == {"1.pt", "2.pt"}, finished.stderr[-3000:]
+    written = {str(path.relative_to(folder)) for path in folder.glob("**/training.json")}
+    assert {"run-1/last/training.json", "run-2/last/training.json"} <= written, finished.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(folder):
     return [torch.load(folder / f"{processes}.pt", weights_only=True) for processes in (1, 2)]
 
 
@@ -63,3 +72,22 @@ def test_batch_norm_statistics_equal_the_global_batch_in_training_and_recalibrat
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     assert not torch.allclose(*one["running"], rtol=1e-3)
     assert torch.equal(two["running_by_rank"][0], two["running_by_rank"][1])
+
+
+def test_the_loop_computes_the_same_on_two_processes(folder):
+    one, two = (
+        [json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
+        for run in ("run-1", "run-2")
+    )
+    assert [record["step"] for record in two] == [record["step"] for record in one] == [1, 2, 2, 3, 4, 4]
+    for ours, theirs in zip(two, one, strict=True):
+        assert ours.keys() == theirs.keys()
+        for key in ours.keys() - {"windows_per_second", "waiting_for_data"}:
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-3, abs=1e-6), key
+    # Adam's moments and two random states, one for each rank.
+    assert len(list((folder / "run-2" / "state").glob("random_states_*.pkl"))) == 2
+    progress = json.loads((folder / "run-2" / "state" / "progress.json").read_text())
+    assert (progress["step"], progress["evaluated"], progress["num_processes"]) == (4, 4, 2)
+    norms = [load_file(folder / run / "last" / "model.safetensors") for run in ("run-1", "run-2")]
+    for name in (name for name in norms[0] if ".running_" in name):
+        torch.testing.assert_close(norms[1][name], norms[0][name], rtol=2e-2, atol=2e-3)
