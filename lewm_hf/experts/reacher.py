@@ -98,7 +98,10 @@ def load_actor(path: str | os.PathLike) -> list[tuple[np.ndarray, np.ndarray]]:
         raise ValueError(
             f"{path} has format {kind!r}, expected {FORMAT!r}: give the file of `lewm train-expert reacher`"
         )
-    layers = [(tensors[f"{index}.weight"], tensors[f"{index}.bias"]) for index in range(len(tensors) // 2)]
+    names = [(f"{index}.weight", f"{index}.bias") for index in range(len(tensors) // 2)]
+    if len(tensors) < 6 or {name for pair in names for name in pair} != set(tensors):
+        raise ValueError(f"{path} has tensors {sorted(tensors)}, not those of an actor: train the policy again")
+    layers = [(tensors[weight], tensors[bias]) for weight, bias in names]
     widths = [FEATURES, *(len(weight) for weight, _ in layers[:-2])]
     expected = [*zip(widths[1:], widths[:-1], strict=True), *[(ACTIONS, widths[-1])] * 2]
     found = [weight.shape for weight, _ in layers]
