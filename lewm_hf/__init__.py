@@ -33,7 +33,6 @@ def _register():
     from .modeling_lewm import LeWMModel
     from .pipeline_lewm import register_pipeline
 
-    register_pipeline()
     AutoConfig.register(LeWMConfig.model_type, LeWMConfig, exist_ok=True)
     AutoModel.register(LeWMConfig, LeWMModel, exist_ok=True)
     AutoImageProcessor.register(LeWMConfig, image_processor_classes={"pil": LeWMImageProcessor}, exist_ok=True)
