@@ -4,7 +4,6 @@ Rebuilt from the reference implementation (stable-worldmodel 0.1.1) and equal to
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,9 @@ import pymunk
 from gymnasium.spaces import Box
 
 from .goal_env import GoalEnv
-from .push_t_drawing import WALL_HIGH, WALL_LOW, WALL_RADIUS, WALLS, Figure, as_color, draw_scene
-from .push_t_shapes import CIRCLE, SHAPES, extent, overlap, world_corners
-from .variation import Choice, Integers, Uniform, VariationSpace
+from .push_t_drawing import WALL_RADIUS, WALLS, Figure, as_color, draw_scene
+from .push_t_shapes import CIRCLE, SHAPES, extent
+from .push_t_variation import TASK_FACTORS, variation_space
 
 SUBSTEPS = 10
 SUBSTEP_SECONDS = 0.01
@@ -22,8 +21,6 @@ ACTION_SCALE = 100.0
 POSITION_GAIN, VELOCITY_GAIN = 100, 20
 POSITION_TOLERANCE = 20.0
 ANGLE_TOLERANCE = np.pi / 9
-INNER_LOW, INNER_HIGH = WALL_LOW + WALL_RADIUS, WALL_HIGH - WALL_RADIUS
-TASK_FACTORS = ("block.start_position", "block.angle", "agent.start_position")
 DRAWN_GOALS = ("fixed", "scored")
 
 
@@ -53,7 +50,7 @@ class PushTEnv(GoalEnv):
         render_mode: `"rgb_array"`.
         compat: `False` (default): `set_state` restores the state exactly, and a reset draws starts and goals with the
             block inside the walls and the pusher beside the block. `True`: as in the reference, `set_state` moves on by
-            one physics substep, in which the pusher covers 0.01 s of its velocity (up to 2 px; from rest the two modes
+            one physics substep, in which the pusher covers 0.01 s of its velocity (a pixel or two; from rest the two modes
             are equal), and a reset draws positions independently, so that bodies may overlap. Choose it to compare
             with published figures of the released weights. (In the reference the block also keeps a velocity from
             contacts of the unseeded reset before; that cannot be reproduced and is left out.)
@@ -74,7 +71,7 @@ class PushTEnv(GoalEnv):
     ):
         if drawn_goal not in DRAWN_GOALS:
             raise ValueError(f"drawn_goal={drawn_goal!r} is unknown: use one of {', '.join(DRAWN_GOALS)}")
-        super().__init__(_variation_space(compat), image_size=image_size, render_mode=render_mode, compat=compat)
+        super().__init__(variation_space(compat), image_size=image_size, render_mode=render_mode, compat=compat)
         self.drawn_goal = drawn_goal
         low = np.array([-np.inf, -np.inf, -np.inf, -np.inf, 0.0, -np.inf, -np.inf])
         high = np.array([np.inf, np.inf, np.inf, np.inf, 2 * np.pi, np.inf, np.inf])
@@ -228,80 +225,3 @@ def _start_state(values: Mapping[str, Any]) -> np.ndarray:
     position, block_position = values["agent.start_position"], values["block.start_position"]
     angle = _wrap(values["block.angle"])
     return np.array([*position, *block_position, angle, *values["agent.velocity"]], dtype=np.float64)
-
-
-# Starting position and angle of the block are declared one after the other: the first has to hold its own against the
-# second only where that one is given, which shows in its differing from the initial value.
-INITIAL_BLOCK_POSITION = np.array([400.0, 100.0])
-INITIAL_AGENT_POSITION = np.array([256.0, 400.0])
-
-
-def _variation_space(compat: bool) -> VariationSpace:
-    """The 17 factors of the reference, in its sampling order.
-
-    `goal.scale` is accepted and changes nothing: the goal is drawn with the block's shape and scale.
-    """
-    color = partial(Integers, low=0, high=255)
-    angle = partial(Uniform, low=-2 * np.pi, high=2 * np.pi)
-    scale = partial(Uniform, low=20.0, high=60.0)
-    block_angle, block_position, agent_position = {}, {}, {}
-    if not compat:
-        inside = "the block must lie inside the walls"
-        beside = "the pusher must not overlap the block"
-        block_angle = {"constraint": _angle_fits, "rule": inside}
-        block_position = {"constraint": _block_fits, "rule": f"{inside}, and {beside}"}
-        agent_position = {"constraint": _agent_fits, "rule": beside}
-    factors = {
-        "background.color": color(initial=np.array([255, 255, 255])),
-        "goal.color": color(initial=np.array([144, 238, 144])),
-        "goal.scale": scale(initial=40.0),
-        "goal.angle": angle(initial=np.pi / 4),
-        "goal.position": Uniform(initial=np.array([256.0, 256.0]), low=50.0, high=450.0),
-        "block.color": color(initial=np.array([119, 136, 153])),
-        "block.scale": scale(initial=30.0),
-        "block.shape": Choice(initial="T", choices=tuple(SHAPES)),
-        "block.angle": angle(initial=0.0, **block_angle),
-        "block.start_position": Uniform(initial=INITIAL_BLOCK_POSITION, low=100.0, high=400.0, **block_position),
-        "agent.color": color(initial=np.array([65, 105, 225])),
-        "agent.scale": scale(initial=40.0),
-        "agent.shape": Choice(initial=CIRCLE, choices=(CIRCLE, *SHAPES)),
-        "agent.angle": angle(initial=0.0),
-        "agent.start_position": Uniform(initial=INITIAL_AGENT_POSITION, low=50.0, high=450.0, **agent_position),
-        "agent.velocity": Uniform(initial=np.zeros(2), low=0.0, high=512.0),
-        "rendering.render_goal": Integers(initial=1, low=0, high=1),
-    }
-    return VariationSpace(factors, default=TASK_FACTORS)
-
-
-def _inside_walls(values: Mapping[str, Any], position: np.ndarray, angle: float) -> bool:
-    corners = world_corners(values["block.shape"], values["block.scale"], np.array([*position, angle]))
-    return bool((corners >= INNER_LOW).all() and (corners <= INNER_HIGH).all())
-
-
-def _beside_block(values: Mapping[str, Any], agent: np.ndarray, block: np.ndarray) -> bool:
-    agent_pose, block_pose = np.array([*agent, values["agent.angle"]]), np.array([*block, values["block.angle"]])
-    return not overlap(
-        values["agent.shape"],
-        values["agent.scale"],
-        agent_pose,
-        values["block.shape"],
-        values["block.scale"],
-        block_pose,
-    )
-
-
-def _angle_fits(angle: float, values: Mapping[str, Any]) -> bool:
-    position = values["block.start_position"]
-    given = not np.array_equal(position, INITIAL_BLOCK_POSITION)
-    return not given or _inside_walls(values, position, angle)
-
-
-def _block_fits(position: np.ndarray, values: Mapping[str, Any]) -> bool:
-    agent = values["agent.start_position"]
-    given = not np.array_equal(agent, INITIAL_AGENT_POSITION)
-    fits = _inside_walls(values, position, values["block.angle"])
-    return fits and (not given or _beside_block(values, agent, position))
-
-
-def _agent_fits(position: np.ndarray, values: Mapping[str, Any]) -> bool:
-    return _beside_block(values, position, values["block.start_position"])

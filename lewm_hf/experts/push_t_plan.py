@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..envs.push_t import INNER_HIGH, INNER_LOW
+from ..envs.push_t_variation import INNER_HIGH, INNER_LOW
 from .push_t_model import BlockModel, Pose
 from .push_t_route import CONTACT_GAP, LINE_GAP, OUTSIDE_COST, Roads, outside
 
