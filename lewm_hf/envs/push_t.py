@@ -51,7 +51,7 @@ class PushTEnv(GoalEnv):
         compat: `False` (default): `set_state` restores the state exactly, and a reset draws starts and goals with the
             block inside the walls and the pusher beside the block. `True`: as in the reference, `set_state` moves on by
             one physics substep, in which the pusher covers 0.01 s of its velocity (a pixel or two; from rest both
-            modes are equal), and a reset draws positions independently, so that bodies may overlap. Choose it to compare
+            modes are equal), and a reset draws positions independently: bodies may overlap. Choose it to compare
             with published figures of the released weights. (In the reference the block also keeps a velocity from
             contacts of the unseeded reset before; that cannot be reproduced and is left out.)
         drawn_goal: `"fixed"` draws the goal T as above; `"scored"` draws it at the goal that is scored, for people and
