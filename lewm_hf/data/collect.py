@@ -103,7 +103,11 @@ class Collection:
 
     def description(self) -> dict[str, Any]:
         """The part of `episodes.json` that is known before the first episode."""
-        env = make_env(self.env, **self.env_kwargs)
+        try:
+            env = make_env(self.env, **self.env_kwargs)
+        except TypeError as error:
+            reason = str(error).partition(" was raised from")[0]
+            raise ValueError(f"env_kwargs={self.env_kwargs} do not fit {self.env}: {reason}") from None
         fps, state_names = float(env.metadata["render_fps"]), list(env.state_names)
         env.close()
         versions = {"lewm-hf": __version__}
@@ -257,7 +261,7 @@ def _settle(
         if expert == "random":
             raise ValueError(f"noise={noise} has no effect on the random policy: leave it away")
         expert_kwargs[habits.noise] = noise
-    expert_kwargs = _explicit(make_expert(short, expert, **expert_kwargs), expert_kwargs)
+    expert_kwargs = _explicit_arguments(short, expert, expert_kwargs)
     env_kwargs = {"image_size": image_size, **(env_kwargs or {})}
     if not 0 <= test_fraction < 1:
         raise ValueError(f"test_fraction={test_fraction} must lie in [0, 1)")
@@ -289,10 +293,13 @@ def _settle(
     )
 
 
-def _explicit(expert, given: Mapping[str, Any]) -> dict[str, Any]:
+def _explicit_arguments(env: str, expert: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """All arguments of an expert, defaults included: a card shall not depend on the reader knowing them."""
-    parameters = inspect.signature(type(expert)).parameters
-    return {name: given.get(name, parameter.default) for name, parameter in parameters.items()}
+    try:
+        kind = type(make_expert(env, expert, **given))
+    except TypeError as error:
+        raise ValueError(f"expert_kwargs={dict(given)} do not fit the expert {expert!r}: {error}") from None
+    return {name: given.get(name, parameter.default) for name, parameter in inspect.signature(kind).parameters.items()}
 
 
 def _known_description(out: Path) -> dict[str, Any] | None:

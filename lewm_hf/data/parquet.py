@@ -70,7 +70,7 @@ def renumber(paths: Sequence[Path]) -> None:
     for path in paths:
         with pq.ParquetFile(path) as source:
             rows = source.metadata.num_rows
-            if first_index(source.metadata) != offset:
+            if index_range(source.metadata) != (offset, offset + rows - 1):
                 with replacing(path) as temporary, _open(temporary, source.schema_arrow) as writer:
                     start = offset
                     for group in range(source.num_row_groups):
@@ -81,11 +81,12 @@ def renumber(paths: Sequence[Path]) -> None:
         offset += rows
 
 
-def first_index(metadata: pq.FileMetaData) -> int:
-    """The first value of `index`, from the statistics of the file's first row group."""
-    group = metadata.row_group(0)
-    columns = (group.column(number) for number in range(metadata.num_columns))
-    return next(column.statistics.min for column in columns if column.path_in_schema == INDEX)
+def index_range(metadata: pq.FileMetaData) -> tuple[int, int]:
+    """Smallest and largest `index` of a file, from its footer."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    columns = [group.column(number) for group in groups for number in range(metadata.num_columns)]
+    found = [column.statistics for column in columns if column.path_in_schema == INDEX]
+    return min(one.min for one in found), max(one.max for one in found)
 
 
 def read_metadata(path: Path) -> pq.FileMetaData:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from ..action_blocks import to_blocks
 from ..configuration_lewm import LeWMConfig
@@ -117,21 +117,19 @@ class WindowDataset(Dataset):
     def __getitem__(self, index: int) -> Window:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Window]:
-        batch = self.batch(indices)
-        return [{name: values[number] for name, values in batch.items()} for number in range(len(indices))]
+    def __getitems__(self, indices: Sequence[int]) -> "WindowBatch":
+        return WindowBatch(self.batch(indices))
+
+
+class WindowBatch(list[Window]):
+    """Windows that were read together: a plain list to anyone, and already a batch to `collate_windows`."""
+
+    def __init__(self, batch: Window):
+        size = len(next(iter(batch.values())))
+        super().__init__({name: values[number] for name, values in batch.items()} for number in range(size))
+        self.batch = batch
 
 
 def collate_windows(windows: Sequence[Window]) -> Window:
-    """A batch of windows; those that `__getitems__` has just read together are not copied again."""
-    batch = {}
-    for name, first in windows[0].items():
-        parts = [window[name] for window in windows]
-        whole = first._base
-        together = whole is not None and len(whole) == len(parts)
-        same = together and all(
-            part._base is whole and part.data_ptr() == whole.data_ptr() + number * first.nbytes
-            for number, part in enumerate(parts)
-        )
-        batch[name] = whole if same else torch.stack(parts)
-    return batch
+    """`collate_fn` of a `DataLoader`. PyTorch's own copies all frames once more."""
+    return windows.batch if isinstance(windows, WindowBatch) else default_collate(list(windows))
