@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -258,7 +259,8 @@ def with_action_statistics(config: LeWMConfig, episodes: EpisodeData) -> LeWMCon
             f"{config.action_dim}: add --action_dim {episodes.action_dim}"
         )
     mean, std = episodes.action_statistics()
-    measured = {"action_mean": mean, "action_std": std, "action_statistics_source": episodes.name}
+    name = Path(episodes.name).name if Path(episodes.name).is_dir() else episodes.name
+    measured = {"action_mean": mean, "action_std": std, "action_statistics_source": name}
     return LeWMConfig(**(config.to_dict() | measured))
 
 

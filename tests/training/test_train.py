@@ -6,11 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModel, get_cosine_schedule_with_warmup
 
@@ -20,6 +20,7 @@ from lewm_hf.data.windows import WindowDataset
 from lewm_hf.training.batches import WindowBatches
 from lewm_hf.training.schedule import learning_rate
 
+SCRIPT = Path(__file__).parents[2] / "training" / "train.py"
 MONITORS = {
     "loss", "prediction_loss", "sigreg_loss", "embedding_std_min", "embedding_std_mean", "embedding_std_max",
     "effective_rank", "prediction_over_copy_last", "learning_rate", "windows_per_second", "waiting_for_data",
@@ -156,7 +157,7 @@ def test_a_killed_run_continues_to_the_bit(run_training, tiny_arguments, finishe
     """SIGKILL in the middle of an epoch, steps after the last saved state; the data order, dropout and Adam go on."""
     folder = tmp_path / "run"
     if moment == "in training":
-        command = [sys.executable, str(ROOT / "training" / "train.py")]
+        command = [sys.executable, str(SCRIPT)]
         command += tiny_arguments(folder, eval_every=5, save_every=4)
         process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
         deadline = time.monotonic() + 240

@@ -1,0 +1,60 @@
+"""What concerns the machine: precision, signals, and random numbers of side work."""
+
+import random
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from lewm_hf.training.interruption import StopRequest
+from lewm_hf.training.precision import mixed_precision
+from lewm_hf.training.randomness import preserved_randomness
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision", "expected"),
+    [
+        ({"avx512_bf16": True}, "auto", "bf16"),
+        ({"amx_bf16": True, "avx512_bf16": False}, "auto", "bf16"),
+        ({"avx2": True, "avx512_bf16": False}, "auto", "no"),
+        ({}, "auto", "no"),
+        ({}, "bf16", "bf16"),
+        ({"avx512_bf16": True}, "fp32", "no"),
+    ],
+)
+def test_auto_takes_bf16_where_the_processor_has_it(monkeypatch, capabilities, precision, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert mixed_precision(precision, CPU) == expected
+
+
+def test_bf16_is_refused_where_an_accelerator_lacks_it(monkeypatch):
+    monkeypatch.setattr("lewm_hf.training.precision.is_bf16_available", lambda: False)
+    assert mixed_precision("auto", torch.device("xpu")) == "no"
+    with pytest.raises(ValueError, match="bf16 is not supported by this xpu"):
+        mixed_precision("bf16", torch.device("xpu"))
+
+
+def test_the_second_signal_does_what_it_always_did():
+    with StopRequest() as stop:
+        assert stop.signum is None
+        signal.raise_signal(signal.SIGINT)
+        assert stop.signum == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_side_work_leaves_every_generator_alone():
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = draw()
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    with pytest.raises(RuntimeError), preserved_randomness(CPU):
+        draw()
+        torch.manual_seed(7)
+        raise RuntimeError
+    assert draw() == expected
