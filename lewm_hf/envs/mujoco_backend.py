@@ -63,8 +63,9 @@ def mujoco_import(extra: str) -> Iterator[None]:
 
 def backend_message(backend: str, error: Exception) -> str:
     """One line: what failed and what to install."""
-    packages = " or ".join(f"`apt-get install {names}` ({name})" for name, names in DEBIAN_PACKAGES.items())
+    packages = " or ".join(f"{names} ({name})" for name, names in DEBIAN_PACKAGES.items())
+    remedy = f"install the Debian packages {packages}"
     if backend == NO_BACKEND:
-        return f"MuJoCo cannot draw, no OpenGL back end works here (MUJOCO_GL={backend}): {packages}"
+        return f"MuJoCo cannot draw, no OpenGL back end works here (MUJOCO_GL={backend}): {remedy}"
     reason = " ".join(str(error).split()) or type(error).__name__
-    return f"MuJoCo cannot draw with MUJOCO_GL={backend} ({reason}): {packages}, or leave MUJOCO_GL unset"
+    return f"MuJoCo cannot draw with MUJOCO_GL={backend} ({reason}): {remedy}, or leave MUJOCO_GL unset"

@@ -14,6 +14,8 @@ from .variation import VariationSpace
 with mujoco_import("envs"):
     import mujoco
 
+MAX_IMAGE_SIZE = 8192
+
 
 class MujocoGoalEnv(GoalEnv):
     """Base of the MuJoCo environments. A subclass names its `camera`, and its `_build` hands a compiled scene to
@@ -27,13 +29,15 @@ class MujocoGoalEnv(GoalEnv):
         **kwargs: of `GoalEnv`.
 
     Raises:
-        ValueError: for an unknown `render_quality`.
+        ValueError: for an unknown `render_quality`, or an `image_size` beyond 8192.
     """
 
     camera: str
 
     def __init__(self, variation_space: VariationSpace, *, render_quality: str = "reference", **kwargs: Any):
         super().__init__(variation_space, **kwargs)
+        if self.image_size > MAX_IMAGE_SIZE:
+            raise ValueError(f"image_size={self.image_size} is too large for OpenGL: {MAX_IMAGE_SIZE} pixels at most")
         self.render_quality = check_quality(render_quality)
         self._renderer: SceneRenderer | None = None
         self._build()

@@ -45,10 +45,11 @@ class SceneRenderer:
         self._size = image_size
         self._users = 1
         self._gl = self._context = None
-        self._gl = _make_context(image_size)
-        self._gl.make_current()
-        with _settings(model, image_size, fast):
-            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150.value)
+        with _explained():
+            self._gl = _make_context(image_size)
+            self._gl.make_current()
+            with _settings(model, image_size, fast):
+                self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_150.value)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         self._scene = mujoco.MjvScene(model, maxgeom=MAX_GEOMS)
         if fast:
@@ -111,8 +112,19 @@ def _settings(model: Any, image_size: int, fast: bool) -> Iterator[None]:
     glob.offwidth = glob.offheight = image_size
     if fast:
         quality.offsamples = quality.shadowsize = 0
-    yield
-    glob.offwidth, glob.offheight, quality.offsamples, quality.shadowsize = before
+    try:
+        yield
+    finally:
+        glob.offwidth, glob.offheight, quality.offsamples, quality.shadowsize = before
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    # GLFW without a display hands out a context that only fails once it is used.
+    except (*BACKEND_ERRORS, mujoco.FatalError) as error:
+        raise OSError(backend_message(choose_backend(), error)) from error
 
 
 def _free(reference: weakref.ref) -> None:
@@ -122,10 +134,7 @@ def _free(reference: weakref.ref) -> None:
 
 
 def _make_context(image_size: int):
+    # By name: `mujoco.GLContext` is fixed by the first import of mujoco, which may have come before the choice.
     backend = choose_backend()
-    try:
-        # By name: `mujoco.GLContext` is fixed by the first import of mujoco, which may have come before the choice.
-        module = import_module(f"mujoco.{backend}" if backend in DEBIAN_PACKAGES else "mujoco")
-        return module.GLContext(image_size, image_size)
-    except BACKEND_ERRORS as error:
-        raise OSError(backend_message(backend, error)) from error
+    module = import_module(f"mujoco.{backend}" if backend in DEBIAN_PACKAGES else "mujoco")
+    return module.GLContext(image_size, image_size)

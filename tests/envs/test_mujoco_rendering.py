@@ -120,9 +120,11 @@ class TestBackend:
         assert mujoco_backend._works(os.environ["MUJOCO_GL"])
         assert not mujoco_backend._works("no-such-backend")
 
-    @pytest.mark.parametrize("backend", ["disabled", "osmesa"])
+    @pytest.mark.parametrize("backend", ["disabled", "osmesa", "glfw"])
     def test_a_back_end_without_its_libraries_names_the_packages(self, monkeypatch, backend):
         def missing(name):
+            if backend == "glfw":  # GLFW without a display
+                raise mujoco_rendering.mujoco.FatalError("an OpenGL platform library has not been loaded")
             raise AttributeError("'NoneType' object has no attribute\n 'glGetError'")
 
         monkeypatch.setenv("MUJOCO_GL", backend)

@@ -255,6 +255,7 @@ def test_only_asked_for_factors_change(small):
         (lambda env: env.reset(options={"variation_values": {"agent.arm_density": 20}}), "outside"),
         (lambda env: make_env("reacher", render_quality="ultra"), "render_quality='ultra' is unknown"),
         (lambda env: make_env("reacher", image_size=2), "image_size=2"),
+        (lambda env: make_env("reacher", image_size=20_000), "image_size=20000 is too large for OpenGL"),
     ],
 )
 def test_bad_input_is_one_clear_line(small, act, message):
