@@ -1,7 +1,7 @@
 """`evaluate`: planning success of a checkpoint under a protocol, beside what blind policies reach on the same pairs."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -115,6 +115,7 @@ def evaluate(
     files: list[Path] = []
     if out is not None:
         out = Path(out)
+        _clear(out)
         outcomes = [outcome for rollouts in acted for outcome in rollouts.outcomes]
         files = film(
             out / "videos", task.agent, task.env_id, task.env_kwargs, task.manifests, outcomes, task.protocol,
@@ -126,31 +127,6 @@ def evaluate(
         # Last: where it exists the folder is complete.
         write_result(out / "results.json", result)
     return Evaluation(result, rows, files)
-
-
-def planning_judge(
-    episodes: Any, processor: Any, *, protocol: str | Protocol = "clean", n: int = 20, seed: int = 0
-) -> Callable[[Any, int], dict[str, float]]:
-    """A function `(model, step) -> {"success": rate, ...}` for judging a model while it trains, on fixed pairs.
-
-    Args:
-        episodes: an `EpisodeData` of the protocol's split.
-        processor: the image processor that will be saved with the model.
-        protocol, n, seed: which pairs, and how it plans.
-    """
-    protocol = load_protocol(protocol)
-    pairs = sample_manifest(episodes, protocol, n, seed)
-
-    def judge(model: Any, step: int) -> dict[str, float]:
-        result = evaluate(
-            model, processor=processor, episodes=episodes, manifest=pairs, protocol=protocol, floors=False
-        ).result
-        return {
-            "success": result["success"]["rate"],
-            "seconds_per_plan": result["planning"]["seconds_per_plan"],
-        }
-
-    return judge
 
 
 def plan_settings(protocol: Protocol, seed: int) -> PlanSettings:
@@ -287,6 +263,13 @@ def _rows(manifest: Manifest, acted: Rollouts, blind: Mapping[str, Sequence[Outc
             )
         )
     return rows
+
+
+def _clear(out: Path) -> None:
+    """Removes what an earlier evaluation left in the folder, the mark of its completeness first."""
+    for pattern in ("results.json", "manifests/seed-*.json", "videos/*-seed*-episode*.gif"):
+        for path in out.glob(pattern):
+            path.unlink()
 
 
 def _result(task: _Task, rows: list[EpisodeRow], acted: list[Rollouts], num_envs: int) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from lewm_hf.evaluation.policies import RandomPolicy, ZeroPolicy
 from lewm_hf.evaluation.protocols import load_protocol
 from lewm_hf.evaluation.results import read_result
 from lewm_hf.evaluation.rollouts import run_policy
-from lewm_hf.evaluation.runner import evaluate, planning_judge
+from lewm_hf.evaluation.runner import evaluate
 from lewm_hf.evaluation.summary import format_summary
 
 from .conftest import make_episodes
 
-QUICK = {"samples": 12, "iterations": 2, "elites": 3}
+QUICK = {"samples": 8, "iterations": 1, "elites": 2}
 PAPER = load_protocol("paper", {"split": "test", **QUICK})
 
 
@@ -169,13 +169,13 @@ def test_zero_actions_score_nothing_under_clean(episodes, agent):
 
 def test_outcomes_do_not_depend_on_the_number_of_environments(episodes, agent):
     results = [
-        evaluate(**agent, episodes=episodes, protocol=PAPER, n=20, seeds=[42, 43], num_envs=num_envs)
+        evaluate(**agent, episodes=episodes, protocol=PAPER, n=12, seeds=[42, 43], num_envs=num_envs)
         for num_envs in (1, 7, 50)
     ]
     rows = [[{**vars(row), "wall_time": 0} for row in one.rows] for one in results]
     assert rows[0] == rows[1] == rows[2]
     assert len({one.result["rows_hash"] for one in results}) == 1
-    assert 0 < results[0].result["success"]["successes"] < 40
+    assert 0 < results[0].result["success"]["successes"] < 24
 
 
 def test_outcomes_do_not_depend_on_the_other_pairs(episodes, agent):
@@ -261,7 +261,7 @@ def test_the_summary_names_every_protocol_value_and_figure(episodes, agent):
     assert "paper-v3 (modified)" in text and PAPER.hash[:12] in text
     assert f"{result['success']['successes']} of 20" in text
     for part in (
-        "samples     12*",
+        "samples     8*",
         "random policy",
         "zero actions",
         "excess over random",
@@ -269,13 +269,6 @@ def test_the_summary_names_every_protocol_value_and_figure(episodes, agent):
         "s/plan",
     ):
         assert part in text
-
-
-def test_the_judge_of_a_training_run_uses_the_same_pairs_each_time(episodes, agent):
-    judge = planning_judge(episodes, agent["processor"], protocol=PAPER, n=5, seed=7)
-    first = judge(agent["model"], 10)
-    expected = evaluate(**agent, episodes=episodes, protocol=PAPER, n=5, seeds=[7]).result
-    assert first["success"] == judge(agent["model"], 20)["success"] == expected["success"]["rate"]
 
 
 def test_random_floor_is_fast():

@@ -1,0 +1,162 @@
+"""The plots of a report, as SVG text."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg", force=False)
+from matplotlib.figure import Figure  # noqa: E402
+
+INK, MUTED, GRID = "#262a33", "#7a808c", "#e6e8ec"
+BLUE, ORANGE, GREY, GREEN = "#2f6fde", "#d9822b", "#a9afba", "#1a8a54"
+STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": GRID,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "grid.color": GRID,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lewm",
+}
+
+Record = dict[str, Any]
+
+
+def success_figure(results: Sequence[Record]) -> str:
+    """Success beside its floors, one group of bars per result, with 95 % Wilson intervals."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.6, 0.8 + 1.05 * len(results)), layout="constrained")
+        axes = figure.subplots()
+        position, ticks = 0.0, []
+        for result in reversed(results):
+            bars = [("model", result["success"], BLUE)]
+            bars += [(name, floor, GREY) for name, floor in result["floors"].items()]
+            for name, value, color in reversed(bars):
+                rate, (low, high) = 100 * value["rate"], (100 * end for end in value["interval"])
+                axes.barh(position, rate, 0.72, color=color)
+                axes.errorbar(rate, position, xerr=[[rate - low], [high - rate]], color=INK, capsize=3, lw=1.1)
+                axes.text(high + 1.5, position, f"{rate:.0f} %", va="center", color=INK)
+                label = {"model": "world model", "random": "random", "zero_action": "zero actions"}[name]
+                ticks.append((position, f"{result['protocol']['name']}: {label}" if name == "model" else label))
+                position += 1
+            position += 0.6
+        axes.set_yticks(*zip(*ticks, strict=True))
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlim(0, 116)
+        axes.set_xticks(range(0, 101, 25))
+        axes.set_xlabel("goals reached, % (95 % Wilson interval)")
+        return _svg(figure)
+
+
+def training_figures(
+    records: Sequence[Record], sigreg_bounds: tuple[float, float] | None = None, embed_dim: int | None = None
+) -> dict[str, str]:
+    """Curves of a run by title; a curve whose values are missing is left out.
+
+    Args:
+        records: lines of metrics.jsonl, training steps and evaluations mixed.
+        sigreg_bounds: SIGReg on Gaussian and on collapsed embeddings.
+        embed_dim: the most that the effective rank can be.
+    """
+    steps = [record for record in records if "prediction_loss" in record]
+    judged = [record for record in records if "eval/prediction_loss" in record]
+    figures = {}
+
+    def draw(title: str, key: str, plot, *, log: bool = False) -> None:
+        if not any(key in record for record in (judged if key.startswith("eval/") else steps)):
+            return
+        with matplotlib.rc_context(STYLE):
+            figure = Figure(figsize=(4.6, 2.9), layout="constrained")
+            axes = figure.subplots()
+            if log:
+                axes.set_yscale("log")
+            plot(axes)
+            axes.set_title(title)
+            axes.set_xlabel("step")
+            axes.margins(x=0.01)
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend()
+            figures[title] = _svg(figure)
+
+    def prediction(axes):
+        _curve(axes, steps, "prediction_loss", BLUE, "training")
+        _curve(axes, judged, "eval/prediction_loss", ORANGE, "held-out", marker="o", markersize=4)
+
+    def sigreg(axes):
+        _curve(axes, steps, "sigreg_loss", BLUE)
+        if sigreg_bounds:
+            _reference(axes, sigreg_bounds[0], f"Gaussian: {sigreg_bounds[0]:.3g}", above=False)
+            _reference(axes, sigreg_bounds[1], f"collapsed: {sigreg_bounds[1]:.3g}")
+            axes.set_ylim(0.6 * sigreg_bounds[0], 2.5 * sigreg_bounds[1])
+
+    def rank(axes):
+        _curve(axes, steps, "effective_rank", BLUE)
+        if embed_dim:
+            _reference(axes, embed_dim, f"all {embed_dim} dimensions")
+        axes.set_ylim(0, 1.12 * embed_dim if embed_dim else None)
+
+    def spread(axes):
+        x = [record["step"] for record in steps]
+        low, high = ([record[f"embedding_std_{end}"] for record in steps] for end in ("min", "max"))
+        axes.fill_between(x, low, high, color=BLUE, alpha=0.18, lw=0, label="least to largest dimension")
+        _curve(axes, steps, "embedding_std_mean", BLUE, "mean")
+        axes.axhline(1, color=MUTED, lw=1, ls="--")
+        axes.set_ylim(bottom=0)
+
+    def copy_last(axes):
+        _curve(axes, steps, "prediction_over_copy_last", BLUE, "training")
+        _curve(axes, judged, "eval/prediction_over_copy_last", ORANGE, "held-out", marker="o", markersize=4)
+        _reference(axes, 1, "predicting that nothing moves")
+
+    def success(axes):
+        for key, color, label in (("success", GREEN, "planning"), ("random_success", GREY, "random policy")):
+            points = [(record["step"], 100 * record[f"eval/{key}"]) for record in judged if f"eval/{key}" in record]
+            if points:
+                axes.plot(*zip(*points, strict=True), color=color, marker="o", markersize=4, label=label)
+        axes.set_ylim(0, 102)
+        axes.set_xlim(left=0)
+
+    draw("Prediction loss", "prediction_loss", prediction, log=True)
+    draw("SIGReg", "sigreg_loss", sigreg, log=True)
+    draw("Effective rank of the embeddings", "effective_rank", rank)
+    draw("Standard deviation per dimension", "embedding_std_mean", spread)
+    draw("Prediction loss over copy-last", "prediction_over_copy_last", copy_last, log=True)
+    draw("Goals reached while training, %", "eval/success", success)
+    return figures
+
+
+def _curve(axes, records: Sequence[Record], key: str, color: str, label: str | None = None, **style) -> None:
+    points = [(record["step"], record[key]) for record in records if isinstance(record.get(key), int | float)]
+    if points:
+        axes.plot(*zip(*points, strict=True), color=color, label=label, **style)
+
+
+def _reference(axes, value: float, text: str, above: bool = True) -> None:
+    axes.axhline(value, color=MUTED, lw=1, ls="--")
+    across = axes.get_yaxis_transform()
+    side = "bottom" if above else "top"
+    axes.text(0.99, value, text, color=MUTED, ha="right", va=side, size=9, transform=across)
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    # Without a date the same numbers give the same file.
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

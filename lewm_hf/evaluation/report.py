@@ -1,0 +1,265 @@
+"""One self-contained HTML page about a run: success beside its floors, films, curves, settings, versions, commands."""
+
+import base64
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .figures import success_figure, training_figures
+from .files import write_atomic
+from .page import page, section, table
+from .results import read_result
+from .summary import percent, protocol_values
+
+ORDER = ("paper", "clean")
+
+
+def write_report(
+    run_dir: str | Path | None = None,
+    out: str | Path | None = None,
+    *,
+    evaluations: Sequence[str | Path] | None = None,
+    commands: Sequence[str] = (),
+    title: str | None = None,
+    films_per_evaluation: int = 4,
+) -> Path:
+    """Writes the page; everything is inside it, nothing is fetched.
+
+    Args:
+        run_dir: folder of a training run (`metrics.jsonl`, `recipe.yaml`), for its curves and its recipe.
+        out: the file, or a folder that gets `index.html`. Default: `report/` inside the run.
+        evaluations: folders that `evaluate(out=...)` wrote. Default: all below `run_dir`.
+        commands: what made it, shown as they are.
+        title: default: the environment.
+        films_per_evaluation: at most so many GIFs of each.
+
+    Raises:
+        FileNotFoundError: where there is neither a run nor an evaluation.
+        ValueError: for damaged files.
+    """
+    if out is None:
+        if run_dir is None:
+            raise ValueError("there is no place for the report: give out=FILE.html or a folder")
+        out = Path(run_dir) / "report"
+    out = Path(out)
+    out = out if out.suffix == ".html" else out / "index.html"
+    records, recipe = read_run(run_dir) if run_dir is not None else ([], {})
+    if evaluations is None:
+        evaluations = sorted(path.parent for path in Path(run_dir).rglob("results.json")) if run_dir is not None else []
+    folders = [Path(folder) for folder in evaluations]
+    results = [(read_result(folder), folder) for folder in folders]
+    results.sort(key=lambda entry: (ORDER + (entry[0]["protocol"]["name"],)).index(entry[0]["protocol"]["name"]))
+    if not records and not results:
+        raise FileNotFoundError(
+            f"there is nothing to report: {run_dir} holds no metrics.jsonl, and no evaluation is given"
+        )
+
+    parts = []
+    if results:
+        parts += [_headline([result for result, _ in results]), _films(results, films_per_evaluation)]
+        parts.append(_results_table([result for result, _ in results]))
+    if records:
+        parts.append(_curves(records, recipe))
+    if results:
+        parts.append(_protocols([result for result, _ in results]))
+    parts.append(_origin(results, recipe, commands))
+    if title is None:
+        title = f"LeWM on {_short(results[0][0]['env']['id'])}" if results else "LeWM training run"
+    return write_atomic(out, page(title, _subtitle(results, records), parts))
+
+
+def read_run(run_dir: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The records of `metrics.jsonl` and the values of `recipe.yaml`, each empty where there is no such file.
+
+    Raises:
+        FileNotFoundError: where the folder does not exist.
+        ValueError: for a damaged line before the last one, which a running training may be writing.
+    """
+    run_dir = Path(run_dir)
+    if not run_dir.is_dir():
+        raise FileNotFoundError(f"there is no run {run_dir}: give the output_dir of a training run")
+    records = []
+    metrics = run_dir / "metrics.jsonl"
+    lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            if number < len(lines):
+                raise ValueError(f"{metrics}, line {number}, is no JSON: the file was damaged, restore it") from None
+    recipe = run_dir / "recipe.yaml"
+    return records, yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.is_file() else {}
+
+
+def _short(env_id: str) -> str:
+    return env_id.removeprefix("lewm/").partition("-v")[0]
+
+
+def _subtitle(results, records) -> str:
+    facts = []
+    if results:
+        model = results[0][0]["model"]
+        facts += [f"{model['parameters']:,} parameters", f"{model['image_size']} px pictures"]
+    if records:
+        facts.append(f"{max(record['step'] for record in records):,} training steps")
+    if results:
+        facts += [results[0][0]["hardware"]["device_name"], results[0][0]["finished"][:10]]
+    return " · ".join(facts)
+
+
+def _image(data: bytes, kind: str, alt: str, css: str = "") -> str:
+    encoded = base64.b64encode(data).decode()
+    return f'<img src="data:image/{kind};base64,{encoded}" alt="{escape(alt, quote=True)}" class="{css}">'
+
+
+def _headline(results: Sequence[dict[str, Any]]) -> str:
+    cards = []
+    for result in results:
+        success, low_high = result["success"], [f"{100 * end:.0f}" for end in result["success"]["interval"]]
+        lines = [f"{success['successes']} of {success['n']} goals, 95 % interval {'–'.join(low_high)} %"]
+        if "random" in result["floors"]:
+            lines.append(
+                f"random policy {percent(result['floors']['random']['rate'])}, "
+                f"<b>{100 * result['excess']['random']:+.0f} points</b> over it"
+            )
+        lines.append(f"solved before the first action: {percent(result['solved_at_start']['share'])}")
+        split = {"test": "held-out episodes", "train": "training episodes"}[result["dataset"]["split"]]
+        cards.append(
+            f'<div class="card"><div class="name">{escape(result["protocol"]["name"])} <span class="muted">· {split}'
+            f'</span></div><div class="big">{100 * success["rate"]:.0f} %</div>'
+            + "".join(f'<div class="muted">{line}</div>' for line in lines)
+            + "</div>"
+        )
+    bars = _image(success_figure(results).encode(), "svg+xml", "Success rates beside their floors", "bars")
+    text = (
+        "The agent sees one picture of where it is and one of where it should be. It imagines many plans with the "
+        "world model and executes what ends nearest to the goal."
+    )
+    return section(
+        "Goals reached by planning", f'<p class="muted">{text}</p><div class="cards">{"".join(cards)}</div>{bars}'
+    )
+
+
+def _films(results, limit: int) -> str:
+    figures = []
+    for result, folder in results:
+        for path in sorted((folder / "videos").glob("*.gif"))[:limit]:
+            # 01-missed-seed42-episode110-frame2.gif
+            _, verdict, seed, episode, frame = path.stem.split("-")
+            caption = (
+                f"{result['protocol']['name']}: {verdict}. Episode {episode.removeprefix('episode')} from frame "
+                f"{frame.removeprefix('frame')}, seed {seed.removeprefix('seed')}"
+            )
+            image = _image(path.read_bytes(), "gif", caption)
+            figures.append(f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>")
+    if not figures:
+        return ""
+    text = (
+        "Left, what happened. Middle, what the model expected while it executed its plan: of the data set's pictures, "
+        "the one whose embedding is nearest to the imagined one. Right, the goal."
+    )
+    return section("Watch it plan", f'<p class="muted">{text}</p><div class="films">{"".join(figures)}</div>')
+
+
+def _results_table(results: Sequence[dict[str, Any]]) -> str:
+    def interval(value: dict[str, Any]) -> str:
+        return f"{100 * value['rate']:.1f} ({100 * value['interval'][0]:.1f}–{100 * value['interval'][1]:.1f})"
+
+    rows = []
+    for result in results:
+        floors, test = result["floors"], result.get("mcnemar_against_random")
+        rows.append(
+            [
+                result["protocol"]["label"],
+                str(result["success"]["n"]),
+                interval(result["success"]),
+                *(interval(floors[name]) if name in floors else "–" for name in ("random", "zero_action")),
+                f"{100 * result['excess']['random']:+.1f}" if "random" in floors else "–",
+                f"{test['p_value']:.1g}" if test else "–",
+                f"{100 * result['solved_at_start']['share']:.1f}",
+                f"{result['planning']['seconds_per_plan']:.3f}",
+            ]
+        )
+    head = [
+        "protocol",
+        "pairs",
+        "success, %",
+        "random, %",
+        "zero actions, %",
+        "excess",
+        "McNemar p",
+        "solved at start, %",
+        "s/plan",
+    ]
+    text = (
+        "Brackets hold 95 % Wilson intervals; all policies run on the same pairs. <b>paper</b> measures as the paper "
+        "does. <b>clean</b> takes one pair per held-out episode, removes pairs that are solved before the first action "
+        "and, in TwoRoom, starts in one room and ends in the other. The two are never averaged."
+    )
+    return section("Results", f'<p class="muted">{text}</p>{table(head, rows, numeric=range(1, len(head)))}')
+
+
+def _curves(records, recipe: dict[str, Any]) -> str:
+    figures = training_figures(records, _sigreg_bounds(recipe), recipe.get("embed_dim"))
+    images = "".join(f"<figure>{_image(svg.encode(), 'svg+xml', name)}</figure>" for name, svg in figures.items())
+    return section("Training", f'<div class="plots">{images}</div>')
+
+
+def _sigreg_bounds(recipe: dict[str, Any]) -> tuple[float, float] | None:
+    from ..configuration_lewm import LeWMConfig
+    from ..training.monitors import sigreg_bounds
+
+    if "batch_size" not in recipe:
+        return None
+    given = {name: recipe[name] for name in ("sigreg_knots", "sigreg_t_max") if name in recipe}
+    return sigreg_bounds(LeWMConfig(**given), recipe["batch_size"])
+
+
+def _protocols(results: Sequence[dict[str, Any]]) -> str:
+    columns = [protocol_values(result) for result in results]
+    rows = []
+    for name in columns[0]:
+        cells = []
+        for values in columns:
+            value, changed = values[name]
+            text = escape(", ".join(map(str, value)) if isinstance(value, list) else str(value))
+            cells.append(
+                f'<span class="changed" title="differs from the protocol\'s file">{text} *</span>' if changed else text
+            )
+        rows.append([escape(name), *cells])
+    rows.append(["hash", *(f"<code>{result['protocol']['hash'][:12]}</code>" for result in results)])
+    head = ["", *(result["protocol"]["label"] for result in results)]
+    return section(
+        "Protocols", '<p class="muted">* differs from the protocol\'s file.</p>' + table(head, rows, escaped=False)
+    )
+
+
+def _origin(results, recipe: dict[str, Any], commands: Sequence[str]) -> str:
+    parts = []
+    if commands:
+        parts.append(f"<p>Made by</p><pre>{escape(chr(10).join(commands))}</pre>")
+    if results:
+        result = results[0][0]
+        facts = {
+            "model": result["model"]["source"],
+            "model fingerprint": result["model"]["fingerprint"][:16],
+            "data set fingerprint": result["dataset"]["fingerprint"][:16],
+            **{f"manifest hash, {one['protocol']['name']}": one["manifests"][0]["hash"][:16] for one, _ in results},
+            **{name.replace("_", " "): value for name, value in result["hardware"].items()},
+        }
+        rows = [[name, str(value)] for name, value in facts.items()]
+        versions = [[name, value] for name, value in result["versions"].items()]
+        parts.append(_details("Fingerprints and hardware", table(["", ""], rows)))
+        parts.append(_details("Versions", table(["library", "version"], versions)))
+    if recipe:
+        rows = [[name, str(value)] for name, value in recipe.items()]
+        parts.append(_details("Recipe and model", table(["field", "value"], rows)))
+    return section("How it was made", "".join(parts))
+
+
+def _details(name: str, body: str) -> str:
+    return f"<details><summary>{escape(name)}</summary>{body}</details>"
