@@ -11,15 +11,15 @@ import time
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
-from lewm_hf.data.episodes import load_episodes
-from lewm_hf.data.windows import WindowDataset
 from torch.utils.data import Dataset
 
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
+from lewm_hf.data.episodes import load_episodes
+from lewm_hf.data.windows import WindowDataset
 from lewm_hf.evaluation.provenance import hardware
 from lewm_hf.training.arguments import parse_recipe
 from lewm_hf.training.batches import WindowBatches, batch_loader
+from lewm_hf.training.precision import training_device
 
 RECIPES = {"mini": "tworoom-mini.yaml", "full": "tworoom.yaml"}
 WARMUP = 3
@@ -90,7 +90,7 @@ def main():
     parser.add_argument("--num_workers", type=int, default=0)
     parser.add_argument("--dataset", help="directory or Hub id of episodes; without it random windows in memory")
     args = parser.parse_args()
-    device = PartialState().device
+    device = training_device()
     print(
         f"{hardware(device)}, torch {torch.__version__}, batch {args.batch_size}, {args.num_workers} loader processes"
     )

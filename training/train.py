@@ -21,7 +21,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs, PartialState
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.utils import ProjectConfiguration, set_seed
 from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -39,7 +39,7 @@ from lewm_hf.training.facts import content_fingerprint, training_facts
 from lewm_hf.training.interruption import StopRequest
 from lewm_hf.training.monitors import embedding_monitors, heldout_metrics, sigreg_bounds
 from lewm_hf.training.planning_success import PlanningSuccess
-from lewm_hf.training.precision import mixed_precision
+from lewm_hf.training.precision import mixed_precision, training_device
 from lewm_hf.training.randomness import preserved_randomness
 from lewm_hf.training.schedule import RunLength, learning_rate
 
@@ -61,7 +61,7 @@ def train(
         ValueError, FileNotFoundError, OSError: one line; before any file is touched where the input is at fault.
         SystemExit: after SIGINT or SIGTERM, once the state is saved.
     """
-    precision = mixed_precision(recipe.precision, PartialState().device)
+    precision = mixed_precision(recipe.precision, training_device())
     accelerator = Accelerator(
         mixed_precision=precision,
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,

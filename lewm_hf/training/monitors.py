@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..configuration_lewm import LeWMConfig
+from ..evaluation.straightness import straightness
 from ..sigreg import quadrature
 from .batch_norm import encode_and_predict
 
@@ -45,7 +46,7 @@ def embedding_monitors(embeddings: Tensor, prediction_loss: float) -> dict[str, 
         `embedding_std_min`, `_mean`, `_max`: of the standard deviations of the dimensions over batch and time; near 0
             where a dimension has collapsed, near 1 in a healthy run. `effective_rank`: see there.
             `prediction_over_copy_last`: prediction loss over the loss of predicting that nothing moves; a model that
-            has learned dynamics is well below 1.
+            has learned dynamics is well below 1. `straightness`: cosine of consecutive latent velocities.
     """
     embeddings = embeddings.float()
     std = embeddings.flatten(0, 1).std(0, correction=0)
@@ -56,6 +57,7 @@ def embedding_monitors(embeddings: Tensor, prediction_loss: float) -> dict[str, 
         "embedding_std_max": float(std.max()),
         "effective_rank": effective_rank(embeddings.flatten(0, 1)),
         "prediction_over_copy_last": prediction_loss / copy_last if copy_last > 0 else float("inf"),
+        "straightness": straightness(embeddings),
     }
 
 

@@ -1,7 +1,14 @@
-"""Which arithmetic the hardware is made for."""
+"""Which device a run will use, and which arithmetic that is made for."""
 
 import torch
-from accelerate.utils import is_bf16_available
+from accelerate.utils import is_bf16_available, parse_flag_from_env
+
+
+def training_device() -> torch.device:
+    """The device that an `Accelerator` made now would choose, without making its state."""
+    if parse_flag_from_env("ACCELERATE_USE_CPU"):
+        return torch.device("cpu")
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def mixed_precision(precision: str, device: torch.device) -> str:

@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState, debug_launcher
-from accelerate.state import AcceleratorState
+from accelerate import Accelerator, DistributedDataParallelKwargs, debug_launcher
 from accelerate.utils import set_seed
 
 from lewm_hf import LeWMConfig, LeWMModel
@@ -72,7 +71,7 @@ def running_statistics(model: LeWMModel) -> torch.Tensor:
     return torch.cat([buffer.flatten() for name, buffer in model.named_buffers() if ".running_" in name])
 
 
-def write_step(config: LeWMConfig, folder: str, arguments: list[str]):
+def write_step(config: LeWMConfig, folder: str):
     """What each process runs; the main one writes `<number of processes>.pt`, complete or not at all."""
     torch.set_num_threads(1)
     result = step(config)
@@ -80,11 +79,15 @@ def write_step(config: LeWMConfig, folder: str, arguments: list[str]):
         temporary = Path(folder) / "writing"
         torch.save(result, temporary)
         temporary.rename(Path(folder) / f"{result['processes']}.pt")
-    AcceleratorState._reset_state()
-    train(*parse_recipe([*arguments, "--output_dir", f"{folder}/run-{PartialState().num_processes}"]))
+
+
+def run_loop(arguments: list[str]):
+    torch.set_num_threads(1)
+    train(*parse_recipe(arguments))
 
 
 if __name__ == "__main__":
+    config, folder, arguments = LeWMConfig.from_json_file(sys.argv[1]), sys.argv[2], sys.argv[3:]
     for processes in (1, 2):
-        arguments = LeWMConfig.from_json_file(sys.argv[1]), sys.argv[2], sys.argv[3:]
-        debug_launcher(write_step, arguments, num_processes=processes)
+        debug_launcher(write_step, (config, folder), processes)
+        debug_launcher(run_loop, ([*arguments, f"--output_dir={folder}/run-{processes}"],), processes)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lewm_hf.training.interruption import StopRequest
-from lewm_hf.training.precision import mixed_precision
+from lewm_hf.training.precision import mixed_precision, training_device
 from lewm_hf.training.randomness import preserved_randomness
 
 CPU = torch.device("cpu")
@@ -35,6 +35,16 @@ def test_bf16_is_refused_where_an_accelerator_lacks_it(monkeypatch):
     assert mixed_precision("auto", torch.device("xpu")) == "no"
     with pytest.raises(ValueError, match="bf16 is not supported by this xpu"):
         mixed_precision("bf16", torch.device("xpu"))
+
+
+def test_the_device_is_the_one_that_accelerate_chooses(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("xpu"))
+    assert training_device() == torch.device("xpu")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert training_device() == CPU
+    monkeypatch.delenv("ACCELERATE_USE_CPU")
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: None)
+    assert training_device() == CPU
 
 
 def test_the_second_signal_does_what_it_always_did():
