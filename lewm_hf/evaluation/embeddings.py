@@ -113,6 +113,33 @@ def blocks_of(stretches: Stretches, config) -> Tensor:
     return to_blocks(torch.from_numpy(np.ascontiguousarray(stretches.actions, dtype=np.float32)), config)
 
 
+def other_episode(episodes: np.ndarray, seed: int) -> np.ndarray:
+    """A partner for every member, of another episode: `(n,)` episode numbers -> `(n,)` indices, each used once.
+
+    Raises:
+        ValueError: where one episode has more than half of all members.
+    """
+    n, share = len(episodes), int(np.bincount(episodes).max())
+    if 2 * share > n:
+        raise ValueError(f"{share} of {n} draws are of one episode, so not all find a partner: give more episodes")
+    # In episode order, moving on by the largest share always leaves the episode.
+    order = np.random.default_rng(seed).permutation(n)
+    order = order[np.argsort(episodes[order], kind="stable")]
+    partner = np.empty(n, dtype=np.int64)
+    partner[order] = np.roll(order, -share)
+    return partner
+
+
+def same_episode(episodes: np.ndarray, seed: int) -> np.ndarray:
+    """A partner for every member, of the same episode: itself only where the episode has no other; each used once."""
+    order = np.random.default_rng(seed).permutation(len(episodes))
+    order = order[np.argsort(episodes[order], kind="stable")]
+    partner = np.empty(len(episodes), dtype=np.int64)
+    for members in np.split(order, np.flatnonzero(np.diff(episodes[order])) + 1):
+        partner[members] = np.roll(members, -1)
+    return partner
+
+
 def check_frozen(model: Any) -> None:
     """Refuses a model in training mode.
 

@@ -267,24 +267,3 @@ def _curves(rows: Sequence[SurpriseRow]) -> dict[str, dict[str, list[float]]]:
         low, high = band(values)
         curves[variant] = {"mean": values.mean(0).tolist(), "low": low.tolist(), "high": high.tolist()}
     return curves
-
-
-def format_surprise(result: dict[str, Any]) -> str:
-    """A result as text for a terminal."""
-    settings = result["settings"]
-    lines = [
-        f"{result['model']['source']} on {result['env']['name']}",
-        f"{settings['trajectories']} episodes of {settings['steps']} steps, policy {settings['policy']}, event at step "
-        f"{settings['event_step']}, context {settings['context']} frames, seed {settings['seed']}",
-    ]
-    for variant, compared in result["events"].items():
-        lines += ["", f"{variant}: {settings[variant]}"]
-        for where, found in compared.items():
-            test = found["paired_test"]
-            low, high = found["roc_auc_interval"]
-            lines.append(
-                f"  {where.replace('_', ' '):<14}surprise {found['perturbed_mean']:.4g} against "
-                f"{found['unperturbed_mean']:.4g}   t({test['n'] - 1}) = {test['t']:.2f}, p = {test['p_value']:.2g}, "
-                f"d = {test['effect_size']:.2f}   ROC-AUC {found['roc_auc']:.3f} ({low:.3f}-{high:.3f})"
-            )
-    return "\n".join(lines)

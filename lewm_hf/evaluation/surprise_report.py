@@ -1,4 +1,4 @@
-"""Surprise as pictures: mean curves with their bands, and one episode as a film above its own curve."""
+"""Surprise in words and as pictures: mean curves with their bands, and one episode as a film above its own curve."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,27 @@ from .plots import COLORS, INK, PALE, figure
 PANEL, GAP, HEADER, GRAPH = 160, 8, 20, 110
 FRAME_MS, EVENT_MS = 220, 900
 VARIANT_COLORS = dict(zip(VARIANTS, (COLORS[0], COLORS[3], COLORS[1]), strict=True))
+
+
+def format_surprise(result: Mapping[str, Any]) -> str:
+    """A result as text for a terminal."""
+    settings = result["settings"]
+    lines = [
+        f"{result['model']['source']} on {result['env']['name']}",
+        f"{settings['trajectories']} episodes of {settings['steps']} steps, policy {settings['policy']}, event at step "
+        f"{settings['event_step']}, context {settings['context']} frames, seed {settings['seed']}",
+    ]
+    for variant, compared in result["events"].items():
+        lines += ["", f"{variant}: {settings[variant]}"]
+        for where, found in compared.items():
+            test = found["paired_test"]
+            low, high = found["roc_auc_interval"]
+            lines.append(
+                f"  {where.replace('_', ' '):<14}surprise {found['perturbed_mean']:.4g} against "
+                f"{found['unperturbed_mean']:.4g}   t({test['n'] - 1}) = {test['t']:.2f}, p = {test['p_value']:.2g}, "
+                f"d = {test['effect_size']:.2f}   ROC-AUC {found['roc_auc']:.3f} ({low:.3f}-{high:.3f})"
+            )
+    return "\n".join(lines)
 
 
 def frame_steps(result: Mapping[str, Any]) -> np.ndarray:

@@ -13,7 +13,8 @@ from lewm_hf.action_blocks import from_blocks
 from lewm_hf.envs import make_env
 from lewm_hf.evaluation.events import EVENTS, record_takes
 from lewm_hf.evaluation.inputs import Agent
-from lewm_hf.evaluation.surprise import format_surprise, surprise, surprise_curve
+from lewm_hf.evaluation.surprise import surprise, surprise_curve
+from lewm_hf.evaluation.surprise_report import format_surprise
 
 SMALL = {"env": "two_room", "trajectories": 8, "steps": 60}
 
