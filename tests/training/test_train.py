@@ -24,7 +24,7 @@ SCRIPT = Path(__file__).parents[2] / "training" / "train.py"
 MONITORS = {
     "loss", "prediction_loss", "sigreg_loss", "embedding_std_min", "embedding_std_mean", "embedding_std_max",
     "effective_rank", "prediction_over_copy_last", "learning_rate", "windows_per_second", "waiting_for_data",
-    "gradient_norm", "epoch",
+    "gradient_norm", "epoch", "straightness",
 }  # fmt: skip
 # What depends on the clock and on where a run lives.
 TIMINGS = {"windows_per_second", "waiting_for_data"}
