@@ -149,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    _quiet_libraries()
     try:
         args.run(args)
     except (ValueError, OSError, ImportError) as error:
@@ -158,6 +159,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lewm {args.verb}: interrupted; what is finished stays usable", file=sys.stderr)
         return 130
     return 0
+
+
+def _quiet_libraries() -> None:
+    """Their bars for a file of a megabyte would drown what the commands have to say."""
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    datasets.disable_progress_bars()
 
 
 def _one_line(error: Exception) -> str:

@@ -1,0 +1,104 @@
+"""The command line: thin, and what the user got wrong is one line and status 2."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from lewm_hf import LeWMImageProcessor, LeWMModel
+from lewm_hf.cli import main
+from lewm_hf.data.collect import collect
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return collect("two_room", tmp_path_factory.mktemp("data") / "episodes", 12, image_size=28, workers=1)
+
+
+@pytest.fixture
+def checkpoint(tiny_model, tmp_path):
+    tiny_model.save_pretrained(tmp_path / "model")
+    LeWMImageProcessor(image_size=28).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def refused(capsys, *argv) -> str:
+    """Runs a command that must fail, and returns the one line it says."""
+    capsys.readouterr()
+    assert main([str(part) for part in argv]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1, said
+    return said[0]
+
+
+QUICK = ("--set", "samples=8", "--set", "iterations=2", "--set", "elites=4", "--set", "opposite_rooms=false")
+ONE = ("-n", 1, "--seeds", 1, *QUICK)
+
+
+def test_eval_prints_success_beside_its_floor_and_writes_rows_and_films(dataset, checkpoint, tmp_path, capsys):
+    out = tmp_path / "eval"
+    argv = ["eval", checkpoint, "--episodes", dataset, "--protocol", "clean", *ONE, "--video", 1, "--out", out]
+    assert main([str(part) for part in argv]) == 0
+    text = capsys.readouterr().out
+    for words in ("protocol clean", "success", "95 % interval", "random policy", "solved at the start", "s/plan"):
+        assert words in text
+    rows = [json.loads(line) for line in (out / "episodes.jsonl").read_text().splitlines()]
+    assert len(rows) == 1 and isinstance(rows[0]["success"], bool)
+    assert len(list((out / "videos").iterdir())) == 1
+    assert json.loads((out / "results.json").read_text())["success"]["n"] == 1
+
+
+def test_collect_again_changes_nothing_and_data_stats_agrees(dataset, capsys):
+    before = {path: path.stat().st_mtime_ns for path in dataset.rglob("*") if path.is_file()}
+    argv = ["collect", "two_room", "--episodes", "12", "--image-size", "28", "--out", str(dataset), "--workers", "1"]
+    assert main(argv) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in dataset.rglob("*") if path.is_file()}
+    assert main(["data-stats", str(dataset)]) == 0
+    assert "agrees" in capsys.readouterr().out
+
+
+def test_a_card_that_does_not_match_its_files_is_an_error(dataset, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset, copy)
+    next((copy / "data").glob("train-*")).unlink()
+    assert str(copy) in refused(capsys, "data-stats", copy) or "data-stats" in refused(capsys, "data-stats", copy)
+
+
+def test_collect_refuses_what_it_cannot_do(dataset, tmp_path, capsys):
+    out = tmp_path / "new"
+    assert "--episodes" in refused(capsys, "collect", "two_room", "--out", out)
+    assert "seed" in refused(
+        capsys, "collect", "two_room", "--episodes", 12, "--image-size", 28, "--seed", 5, "--out", dataset
+    )
+    assert "shard" in refused(capsys, "collect", "two_room", "--episodes", 4, "--shard", "4/4", "--out", out)
+    assert "speedd" in refused(capsys, "collect", "two_room", "--episodes", 4, "--env-arg", "speedd=3", "--out", out)
+    assert "name=value" in refused(capsys, "collect", "two_room", "--episodes", 4, "--env-arg", "speed", "--out", out)
+    assert not out.exists()
+
+
+def test_eval_refuses_a_checkpoint_without_action_statistics(dataset, tiny_config, tmp_path, capsys):
+    tiny_config.action_mean = tiny_config.action_std = None
+    LeWMModel(tiny_config).save_pretrained(tmp_path / "model")
+    LeWMImageProcessor(image_size=28).save_pretrained(tmp_path / "model")
+    said = refused(capsys, "eval", tmp_path / "model", "--episodes", dataset, *ONE, "--out", tmp_path / "o")
+    assert "action statistics" in said
+    assert not (tmp_path / "o").exists()
+
+
+def test_eval_refuses_unknown_protocols_values_and_checkpoints(dataset, checkpoint, tmp_path, capsys):
+    assert "protocol" in refused(capsys, "eval", checkpoint, "--episodes", dataset, "--protocol", "papre")
+    assert "samples" in refused(capsys, "eval", checkpoint, "--episodes", dataset, "--set", "sampels=3")
+    assert str(tmp_path / "none") in refused(capsys, "eval", tmp_path / "none", "--episodes", dataset, *ONE)
+    said = refused(capsys, "eval", checkpoint, "--episodes", dataset, "--env", "reacher", *ONE)
+    assert "eacher" in said
+
+
+def test_the_entry_point_works_in_a_process_of_its_own(tmp_path):
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "lewm_hf.cli", "data-stats", str(tmp_path / "missing")]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert run.returncode == 2
+    assert "Traceback" not in run.stderr and "missing" in run.stderr
