@@ -92,7 +92,8 @@ def main():
     args = parser.parse_args()
     device = training_device()
     print(
-        f"{hardware(device)}, torch {torch.__version__}, batch {args.batch_size}, {args.num_workers} loader processes"
+        f"{hardware(device)['device_name']}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"batch {args.batch_size}, {args.num_workers} loader processes"
     )
     print("| model | parameters | variant | windows/s | ms/step | waiting for data |")
     print("|---|---|---|---|---|---|")
