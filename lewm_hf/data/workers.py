@@ -34,8 +34,10 @@ def run_tasks(work: Work, tasks: Sequence[Any], workers: int, report: Report) ->
     """
     if workers == 1:
         return [work(task, report) for task in tasks]
-    # A forked worker starts at once; elsewhere forking is unsafe or missing, and workers import everything again.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    # A forked worker starts at once, a spawned one imports everything again. But a fork of a process that has used
+    # a renderer hangs at its first picture, and outside Linux forking is unsafe or missing.
+    forks = sys.platform == "linux" and "mujoco" not in sys.modules
+    context = multiprocessing.get_context("fork" if forks else "spawn")
     waiting = list(reversed(list(enumerate(tasks))))
     results: list[Any] = [None] * len(tasks)
     processes: dict[Connection, multiprocessing.Process] = {}
