@@ -91,6 +91,88 @@ def _demo(args) -> None:
     print(f"\nopen {run_demo(args.out)} in a browser")
 
 
+def _probe(args) -> None:
+    from .evaluation.probe_report import format_probe
+    from .evaluation.probing import probe
+
+    chosen = {} if args.seeds is None else {"seeds": args.seeds}
+    probing = probe(
+        args.model, args.episodes, targets=args.target, frames=args.frames, **chosen, split=args.split,
+        controls=not args.no_controls, out=args.out, revision=args.revision, progress=True,
+    )  # fmt: skip
+    print(format_probe(probing.result))
+    _announce(args.out)
+
+
+def _surprise(args) -> None:
+    from .evaluation.surprise import surprise
+    from .evaluation.surprise_report import format_surprise
+
+    found = surprise(
+        args.model, env=args.env, episodes=args.episodes, trajectories=args.trajectories, steps=args.steps,
+        seed=args.seed, out=args.out, revision=args.revision, progress=True,
+    )  # fmt: skip
+    print(format_surprise(found.result))
+    _announce(args.out)
+
+
+def _health(args) -> None:
+    from .evaluation.health import health
+    from .evaluation.health_report import format_health
+
+    found = health(args.model, args.episodes, seed=args.seed, split=args.split, out=args.out, revision=args.revision)
+    print(format_health(found.result))
+    _announce(args.out)
+
+
+def _announce(out: Path | None) -> None:
+    if out is not None:
+        files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+        print(f"\nwrote {out}: {', '.join(files[:12])}{' ...' if len(files) > 12 else ''}")
+
+
+def _convert(args) -> None:
+    from .hub.convert import convert
+
+    conversion = convert(
+        args.source, out=args.out, dataset=args.dataset, allow_unknown_weights=args.allow_unknown_weights,
+        revision=args.revision, frameskip=args.frameskip,
+    )  # fmt: skip
+    print(conversion.summary())
+
+
+def _card(args) -> None:
+    from .hub.cards import write_dataset_card, write_model_card
+
+    if (args.directory / "episodes.json").exists():
+        print(f"wrote {write_dataset_card(args.directory)}")
+        return
+    if args.repo_id is None:
+        raise ValueError("the card of a model names its repository: add --repo-id NAME/REPO")
+    card = write_model_card(
+        args.directory, repo_id=args.repo_id, license=args.license, data_license=args.data_license,
+        dataset_id=args.dataset_id, dataset_revision=args.dataset_revision, results=args.results,
+    )  # fmt: skip
+    print(f"wrote {card}")
+
+
+def _push(args) -> None:
+    from .hub.push import push
+
+    pushed = push(
+        args.repo_id, model=args.model, dataset=args.dataset, dataset_repo_id=args.dataset_repo_id,
+        public=args.public, dry_run=args.dry_run, include=args.include, revision=args.revision, message=args.message,
+    )  # fmt: skip
+    print(pushed.summary())
+
+
+def _train_expert(args) -> None:
+    from .experts.reacher import train_sac
+
+    scores = train_sac(args.out, **({} if args.steps is None else {"steps": args.steps}), seed=args.seed)
+    print(f"wrote {args.out}: " + ", ".join(f"{name} {value:.3g}" for name, value in scores.items()))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lewm", description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -136,6 +218,71 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, help="folder for results.json, episodes.jsonl, manifests and videos")
     sub.add_argument("--video", type=int, default=0, metavar="N", help="film N episodes, failures first")
     sub.add_argument("--revision", help="of a Hub checkpoint")
+
+    sub = verb("probe", _probe, "what can be read off frozen embeddings: ridge and MLP probes, split by episode")
+    sub.add_argument("model", help="folder or Hub id")
+    sub.add_argument("--episodes", required=True, help="data set: folder or Hub id")
+    sub.add_argument("--target", action="append", help="one of the environment's targets; all by default")
+    sub.add_argument("--frames", type=int, default=4000)
+    sub.add_argument("--seeds", type=int, nargs="+")
+    sub.add_argument("--split", default="test")
+    sub.add_argument("--no-controls", action="store_true", help="leave out the untrained encoder and pixel PCA")
+    sub.add_argument("--out", type=Path)
+    sub.add_argument("--revision", help="of a Hub checkpoint")
+
+    sub = verb("surprise", _surprise, "violation of expectation: does the model notice color changes and teleports?")
+    sub.add_argument("model", help="folder or Hub id")
+    sub.add_argument("--env", choices=ENVIRONMENTS)
+    sub.add_argument("--episodes", help="data set the model was trained on: names the environment")
+    sub.add_argument("--trajectories", type=int, default=100)
+    sub.add_argument("--steps", type=int, help="environment steps of a trajectory; the event is in its middle")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--out", type=Path)
+    sub.add_argument("--revision", help="of a Hub checkpoint")
+
+    sub = verb(
+        "health", _health, "straightness, effective rank, normality, what distances mean, whether actions matter"
+    )
+    sub.add_argument("model", help="folder or Hub id")
+    sub.add_argument("--episodes", required=True, help="data set: folder or Hub id")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--split", default="test")
+    sub.add_argument("--out", type=Path)
+    sub.add_argument("--revision", help="of a Hub checkpoint")
+
+    sub = verb("convert", _convert, "a published checkpoint -> safetensors, configs and a card that load in one line")
+    sub.add_argument("source", help="Hub id such as quentinll/lewm-pusht, folder or weights file")
+    sub.add_argument("--out", type=Path, required=True, help="new folder")
+    sub.add_argument("--dataset", help="episodes or released HDF5 that the action statistics are measured on")
+    sub.add_argument("--allow-unknown-weights", action="store_true", help="files of no known release, too")
+    sub.add_argument("--revision", help="of a Hub checkpoint; the pinned one by default")
+    sub.add_argument("--frameskip", type=int, default=5, help="environment steps of one action block")
+
+    sub = verb("card", _card, "write the card of a model or data set from what was measured")
+    sub.add_argument("directory", type=Path)
+    sub.add_argument("--repo-id", help="of the model")
+    sub.add_argument("--license", help="of the weights")
+    sub.add_argument("--data-license")
+    sub.add_argument("--dataset-id", help="Hub id of the training data")
+    sub.add_argument("--dataset-revision")
+    sub.add_argument("--results", nargs="+", type=Path, default=[], help="results.json files of `lewm eval`")
+
+    sub = verb("push", _push, "upload a model folder, a data set or both; private, and without optimizer state or logs")
+    sub.add_argument("repo_id")
+    sub.add_argument("--model", type=Path)
+    sub.add_argument("--dataset", type=Path)
+    sub.add_argument("--dataset-repo-id")
+    sub.add_argument("--public", action="store_true")
+    sub.add_argument("--dry-run", action="store_true", help="list what would go")
+    sub.add_argument("--include", action="append", default=[], metavar="PATTERN", help="upload these files, too")
+    sub.add_argument("--revision", help="branch to commit to")
+    sub.add_argument("--message", help="of the commits")
+
+    sub = verb("train-expert", _train_expert, "train Reacher's Soft Actor-Critic expert (extra: sac)")
+    sub.add_argument("env", choices=["reacher"])
+    sub.add_argument("--out", type=Path, required=True, help="*.safetensors")
+    sub.add_argument("--steps", type=int)
+    sub.add_argument("--seed", type=int, default=0)
 
     sub = verb("report", _report, "one self-contained HTML page of what was trained and measured")
     sub.add_argument("run", type=Path)
