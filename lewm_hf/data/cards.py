@@ -59,7 +59,8 @@ def finish_dataset(directory: Path, description: Mapping[str, Any]) -> Facts:
 
     Args:
         directory: holds `data/train-*.parquet` and perhaps `data/test-*.parquet`.
-        description: `env` (id or `None`), `env_kwargs`, `image_size`, `fps`, `collector` (provenance), `versions`.
+        description: `env` (id or `None`), `env_kwargs`, `image_size`, `fps`, `collector` (provenance), `versions`, and
+            `columns` where not all are there.
     """
     files = split_files(directory)
     renumber([path for paths in files.values() for path in paths])
@@ -192,7 +193,8 @@ def render_card(description: Mapping[str, Any], facts: Facts) -> str:
     facts_table = "\n".join(f"| {name} | {value} |" for name, value in fact_rows(facts))
     provenance = "\n".join(f"| {name} | {_plain(value)} |" for name, value in collector.items())
     versions = ", ".join(f"{package} {version}" for package, version in description["versions"].items())
-    columns = "\n".join(f"| `{column}` | {meaning} |" for column, meaning in COLUMN_MEANINGS.items())
+    present = description.get("columns", list(COLUMN_MEANINGS))
+    columns = "\n".join(f"| `{column}` | {COLUMN_MEANINGS[column]} |" for column in present)
     env_kwargs = ", ".join(f"{key}={value!r}" for key, value in description["env_kwargs"].items())
     env = f"`{name}` with {env_kwargs}" if description.get("env") else "unknown"
     return f"""---

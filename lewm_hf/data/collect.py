@@ -22,10 +22,11 @@ from tqdm.auto import tqdm
 from .. import __version__
 from ..envs import ENVS, find_env, make_env
 from ..experts import expert_names, make_expert
-from .cards import FORMAT, finish_dataset, read_description, write_description
+from .cards import FORMAT, finish_dataset, write_description
+from .continuing import check_same, is_complete, known_description
 from .encoding import FrameEncoder, check_image_format
 from .files import duration_text, remove_leftovers, size_text
-from .parquet import file_name, read_metadata, write_episodes
+from .parquet import file_name, write_episodes
 from .recording import record_all
 from .workers import run_tasks, usable_cores
 
@@ -205,17 +206,17 @@ def collect(
     if not 0 <= part < parts:
         raise ValueError(f"shard={part}/{parts} does not exist: shards are counted from 0 to {parts - 1}")
     out = Path(out)
-    known = _known_description(out)
+    known = known_description(out)
     # Everything that can be wrong with environment and expert shows here, before any file is touched.
     probe = _Probe(*run_tasks(partial(_probe, collection), [None], workers, _ignore)[0])
     description = probe.description
     if known is not None:
-        _check_same(out, known, description)
+        check_same(out, known, description)
         description = known
 
     files = collection.files()
     mine = files[part::parts]
-    missing = [file for file in mine if not _is_complete(out / file.name)]
+    missing = [file for file in mine if not is_complete(out / file.name)]
     if not missing and "splits" in description and all((out / file.name).exists() for file in files):
         logger.info("%s is complete: %d episodes, nothing to do", out, collection.episodes)
         return out
@@ -302,44 +303,6 @@ def _explicit_arguments(env: str, expert: str, given: Mapping[str, Any]) -> dict
     return {name: given.get(name, parameter.default) for name, parameter in inspect.signature(kind).parameters.items()}
 
 
-def _known_description(out: Path) -> dict[str, Any] | None:
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file: give a directory")
-    known = read_description(out) if out.exists() else None
-    if known is None and out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} is not empty and holds no collection: give a new or empty directory")
-    return known
-
-
-def _check_same(out: Path, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuses to mix two collections."""
-    flat = [{**content, **content["collector"], **content["env_kwargs"]} for content in (known, wanted)]
-    for name in dict.fromkeys([*flat[1], *flat[0]]):
-        if name in ("versions", "collector", "env_kwargs", "splits", "action_mean", "action_std"):
-            continue
-        there, here = (values.get(name) for values in flat)
-        if there != here:
-            raise ValueError(
-                f"{out} was collected with {name}={there!r}, not {here!r}: repeat the arguments, or give another "
-                "directory"
-            )
-    if known["versions"] != wanted["versions"]:
-        logger.warning(
-            "%s was begun with %s, this is %s: frames or motion may differ in the last bit",
-            out, known["versions"], wanted["versions"],
-        )  # fmt: skip
-
-
-def _is_complete(path: Path) -> bool:
-    if not path.exists():
-        return False
-    try:
-        return read_metadata(path).num_rows > 0
-    except ValueError as error:
-        logger.warning("collecting a damaged file again: %s", error)
-        return False
-
-
 def _announce(out: Path, episodes: int, probe: "_Probe", workers: int) -> None:
     """Logs the size and time to expect; refuses where the disk is too small."""
     rows = episodes * probe.rows_per_episode
@@ -405,7 +368,7 @@ def _collect_file(collection: Collection, out: Path, file: EpisodeFile, report) 
         numbers,
         FrameEncoder(collection.image_format),
         float(env.metadata["render_fps"]),
-        collection.max_steps + 1,
+        [number * (collection.max_steps + 1) for number in numbers],
         report,
     )
     env.close()

@@ -14,15 +14,22 @@ SIM_STATE = "sim.state"
 SIM_GOAL = "sim.goal"
 
 
-def episode_features(action_dim: int, state_dim: int, observation_dim: int) -> Features:
-    """The schema of a data set.
+def episode_features(
+    action_dim: int,
+    state_dim: int | None,
+    observation_dim: int | None,
+    goal: bool = True,
+    success: bool = True,
+) -> Features:
+    """The schema of a data set. Collected episodes have every column; imported ones lack what their source lacks.
 
     Args:
         action_dim: size of one raw action.
-        state_dim: size of the simulator's state vector, which `set_state` takes.
-        observation_dim: size of the state vector that the environment shows.
+        state_dim: size of the simulator's state vector, which `set_state` takes; `None` leaves the column out.
+        observation_dim: size of the state vector that the environment shows; `None` leaves the column out.
+        goal, success: whether these are known.
     """
-    return Features(
+    features = Features(
         {
             "episode_index": Value("int32"),
             "frame_index": Value("int32"),
@@ -38,6 +45,13 @@ def episode_features(action_dim: int, state_dim: int, observation_dim: int) -> F
             SIM_GOAL: List(Value("float64"), length=state_dim),
         }
     )
+    known = {
+        STATE: observation_dim is not None,
+        "next.success": success,
+        SIM_STATE: state_dim is not None,
+        SIM_GOAL: goal and state_dim is not None,
+    }
+    return Features({name: feature for name, feature in features.items() if known.get(name, True)})
 
 
 COLUMN_MEANINGS = {

@@ -27,19 +27,20 @@ def write_episodes(
     numbers: Sequence[int],
     encoder: FrameEncoder,
     fps: float,
-    index_stride: int,
+    starts: Sequence[int],
     report: Callable[[int], None],
+    check: Callable[[Path], None] | None = None,
 ) -> None:
     """Writes one file, which appears under its name when the last episode is in it.
 
-    Its `index` column is provisional, because the lengths of the episodes before are unknown here:
-    `episode * index_stride + frame`; see `renumber`.
-
     Args:
+        episodes: `Episode`s, or `ImportedEpisode`s, which may lack some columns.
         numbers: indices of `episodes` in the data set.
         fps: frames per second, for the timestamps.
-        index_stride: an upper bound of the rows of an episode.
+        starts: `index` of each episode's first row. Provisional where the lengths of the episodes before are unknown,
+            an upper bound then; see `renumber`.
         report: called with 1 after every episode, and with 0 before the file takes its name.
+        check: called with the complete file before it takes its name; what it raises keeps the file from appearing.
 
     Raises:
         OSError: one line where the disk is full.
@@ -47,11 +48,10 @@ def write_episodes(
     with replacing(path) as temporary:
         writer, pending = None, []
         try:
-            for number, episode in zip(numbers, episodes, strict=True):
+            for number, start, episode in zip(numbers, starts, episodes, strict=True):
                 if writer is None:
-                    dims = episode.actions.shape[1], episode.states.shape[1], episode.observations.shape[1]
-                    writer = _open(temporary, episode_features(*dims).arrow_schema)
-                pending.append(_table(writer.schema, episode, number, encoder, fps, index_stride))
+                    writer = _open(temporary, _schema(episode))
+                pending.append(_table(writer.schema, episode, number, encoder, fps, start))
                 if sum(map(len, pending)) >= ROW_GROUP_ROWS:
                     _write(writer, pending)
                     pending = []
@@ -61,6 +61,8 @@ def write_episodes(
         finally:
             if writer is not None:
                 writer.close()
+        if check is not None:
+            check(temporary)
         report(0)
 
 
@@ -164,28 +166,34 @@ def _write(writer: pq.ParquetWriter, tables: Sequence[pa.Table]) -> None:
     writer.write_table(table, row_group_size=len(table))
 
 
-def _table(
-    schema: pa.Schema, episode: Episode, number: int, encoder: FrameEncoder, fps: float, index_stride: int
-) -> pa.Table:
+def _schema(episode: Episode) -> pa.Schema:
+    known = episode.states, episode.observations
+    state_dim, observation_dim = (None if matrix is None else matrix.shape[1] for matrix in known)
+    goal, success = episode.goals is not None, episode.next_success is not None
+    return episode_features(episode.actions.shape[1], state_dim, observation_dim, goal, success).arrow_schema
+
+
+def _table(schema: pa.Schema, episode: Episode, number: int, encoder: FrameEncoder, fps: float, start: int) -> pa.Table:
     rows = len(episode)
     frames = np.arange(rows)
-    actions = np.vstack([episode.actions, np.full((1, episode.actions.shape[1]), np.nan, dtype=np.float32)])
     encoded = pa.array([encoder(image) for image in episode.images], pa.binary())
     columns = {
         "episode_index": np.full(rows, number, dtype=np.int32),
         "frame_index": frames.astype(np.int32),
-        INDEX: number * index_stride + frames,
+        INDEX: start + frames,
         "timestamp": (frames / fps).astype(np.float32),
         IMAGE: pa.StructArray.from_arrays([encoded, pa.nulls(rows, pa.string())], ["bytes", "path"]),
         STATE: _lists(episode.observations),
-        ACTION: _lists(actions),
+        ACTION: _lists(episode.row_actions),
         "next.done": frames == rows - 1,
-        "next.success": np.append(episode.success[1:], episode.success[-1]),
+        "next.success": episode.next_success,
         SIM_STATE: _lists(episode.states),
         SIM_GOAL: _lists(episode.goals),
     }
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
-def _lists(matrix: np.ndarray) -> pa.Array:
+def _lists(matrix: np.ndarray | None) -> pa.Array | None:
+    if matrix is None:
+        return None
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(matrix).ravel()), matrix.shape[1])

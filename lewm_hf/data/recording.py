@@ -33,7 +33,17 @@ class Episode:
 
     def __len__(self) -> int:
         """Rows."""
-        return len(self.states)
+        return len(self.images)
+
+    @property
+    def row_actions(self) -> np.ndarray:
+        """`(T + 1, action)` float32: what leaves each row, NaN for the last."""
+        return np.vstack([self.actions, np.full((1, self.actions.shape[1]), np.nan, dtype=np.float32)])
+
+    @property
+    def next_success(self) -> np.ndarray:
+        """`(T + 1,)` bool: the goal is reached after each row's action, in the last row: there."""
+        return np.append(self.success[1:], self.success[-1])
 
 
 def record(env, expert: Expert, rng: np.random.Generator, max_steps: int, stop_at_success: bool) -> Episode:
