@@ -104,22 +104,21 @@ def run_demo(
     _train(command, run, settings)
 
     for protocol in protocols:
-        folder = report / protocol.name
         logger.info("3/4  %d held-out pairs under the protocol %s", pairs * len(eval_seeds), protocol.name)
+        folder = report / protocol.name
         wanted = {
             "trained": content_hash(settings), "checkpoint": checkpoint, "protocol": protocol.hash, "pairs": pairs,
             "seeds": list(eval_seeds), "videos": videos,
         }  # fmt: skip
-        if _read(folder / "settings.json") == wanted:
+        if (folder / "results.json").is_file() and _read(folder / "settings.json") == wanted:
             logger.info("done before")
-            result = read_result(folder)
         else:
-            result = evaluate(
+            evaluate(
                 run / checkpoint, env="two_room", episodes=held_out, protocol=protocol, n=pairs, seeds=eval_seeds,
                 num_envs=num_envs, out=folder, videos=videos, video_successes=videos, progress=progress,
-            ).result  # fmt: skip
+            )  # fmt: skip
             write_atomic(folder / "settings.json", json.dumps(wanted, indent=1))
-        logger.info("\n%s\n", format_summary(result))
+        logger.info("\n%s\n", format_summary(read_result(folder)))
 
     logger.info("4/4  writing the report")
     commands = [
@@ -128,7 +127,7 @@ def run_demo(
         "# the same, step by step",
         f"lewm collect two_room --episodes {episodes} --image-size {image_size} --test-fraction {test_fraction} "
         f"--seed {seed} --out {data}",
-        "accelerate launch " + shlex.join(["training/train.py", f"training/recipes/{recipe.name}", *command[2:]]),
+        "accelerate launch " + shlex.join([_shown(part, script) for part in command]),
         *(_eval_command(run / checkpoint, data, protocol, pairs, eval_seeds, report) for protocol in protocols),
     ]
     evaluations = [report / protocol.name for protocol in protocols]
@@ -163,14 +162,29 @@ def _train(command: Sequence[str], run: Path, settings: Mapping[str, Any]) -> No
         logger.info("done before")
         return
     write_atomic(stamp, json.dumps({"finished": False, "settings": settings}, indent=1))
-    process = subprocess.run([sys.executable, *command, *(["--resume"] if begun else [])], check=False)
-    if process.returncode:
-        raise SystemExit(process.returncode)
+    status = _run([sys.executable, *command, *(["--resume"] if begun else [])])
+    if status:
+        raise SystemExit(status)
     write_atomic(stamp, json.dumps({"finished": True, "settings": settings}, indent=1))
+
+
+def _run(command: Sequence[str]) -> int:
+    process = subprocess.Popen(command)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue  # Ctrl-C reached the training too: it saves its state before it ends
 
 
 def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _shown(part: str, script: Path) -> str:
+    """Paths of the repository as a reader types them."""
+    repository = script.parents[1]
+    return str(Path(part).relative_to(repository)) if part.startswith(f"{script.parent}/") else part
 
 
 def _eval_command(model: Path, data: Path, protocol: Protocol, pairs: int, seeds: Sequence[int], report: Path) -> str:

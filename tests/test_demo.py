@@ -48,7 +48,10 @@ def test_the_demo_ends_with_a_report_about_both_protocols(done):
         assert f"{protocol}-v" in page
     assert page.count("data:image/gif") == sum(1 for _ in (done / "report").rglob("*.gif"))
     assert "Prediction loss" in page
-    assert "lewm collect two_room --episodes 60" in page and "accelerate launch training/train.py" in page
+    assert (
+        "lewm collect two_room --episodes 60" in page
+        and "accelerate launch training/train.py training/recipes/tworoom-mini.yaml" in page
+    )
 
 
 def test_finished_stages_are_left_out(done, monkeypatch):
@@ -57,7 +60,7 @@ def test_finished_stages_are_left_out(done, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a finished stage ran again")
 
-    monkeypatch.setattr(demo.subprocess, "run", refuse)
+    monkeypatch.setattr(demo, "_run", refuse)
     monkeypatch.setattr(demo, "evaluate", refuse)
     run_demo(done, **TINY)
     after = {path: path.stat().st_mtime_ns for path in done.rglob("*") if path.is_file() and path.suffix != ".html"}
@@ -85,11 +88,7 @@ def test_an_interrupted_training_is_resumed(done, tmp_path, monkeypatch):
     (out / "training.json").write_text(json.dumps(stamp | {"finished": False}))
     commands = []
 
-    def run(command, check):
-        commands.append(command)
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(demo.subprocess, "run", run)
+    monkeypatch.setattr(demo, "_run", lambda command: commands.append(command) or 0)
     run_demo(out, **TINY)
     (command,) = commands
     assert command[0] == sys.executable and command[-1] == "--resume"
@@ -100,7 +99,7 @@ def test_an_interrupted_training_is_resumed(done, tmp_path, monkeypatch):
 def test_a_failed_training_ends_the_demo_with_its_status(done, tmp_path, monkeypatch):
     out = tmp_path / "demo"
     shutil.copytree(done / "episodes", out / "episodes")
-    monkeypatch.setattr(demo.subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, 2))
+    monkeypatch.setattr(demo, "_run", lambda command: 2)
     with pytest.raises(SystemExit) as stop:
         run_demo(out, **TINY)
     assert stop.value.code == 2
@@ -108,7 +107,7 @@ def test_a_failed_training_ends_the_demo_with_its_status(done, tmp_path, monkeyp
 
 
 def test_too_few_held_out_pairs_show_before_the_training(done, monkeypatch):
-    monkeypatch.setattr(demo.subprocess, "run", lambda *a, **k: pytest.fail("the training began"))
+    monkeypatch.setattr(demo, "_run", lambda command: pytest.fail("the training began"))
     with pytest.raises(ValueError, match="but n=31 were asked for"):
         run_demo(done, **TINY | {"pairs": 31})
 
@@ -146,3 +145,18 @@ run_demo({str(tmp_path / "demo")!r}, episodes=2, test_fraction=0.5, pairs=50, wo
     assert "1/4  collecting 2 TwoRoom episodes at 64 px" in process.stderr
     assert "episodes: 100%" in process.stderr
     assert process.returncode == 1 and "n=50 were asked for" in process.stderr
+
+
+def test_ctrl_c_waits_for_the_training_to_save(monkeypatch):
+    waits = []
+
+    class Process:
+        def wait(self):
+            waits.append(1)
+            if len(waits) == 1:
+                raise KeyboardInterrupt
+            return 130
+
+    monkeypatch.setattr(demo.subprocess, "Popen", lambda command: Process())
+    assert demo._run(["train"]) == 130
+    assert len(waits) == 2

@@ -19,10 +19,14 @@ from .video import draw_episode
 BANK_SIZE = 1024
 
 
-def choose_episodes(success: Sequence[bool], failures: int, successes: int = 0) -> list[int]:
-    """Indices of the first `failures` failed episodes, filled up with solved ones, then of `successes` solved ones."""
-    failed = [index for index, reached in enumerate(success) if not reached]
-    solved = [index for index, reached in enumerate(success) if reached]
+def choose_episodes(outcomes: Sequence[Outcome], failures: int, successes: int = 0) -> list[int]:
+    """Indices of the first `failures` failed episodes, filled up with solved ones, then of `successes` solved ones.
+
+    Episodes whose start was a solution already come last: there is nothing to see.
+    """
+    failed = [index for index, outcome in enumerate(outcomes) if not outcome.success]
+    solved = [index for index, outcome in enumerate(outcomes) if outcome.success]
+    solved.sort(key=lambda index: outcomes[index].solved_at_start)
     return failed[:failures] + solved[: max(0, failures - len(failed)) + successes]
 
 
@@ -48,7 +52,7 @@ def film(
         episodes: an `EpisodeData` or `None`.
     """
     pairs = [(manifest, pair) for manifest in manifests for pair in manifest.pairs]
-    chosen = choose_episodes([outcome.success for outcome in outcomes], failures, successes)
+    chosen = choose_episodes(outcomes, failures, successes)
     if not chosen:
         return []
     files = []

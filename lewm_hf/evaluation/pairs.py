@@ -9,6 +9,8 @@ from ..envs.two_room import TwoRoomEnv
 from ..envs.two_room_world import BORDER, CANVAS, WALL_CENTER, Layout
 from .protocols import Protocol
 
+PORTION = 100_000
+
 
 @dataclass(frozen=True)
 class PairCounts:
@@ -56,11 +58,15 @@ def select_pairs(episodes, env: GoalEnv, protocol: Protocol, n: int, seed: int):
             f"no episode is long enough for goal_offset={protocol.goal_offset}: the longest has {longest} rows, "
             f"{protocol.goal_offset + 1} are needed; use a smaller offset or longer episodes"
         )
-    starts, goals = episodes.states[rows], episodes.states[rows + protocol.goal_offset]
-    solved = env.reached(starts, goals)
-    keep = ~solved if protocol.drop_solved else np.ones(len(rows), dtype=bool)
-    if protocol.opposite_rooms and isinstance(env, TwoRoomEnv):
-        keep &= room(starts, env.layout) * room(goals, env.layout) == -1
+    solved, keep = np.empty(len(rows), dtype=bool), np.ones(len(rows), dtype=bool)
+    for first in range(0, len(rows), PORTION):  # the states of all pairs at once may take gigabytes
+        part = slice(first, first + PORTION)
+        starts, goals = episodes.states[rows[part]], episodes.states[rows[part] + protocol.goal_offset]
+        solved[part] = env.reached(starts, goals)
+        if protocol.opposite_rooms and isinstance(env, TwoRoomEnv):
+            keep[part] = room(starts, env.layout) * room(goals, env.layout) == -1
+    if protocol.drop_solved:
+        keep &= ~solved
     counts = PairCounts(len(rows), int(solved.sum()), int(keep.sum()), len(np.unique(index[keep])))
     index, frames, rows = index[keep], frames[keep], rows[keep]
     ids = np.asarray(episodes.episode_ids)[index]

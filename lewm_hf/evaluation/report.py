@@ -241,7 +241,8 @@ def _protocols(results: Sequence[dict[str, Any]]) -> str:
 def _origin(results, recipe: dict[str, Any], commands: Sequence[str]) -> str:
     parts = []
     if commands:
-        parts.append(f"<p>Made by</p><pre>{escape(chr(10).join(commands))}</pre>")
+        text = escape("\n".join(commands))
+        parts.append(f'<p class="muted">These commands made it.</p><pre>{text}</pre>')
     if results:
         result = results[0][0]
         facts = {

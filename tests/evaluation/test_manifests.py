@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import chisquare
 
 from lewm_hf.envs import make_env
+from lewm_hf.evaluation import pairs
 from lewm_hf.evaluation.manifests import load_manifest, protocol_env_kwargs, sample_manifest
 from lewm_hf.evaluation.protocols import load_protocol
 
@@ -136,6 +137,12 @@ def test_the_order_of_the_episodes_does_not_matter(episodes):
         actions=episodes.actions[rows],
     )
     assert sample_manifest(shuffled, CLEAN, 8, 42).pairs == sample_manifest(episodes, CLEAN, 8, 42).pairs
+
+
+def test_portions_change_nothing(episodes, monkeypatch):
+    whole = sample_manifest(episodes, CLEAN, 10, 42)
+    monkeypatch.setattr(pairs, "PORTION", 7)
+    assert sample_manifest(episodes, CLEAN, 10, 42) == whole
 
 
 def test_zero_steps_solve_nothing_under_clean(episodes):

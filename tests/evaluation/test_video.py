@@ -122,12 +122,23 @@ def test_the_last_frame_tells_the_verdict():
     assert reddish(lost) > 300 > reddish(won)
 
 
+def outcome(success: bool, states: np.ndarray | None = None, solved_at_start: bool = False) -> Outcome:
+    states = np.zeros((8, 2)) if states is None else states
+    return Outcome(
+        success=success, first_success_step=None, solved_at_start=solved_at_start, final_distance=1.0, plan_steps=(0,),
+        states=states, actions=np.zeros((len(states) - 1, 2), np.float32), seconds=0.0,
+    )  # fmt: skip
+
+
 def test_failures_come_first_and_are_filled_up():
-    success = [True, False, True, False, False]
-    assert choose_episodes(success, 2) == [1, 3]
-    assert choose_episodes(success, 4) == [1, 3, 4, 0]
-    assert choose_episodes(success, 1, 2) == [1, 0, 2]
-    assert choose_episodes([True] * 3, 2, 2) == [0, 1, 2]
+    outcomes = [outcome(True), outcome(False), outcome(True), outcome(False), outcome(False)]
+    assert choose_episodes(outcomes, 2) == [1, 3]
+    assert choose_episodes(outcomes, 4) == [1, 3, 4, 0]
+    assert choose_episodes(outcomes, 1, 2) == [1, 0, 2]
+    assert choose_episodes(outcomes[::2], 2, 2) == [2, 0, 1]
+    trivial = [outcome(True, solved_at_start=True), outcome(True), outcome(True)]
+    assert choose_episodes(trivial, 0, 2) == [1, 2]
+    assert choose_episodes(trivial, 3) == [1, 2, 0]
     assert choose_episodes([], 3) == []
 
 
@@ -135,12 +146,9 @@ def test_films_need_no_data_set_and_name_their_episode(tiny_model, processor, ep
     protocol = load_protocol("paper", {"split": "test"})
     manifest = sample_manifest(episodes, protocol, 2, 42)
     outcomes = [
-        Outcome(
-            success=success, first_success_step=None, solved_at_start=False, final_distance=1.0, plan_steps=(0,),
-            states=np.linspace(pair.start_state, pair.goal_state, 8), actions=np.zeros((7, 2), np.float32), seconds=0.0,
-        )
+        outcome(success, np.linspace(pair.start_state, pair.goal_state, 8))
         for success, pair in zip((True, False), manifest.pairs, strict=True)
-    ]  # fmt: skip
+    ]
     agent = Agent(tiny_model, processor, "tiny")
     for source in (episodes, None):
         files = film(
