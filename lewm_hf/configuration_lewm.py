@@ -3,9 +3,15 @@
 import math
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 ENCODERS = ("vit", "resnet18")
+
+
+def strict_reason(error: StrictDataclassError) -> str:
+    """What is wrong, out of a report of several lines: its last one."""
+    return str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ").removeprefix("TypeError: ")
 
 
 @strict
@@ -90,6 +96,14 @@ class LeWMConfig(PreTrainedConfig):
                 f"once with `lewm convert {pretrained_model_name_or_path} --out DIR` and load DIR"
             )
         return config, kwargs
+
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        try:
+            return super().from_dict(config_dict, **kwargs)
+        except StrictDataclassError as error:
+            name = kwargs.get("name_or_path") or config_dict.get("_name_or_path") or "this checkpoint"
+            raise ValueError(f"config.json of {name} is invalid: {strict_reason(error)}") from None
 
     def validate_encoder(self):
         if self.encoder not in ENCODERS and not self.encoder.startswith("timm/"):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ResNetConfig, ResNetModel
 from transformers import initialization as init
@@ -19,7 +20,6 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_lewm import LeWMConfig
 from .sigreg import GlobalBatchNorm, SIGReg
-
 
 # On CPUs the fused kernel loses to two matrix products on sequences this short: a bf16 training step over 17 tokens
 # takes 2.7 times as long, a rollout 1.4 times.
@@ -328,11 +328,19 @@ class LeWMPreTrainedModel(PreTrainedModel):
         """Like `PreTrainedModel.from_pretrained`, but safetensors only and strict.
 
         Raises:
-            ValueError: where the checkpoint and the model do not hold exactly the same tensors; transformers would
-                go on with random weights.
+            ValueError: where the weights are damaged, or the checkpoint and the model do not hold exactly the same
+                tensors; transformers would go on with random weights.
         """
         kwargs.setdefault("use_safetensors", True)
-        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        try:
+            model, info = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
+        except SafetensorError as error:
+            raise ValueError(
+                f"the weights of {pretrained_model_name_or_path} are damaged or cut short ({error}): save or copy them "
+                "again, or load with force_download=True"
+            ) from error
         wrong = {kind: sorted(map(str, keys)) for kind, keys in info.items() if keys}
         if kwargs.get("ignore_mismatched_sizes"):
             wrong.pop("mismatched_keys", None)

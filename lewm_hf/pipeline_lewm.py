@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import AutoImageProcessor, AutoModel, Pipeline
 from transformers.image_utils import load_image
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .configuration_lewm import LeWMConfig
 from .planning import PlanSettings, check_ready, encode_frames, plan
 from .planning.frames import check_same_size, frame_size
 from .planning.world_model import check_same_as_config
@@ -90,13 +92,25 @@ class LeWMPlanner(Pipeline):
         """
         shared = {name: kwargs.pop(name) for name in LOADING if name in kwargs}
         own = {name: kwargs.pop(name) for name in LOADING_MODEL if name in kwargs}
+        # Names the converter where AutoModel would only find an unknown config.
+        LeWMConfig.get_config_dict(pretrained_model_name_or_path, **shared)
         model = AutoModel.from_pretrained(pretrained_model_name_or_path, **shared, **own)
         return cls(model, AutoImageProcessor.from_pretrained(pretrained_model_name_or_path, **shared), **kwargs)
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs) -> None:
-        """Saves model and image processor; their code is this package, and not copied beside them."""
+    def save_pretrained(self, save_directory: str | Path, *, code: bool = False, **kwargs) -> None:
+        """Saves model and image processor.
+
+        Args:
+            save_directory: a folder, made where it does not exist.
+            code: also copy their code, so that `pipeline(model=save_directory, trust_remote_code=True)` plans where
+                this package is not installed; see `hub.export_code`.
+            **kwargs: of the model's and the image processor's `save_pretrained`.
+        """
         self.model.save_pretrained(save_directory, **kwargs)
         self.image_processor.save_pretrained(save_directory, **kwargs)
+        if code:
+            # By name: transformers follows import statements, and would want a copy of the exporter too.
+            import_module(".hub.export_code", __package__).export_code(save_directory)
 
     def __call__(self, inputs, goal=None, **kwargs):
         """See the class. `planner(observation, goal)` is short for `planner({"observation": ..., "goal": ...})`."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoImageProcessor, AutoModel
 
+from ..configuration_lewm import LeWMConfig
 from ..planning.world_model import check_ready
 from .protocols import Protocol
 from .provenance import model_fingerprint
@@ -78,6 +79,8 @@ def load_agent(
     if folder.exists() and not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{model} holds no config.json: give the folder of a checkpoint, such as RUN/best")
     try:
+        # Names the converter where AutoModel would only find an unknown config.
+        LeWMConfig.get_config_dict(model, revision=revision)
         loaded, info = AutoModel.from_pretrained(
             model, revision=revision, output_loading_info=True, ignore_mismatched_sizes=True
         )

@@ -36,8 +36,7 @@ def model_text(facts: "CardFacts") -> str:
         f"## Use\n\n{_usage(facts.repo_id, facts.config, facts.remote_code)}",
         f"## Inputs and outputs\n\n{_interface(facts.config)}",
         origin,
-        f"## Training data\n\n`{facts.dataset_id}` at revision `{facts.dataset_revision}`; license {facts.data_license}. "
-        f"Action statistics: {facts.config.action_statistics_source or 'of the whole data set'}.",
+        f"## Training data\n\n{_data(facts)}",
         f"## Deviations from the paper\n\n{_deviations(facts)}",
         f"## Limits\n\n{_limits(facts)}",
         f"## Versions\n\n{_versions(facts)}",
@@ -88,12 +87,13 @@ def _results(facts: "CardFacts") -> str:
         )
         seeds = ", ".join(f"{entry['seed']}: {_percent(entry['rate'])}" for entry in result["per_seed"])
         pairs = result["per_seed"][0]["n"]
+        changes = ", ".join(f"{name}={value}" for name, value in protocol.get("overrides", {}).items())
         details.append(
-            f"- `{protocol['label']}` (hash `{protocol['hash'][:12]}`): n = {result['success']['n']} start-goal pairs, "
-            f"per seed {seeds}; {result['planning']['seconds_per_plan']:.3g} s per plan on "
-            f"{result['hardware']['device_name']}; finished {result['finished']}; outcomes `{result['rows_hash'][:12]}`. "
-            f"Measure it again: `lewm eval {facts.repo_id} --env {result['env']['id']} --protocol {protocol['name']} "
-            f"-n {pairs}`"
+            f"- `{protocol['label']}` (hash `{protocol['hash'][:12]}`{f'; differs in {changes}' if changes else ''}): "
+            f"n = {result['success']['n']} start-goal pairs, per seed {seeds}; "
+            f"{result['planning']['seconds_per_plan']:.3g} s per plan on {result['hardware']['device_name']}; finished "
+            f"{result['finished']}; outcomes `{result['rows_hash'][:12]}`. Measure it again: "
+            f"`lewm eval {facts.repo_id} --env {result['env']['id']} --protocol {protocol['name']} -n {pairs}`"
         )
     return "\n".join([*lines, "", "Intervals are Wilson's, 95 %. Random actions ran on the same pairs.", "", *details])
 
@@ -130,11 +130,20 @@ def _interface(config: LeWMConfig) -> str:
 | observation, goal | `(H, W, 3)` | RGB, uint8; resized to {size} x {size}, ImageNet statistics |
 | `pixel_values` | `(batch, time, 3, {size}, {size})` | float32, from the image processor |
 | embeddings | `(batch, time, {config.embed_dim})` | float32, no unit |
-| action blocks | `(batch, time, {block})` | {config.frameskip} raw actions of {config.action_dim} dimensions, z-scored |
+| action blocks | `(batch, time, {block})` | {config.frameskip} actions of {config.action_dim} dimensions, z-scored |
 | planned actions | `(horizon * {config.frameskip}, {config.action_dim})` | float32, environment units |
 
-The predictor sees at most {config.history_size} frames, {config.frameskip} environment steps apart. Action statistics: \
-{statistics}."""
+The predictor sees at most {config.history_size} frames, {config.frameskip} environment steps apart. Action \
+statistics: {statistics}."""
+
+
+def _data(facts: "CardFacts") -> str:
+    text = f"`{facts.dataset_id}` at revision `{facts.dataset_revision}`; license {facts.data_license}."
+    if facts.training:
+        text += f" Fingerprint of the training episodes: `{facts.training['train_fingerprint'][:12]}`."
+    if facts.config.action_statistics_source:
+        text += f" Action statistics: {facts.config.action_statistics_source}."
+    return text
 
 
 def _training(facts: "CardFacts") -> str:
@@ -163,8 +172,8 @@ def _conversion(conversion: Mapping[str, Any]) -> str:
     return f"""## Source
 
 Converted by {conversion["converter"]} from `{conversion["source"]}`{revision}: {known}, \
-SHA-256 `{conversion["weights_sha256"]}`. All {conversion["tensors"]} tensors are here, with the same numbers. How many \
-steps and with which seed they were trained has not been published."""
+SHA-256 `{conversion["weights_sha256"]}`. All {conversion["tensors"]} tensors are here, with the same numbers. How \
+many steps and with which seed they were trained has not been published."""
 
 
 def _deviations(facts: "CardFacts") -> str:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from huggingface_hub import DatasetCard, EvalResult, ModelCard, ModelCardData
-from safetensors import SafetensorError
 
 from ..configuration_lewm import LeWMConfig
 from ..data.files import replacing
@@ -28,8 +28,8 @@ REQUIRED_METADATA = {
     "dataset": ("license", "configs", "task_categories"),
 }
 TRAINING_FACTS = (
-    "steps", "epochs", "seconds", "env_id", "train_windows", "num_processes", "mixed_precision",
-    "hardware.device_name", "versions", "recipe.seed", "recipe.batch_size", "recipe.learning_rate",
+    "steps", "epochs", "seconds", "env_id", "train_windows", "train_fingerprint", "num_processes",
+    "mixed_precision", "hardware.device_name", "versions", "recipe.seed", "recipe.batch_size", "recipe.learning_rate",
 )  # fmt: skip
 CONVERSION_FACTS = ("source", "weights_sha256", "tensors", "converter")
 RESULT_FACTS = (
@@ -138,7 +138,7 @@ def collect_facts(
     missing += [
         f"{PROVENANCE_FILE}: {name}" for name in CONVERSION_FACTS if conversion is not None and _lacks(conversion, name)
     ]
-    model = _load(folder)
+    model = LeWMModel.from_pretrained(folder)
     if model.config.action_mean is None:
         missing.append("config.json: action_mean, action_std")
     paths = [Path(path) for path in results] or sorted((folder / "evaluation").rglob("results.json"))
@@ -255,7 +255,7 @@ def check_card(text: str, kind: str) -> None:
     """
     try:
         card = (ModelCard if kind == "model" else DatasetCard)(text)
-    except ValueError as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"the {kind} card's metadata is invalid: {' '.join(str(error).split())}") from None
     metadata = card.data.to_dict()
     if missing := [name for name in REQUIRED_METADATA[kind] if not metadata.get(name)]:
@@ -266,13 +266,6 @@ def _check_folder(folder: Path) -> None:
     for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}: give the folder of a checkpoint, such as RUN/best")
-
-
-def _load(folder: Path) -> LeWMModel:
-    try:
-        return LeWMModel.from_pretrained(folder)
-    except SafetensorError as error:
-        raise ValueError(f"{folder}/model.safetensors is damaged ({error}): save or fetch it again") from None
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

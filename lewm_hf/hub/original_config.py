@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 
-from ..configuration_lewm import LeWMConfig
+from ..configuration_lewm import LeWMConfig, strict_reason
 
 # stable_pretraining's `vit_hf`: hidden size, layers, heads; the MLP is four times as wide.
 VIT_SIZES = {
@@ -144,8 +144,7 @@ def read_original_config(config: Any, frameskip: int) -> LeWMConfig:
             action_mlp_size=mlp_scale * embed_dim,
         )
     except StrictDataclassError as error:
-        reason = str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")
-        raise ValueError(f"the original config describes no LeWM: {reason}") from None
+        raise ValueError(f"the original config describes no LeWM: {strict_reason(error)}") from None
 
 
 def _agree(values: Mapping[str, int]) -> int:

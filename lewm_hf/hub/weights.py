@@ -74,7 +74,8 @@ def _unpickle(path: Path) -> Any:
         ) from None
     # What torch's restricted unpickler stumbles over in damaged files is not limited to its own errors.
     except (
-        RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError, MemoryError,
+        RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError,
+        MemoryError,
     ) as error:  # fmt: skip
         raise ValueError(f"{path} is damaged ({_first_line(error)}): fetch it again") from None
 

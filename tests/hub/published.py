@@ -108,7 +108,8 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, mlp: int):
         super().__init__()
         self.net = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, mlp), nn.GELU(), nn.Dropout(0.1), nn.Linear(mlp, width), nn.Dropout(0.1)
+            nn.LayerNorm(width), nn.Linear(width, mlp), nn.GELU(), nn.Dropout(0.1),
+            nn.Linear(mlp, width), nn.Dropout(0.1),
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,17 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from huggingface_hub import constants
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from lewm_hf import LeWMImageProcessor, LeWMModel, LeWMPlanner
-from lewm_hf.hub import convert as convert_module
+from lewm_hf.hub import released
 from lewm_hf.hub.convert import convert
 from lewm_hf.hub.released import RELEASES, Release, released_config
 from lewm_hf.hub.weights import read_state_dict
 from lewm_hf.planning import goal_cost
 
+from .fake_hub import Repo
 from .published import PublishedLeWM, new_spelling, original_config, write_checkpoint
 
 IMAGE = 56
@@ -157,7 +159,7 @@ def test_pinned_weights_convert_without_leave_and_without_a_config(tmp_path, mon
     folder = write_checkpoint(tmp_path / "weights", PublishedLeWM(), original_config())
     digest = hashlib.sha256((folder / "weights.pt").read_bytes()).hexdigest()
     release = Release("org/pinned", "push_t", "0" * 40, digest, RELEASES[0].config_sha256, 2)
-    monkeypatch.setattr(convert_module, "find_release", lambda **_: release)
+    monkeypatch.setattr(released, "RELEASES", (release,))
     with_config = convert(folder, out=tmp_path / "a")
     assert with_config.release == "org/pinned"
     assert with_config.config_sha256 == release.config_sha256
@@ -251,6 +253,7 @@ def test_files_cut_short_are_refused(tmp_path, checkpoint, published, kept):
     refused(checkpoint, tmp_path / "out", "model.safetensors is damaged or cut short")
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     changes=st.lists(st.tuples(st.integers(2, 1500), st.integers(0, 255)), max_size=8),
@@ -272,13 +275,31 @@ def test_damaged_files_never_raise_anything_but_one_line(tmp_path_factory, chang
         assert all(isinstance(value, torch.Tensor) for value in state.values())
 
 
-def test_a_wrong_hash_is_refused(tmp_path, checkpoint, monkeypatch):
+def test_a_release_is_fetched_at_its_pinned_revision(tmp_path, checkpoint, online, monkeypatch):
+    files = {name: (checkpoint / name).read_bytes() for name in ("config.json", "weights.pt")}
+    repo = online.repos["model", "org/lewm"] = Repo("model", private=True)
+    pinned = repo.commit(files)
+    changed = repo.commit(files | {"weights.pt": b"other"})
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    release = Release("org/lewm", "push_t", pinned, hashes["weights.pt"], hashes["config.json"], 2)
+    monkeypatch.setattr(released, "RELEASES", (release,))
+
+    result = convert("org/lewm", out=tmp_path / "out")
+    assert (result.release, result.revision) == ("org/lewm", pinned)
+    assert pinned in (tmp_path / "out" / "README.md").read_text()
+    out, strict = tmp_path / "other", {"allow_unknown_weights": False}
+    refused("org/lewm", out, "org/lewm was published with .*or the repository has changed", revision=changed, **strict)
+    refused("org/lewm", out, "weights.pt is no PyTorch file", revision=changed)
+    refused("org/lewm", out, "revision nowhere cannot be fetched", OSError, revision="nowhere", **strict)
+    refused("org/else", out, "cannot be fetched", OSError)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+    refused("org/lewm", out, "cannot be fetched .*the token", OSError, token="hf_wrong", **strict)
+    online.corrupted.add("weights.pt")
+    refused("org/lewm", out, "download is damaged", **strict)
+
+
+def test_a_wrong_hash_is_refused(tmp_path, checkpoint):
     refused(checkpoint, tmp_path / "out", "SHA-256 .* none of the published", allow_unknown_weights=False)
-    # A Hub repository whose file is not the pinned one: a damaged download, or a changed repository.
-    release = Release("org/lewm", "push_t", "0" * 40, "f" * 64, "e" * 64, 2)
-    found = convert_module._Source("org/lewm", checkpoint / "weights.pt", checkpoint / "config.json", release, "0" * 40)
-    monkeypatch.setattr(convert_module, "_find", lambda *_: found)
-    refused(checkpoint, tmp_path / "out", "org/lewm was published with ffff", allow_unknown_weights=False)
 
 
 def altered(state, how):

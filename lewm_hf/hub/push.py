@@ -1,0 +1,234 @@
+"""Uploads: a model folder, a data set or both; what would go can be listed first, and only what belongs there goes."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from huggingface_hub import DatasetCard, HfApi, ModelCard
+
+# HTTPError is the HTTP library's own base class, whichever library this version of the client uses.
+from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError
+from huggingface_hub.utils import validate_repo_id
+from safetensors import SafetensorError, safe_open
+
+from ..data.files import size_text
+from .cards import CARD_FILE, check_card
+
+logger = logging.getLogger(__name__)
+
+REQUIRED = {
+    "model": (CARD_FILE, "config.json", "preprocessor_config.json", "model.safetensors"),
+    "dataset": (CARD_FILE, "episodes.json"),
+}
+# Everything else stays at home: optimizer states, random states, logs, caches, what an editor left.
+BELONGS = {
+    "model": (
+        CARD_FILE, "LICENSE*", "config.json", "preprocessor_config.json", "model.safetensors", "training.json",
+        "conversion.json", "*.py", "evaluation/*.json", "evaluation/*.jsonl", "evaluation/*.gif", "evaluation/*.png",
+        "assets/*",
+    ),
+    "dataset": (CARD_FILE, "LICENSE*", "episodes.json", "data/*.parquet", "assets/*"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One folder on its way to one repository.
+
+    Args:
+        folder: what is uploaded.
+        kind: `"model"` or `"dataset"`.
+        repo_id: where to.
+        files: `(name, bytes)` of what goes.
+        left: `(name, bytes)` of what stays.
+    """
+
+    folder: Path
+    kind: str
+    repo_id: str
+    files: list[tuple[str, int]]
+    left: list[tuple[str, int]]
+
+    def summary(self) -> str:
+        """The list, for a terminal."""
+        total = sum(size for _, size in self.files)
+        lines = [f"{self.folder} -> {self.kind} {self.repo_id}: {len(self.files)} files, {size_text(total)}"]
+        lines += [f"  {name}  {size_text(size)}" for name, size in self.files]
+        if self.left:
+            size = size_text(sum(size for _, size in self.left))
+            lines.append(f"stays here: {len(self.left)} files, {size} ({_some(name for name, _ in self.left)})")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What `push` did, or would do.
+
+    Args:
+        uploads: by folder.
+        urls: of the commits, one per upload; empty after a dry run.
+    """
+
+    uploads: list[Upload]
+    urls: list[str]
+
+    def summary(self) -> str:
+        """For a terminal."""
+        done = [f"uploaded: {url}" for url in self.urls] or ["dry run: nothing was uploaded"]
+        return "\n".join([upload.summary() for upload in self.uploads] + done)
+
+
+def push(
+    repo_id: str,
+    *,
+    model: str | Path | None = None,
+    dataset: str | Path | None = None,
+    dataset_repo_id: str | None = None,
+    public: bool = False,
+    dry_run: bool = False,
+    include: Sequence[str] = (),
+    revision: str | None = None,
+    message: str | None = None,
+    token: str | bool | None = None,
+) -> Pushed:
+    """Uploads a checkpoint, a data set or both. Everything is checked before the first byte goes.
+
+    Running it again after an interruption uploads what is missing: files that arrived are not sent a second time.
+
+    Args:
+        repo_id: repository of the model; of the data set, if that goes alone.
+        model: folder of a checkpoint with its card.
+        dataset: directory of episodes with its card.
+        dataset_repo_id: of the data set, where both go. Default: `repo_id` with `-episodes`.
+        public: new repositories are private unless this is set; an existing public one is refused without it.
+        dry_run: list what would go, contact nobody.
+        include: patterns of further files to upload, such as `metrics.jsonl` or `state/*`.
+        revision: branch to commit to. Default: the main branch.
+        message: of the commits.
+        token: default: the one of `hf auth login`.
+
+    Raises:
+        FileNotFoundError, ValueError: one line, where a folder is incomplete or damaged, a card is invalid, or a public
+            repository would receive what was meant to be private.
+        OSError: one line, where the Hub refuses or cannot be reached.
+    """
+    if model is None and dataset is None:
+        raise ValueError("there is nothing to push: give model=DIR, dataset=DIR or both")
+    uploads = []
+    if model is not None:
+        uploads.append(_plan(Path(model), "model", repo_id, include))
+    if dataset is not None:
+        target = dataset_repo_id or (f"{repo_id}-episodes" if model is not None else repo_id)
+        uploads.append(_plan(Path(dataset), "dataset", target, include))
+    if dry_run:
+        return Pushed(uploads, [])
+    api = HfApi(token=token)
+    for upload in uploads:  # all of them, before the first upload
+        _ask(upload, lambda upload=upload: _prepare(api, upload, public, revision))
+    urls = []
+    for upload in uploads:
+        logger.info("uploading %s to %s", upload.folder, upload.repo_id)
+        urls.append(_ask(upload, lambda upload=upload: _send(api, upload, revision, message)))
+    return Pushed(uploads, urls)
+
+
+def _plan(folder: Path, kind: str, repo_id: str, include: Sequence[str]) -> Upload:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}: give the folder of a {kind}")
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ValueError(f"{repo_id!r} is no repository id ({' '.join(str(error).split())}): write org/name") from None
+    if missing := [name for name in REQUIRED[kind] if not (folder / name).is_file()]:
+        remedy = {
+            CARD_FILE: "write its card with `lewm card`",
+            "preprocessor_config.json": "save the image processor beside the model",
+        }.get(missing[0], f"give the complete folder of a {kind}")
+        raise FileNotFoundError(f"{folder} has no {', '.join(missing)}: {remedy}")
+    if kind == "dataset" and not any((folder / "data").glob("*.parquet")):
+        raise FileNotFoundError(f"{folder} has no data/*.parquet: finish collecting first")
+    check_card((folder / CARD_FILE).read_text(encoding="utf-8"), kind)
+    if kind == "model":
+        _check_weights(folder / "model.safetensors")
+    files, left = [], []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        hidden = any(part.startswith(".") for part in name.split("/"))
+        goes = any(fnmatchcase(name, pattern) for pattern in include)
+        goes = goes or (not hidden and any(_matches(name, pattern) for pattern in BELONGS[kind]))
+        (files if goes else left).append((name, path.stat().st_size))
+    return Upload(folder, kind, repo_id, files, left)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Like a shell's: a star does not reach into folders, except below a folder that the pattern names."""
+    return fnmatchcase(name, pattern) and ("/" in pattern or "/" not in name)
+
+
+def _check_weights(path: Path) -> None:
+    try:
+        with safe_open(path, "pt"):
+            pass
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or cut short ({error}): save or fetch it again") from None
+
+
+def _prepare(api: HfApi, upload: Upload, public: bool, revision: str | None) -> None:
+    """Lets the Hub judge the card, then finds or makes the repository."""
+    card = (ModelCard if upload.kind == "model" else DatasetCard).load(upload.folder / CARD_FILE)
+    try:
+        card.validate()
+    except ValueError as error:
+        raise ValueError(
+            f"the Hub refuses the card of {upload.folder} ({' '.join(str(error).split())}): correct {CARD_FILE}"
+        ) from None
+    try:
+        info = api.repo_info(upload.repo_id, repo_type=upload.kind)
+    except RepositoryNotFoundError:
+        api.create_repo(upload.repo_id, repo_type=upload.kind, private=not public, exist_ok=True)
+    else:
+        if not info.private and not public:
+            raise ValueError(
+                f"{upload.kind} {upload.repo_id} exists and is public: add --public to publish there, or name another"
+            )
+    if revision is not None:
+        api.create_branch(upload.repo_id, repo_type=upload.kind, branch=revision, exist_ok=True)
+
+
+def _send(api: HfApi, upload: Upload, revision: str | None, message: str | None) -> str:
+    commit = api.upload_folder(
+        repo_id=upload.repo_id,
+        repo_type=upload.kind,
+        folder_path=upload.folder,
+        allow_patterns=[_literal(name) for name, _ in upload.files],
+        revision=revision,
+        commit_message=message or f"Upload {upload.kind} with lewm-hf",
+    )
+    return str(commit.commit_url)
+
+
+def _literal(name: str) -> str:
+    """A pattern that matches this name alone."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _ask(upload: Upload, action: Callable[[], str | None]) -> str | None:
+    """Turns what the Hub and the way to it refuse into one line."""
+    try:
+        return action()
+    # The client wraps a failed file in a RuntimeError.
+    except (HTTPError, OSError, RuntimeError) as error:
+        cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        reason = getattr(cause, "server_message", None) or " ".join(str(cause).split())[:300]
+        remedy = {401: "log in with `hf auth login`", 403: "use a token that may write there"}.get(
+            status, "run the command again, it continues where it stopped"
+        )
+        raise OSError(f"{upload.kind} {upload.repo_id} was not uploaded ({reason}): {remedy}") from None
+
+
+def _some(names: Iterator[str], most: int = 5) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -1,0 +1,210 @@
+"""Cards state what was measured, all of it, and nothing else."""
+
+import copy
+import json
+import re
+import shutil
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+
+from lewm_hf import LeWMImageProcessor, LeWMModel
+from lewm_hf.evaluation.runner import evaluate
+from lewm_hf.hub.cards import CONVERSION_FACTS, RESULT_FACTS, TRAINING_FACTS, check_card, write_dataset_card
+from lewm_hf.hub.cards import write_model_card as write_card
+from lewm_hf.hub.convert import convert
+from lewm_hf.hub.push import push
+from lewm_hf.training.arguments import parse_recipe, recipe_values
+from lewm_hf.training.facts import training_facts
+
+from .fake_hub import card_errors
+from .published import PublishedLeWM, original_config, write_checkpoint
+
+GIVEN = {
+    "repo_id": "org/lewm-tworoom-mini",
+    "license": "apache-2.0",
+    "data_license": "cc-by-4.0",
+    "dataset_id": "org/two-room",
+    "dataset_revision": "0123456789abcdef0123456789abcdef01234567",
+}
+TINY_PROTOCOL = {
+    "samples": 4, "iterations": 1, "elites": 2, "horizon": 1, "receding_horizon": 1, "budget": 5, "goal_offset": 2,
+}  # fmt: skip
+
+
+@pytest.fixture
+def trained(tmp_path, tiny_model, collected):
+    """A checkpoint as training leaves it, and an evaluation of it."""
+    folder = tmp_path / "best"
+    tiny_model.save_pretrained(folder)
+    LeWMImageProcessor(image_size=28).save_pretrained(folder)
+    recipe, config = parse_recipe(
+        ["--dataset", str(collected), "--output_dir", "runs/x", "--max_steps", "700", "--batch_size", "64",
+         "--image_size", "28"]
+    )  # fmt: skip
+    progress = {
+        "step": 700, "seconds": 1234.5, "env_id": "lewm/TwoRoom-v0", "train_fingerprint": "f" * 64,
+        "train_windows": 8000, "num_processes": 2, "mixed_precision": "bf16",
+    }  # fmt: skip
+    facts = training_facts(recipe_values(recipe, config), progress, 125.0, 43_038, torch.device("cpu"))
+    (folder / "training.json").write_text(json.dumps(facts))
+    evaluate(
+        folder, episodes=collected, protocol="paper", overrides=TINY_PROTOCOL, n=2, seeds=[1, 2],
+        out=folder / "evaluation" / "paper",
+    )  # fmt: skip
+    return folder
+
+
+def result_of(folder):
+    return json.loads((folder / "evaluation" / "paper" / "results.json").read_text())
+
+
+def test_a_card_states_what_was_measured(trained, online, collected):
+    text = write_card(trained, **GIVEN).read_text()
+    result, training = result_of(trained), json.loads((trained / "training.json").read_text())
+    data = ModelCard(text).data
+    assert (data.library_name, data.pipeline_tag, data.license) == ("lewm-hf", "robotics", "apache-2.0")
+    assert data.datasets == ["org/two-room"]
+    success, floor = data.eval_results
+    assert (success.metric_type, success.metric_value) == ("success_rate", round(result["success"]["rate"], 4))
+    assert floor.metric_value == round(result["floors"]["random"]["rate"], 4)
+    assert success.metric_args["n"] == 4 and success.metric_args["seeds"] == [1, 2]
+    assert success.dataset_args["protocol_hash"] == result["protocol"]["hash"]
+    assert success.dataset_revision == GIVEN["dataset_revision"]
+    low, high = (100 * end for end in result["success"]["interval"])
+    for fact in (
+        f"{100 * result['success']['rate']:.1f} % ({low:.1f}-{high:.1f}; {result['success']['successes']} of 4)",
+        result["protocol"]["label"], result["protocol"]["hash"][:12], "samples=4", "n = 4 start-goal pairs",
+        "700 steps (5.60 epochs over 8,000 windows)", "batch 64", "bf16", "seed 3072", "0.69 device hours on 2 x",
+        training["hardware"]["device_name"], f"torch {training['versions']['torch']}", "`org/two-room`",
+        GIVEN["dataset_revision"], "cc-by-4.0", "(batch, time, 3, 28, 28)", "(batch, time, 10)", "z-scored",
+        "[0.1, -0.2]", "- `image_size`: 28 (released weights: 224)", "- `batch_size`: 64 (paper: 128)",
+        "- `stop_epoch`: unset (paper: 10.0)", "lewm/TwoRoom-v0",
+        'LeWMPlanner.from_pretrained("org/lewm-tworoom-mini")',
+    ):  # fmt: skip
+        assert fact in text, fact
+    assert str(collected) not in text and str(trained) not in text
+    assert "None" not in re.sub(r"```.*?```", "", text, flags=re.S)
+    usage = text.split("```python\n")[1].split("```")[0]
+    assert len(usage.splitlines()) <= 10
+    compile(usage, "usage", "exec")
+    # huggingface_hub's own validation, and the Hub's.
+    ModelCard(text).validate()
+    assert card_errors(text) == []
+    push("org/lewm-tworoom-mini", model=trained)
+    files = online.files("model", "org/lewm-tworoom-mini")
+    assert {"README.md", "evaluation/paper/results.json", "evaluation/paper/episodes.jsonl"} < files.keys()
+
+
+def test_exported_code_is_mentioned(trained):
+    assert "trust_remote_code" not in write_card(trained, **GIVEN).read_text()
+    (trained / "pipeline_lewm.py").write_text("")
+    assert 'pipeline(model="org/lewm-tworoom-mini", trust_remote_code=True)' in write_card(trained, **GIVEN).read_text()
+
+
+def without(content, name):
+    content = copy.deepcopy(content)
+    part = content
+    *parents, last = name.split(".")
+    for parent in parents:
+        part = part[parent]
+    del part[last]
+    return content
+
+
+def refused(folder, match, error=ValueError, **changes):
+    with pytest.raises(error, match=match) as caught:
+        write_card(folder, **(GIVEN | changes))
+    assert "\n" not in str(caught.value)
+    assert not (folder / "README.md").exists()
+
+
+def test_every_missing_field_is_an_error(trained):
+    for name in ("license", "data_license", "dataset_id", "dataset_revision"):
+        refused(trained, f"would lack --{name.replace('_', '-')}:", **{name: None})
+    for path, names in (
+        (trained / "training.json", TRAINING_FACTS),
+        (trained / "evaluation" / "paper" / "results.json", RESULT_FACTS),
+    ):
+        whole = json.loads(path.read_text())
+        for name in names:
+            path.write_text(json.dumps(without(whole, name)))
+            refused(trained, f"would lack .*{re.escape(name)}")
+        path.write_text(json.dumps(whole))
+    (trained / "training.json").rename(trained / "kept")
+    refused(trained, "training.json or conversion.json")
+    (trained / "kept").rename(trained / "training.json")
+    shutil.rmtree(trained / "evaluation")
+    refused(trained, "would lack --license; --results", license=None)
+    write = json.loads((trained / "config.json").read_text())
+    (trained / "config.json").write_text(json.dumps(write | {"action_mean": None, "action_std": None}))
+    refused(trained, "config.json: action_mean, action_std")
+
+
+def test_results_of_other_weights_are_refused(trained, tiny_model):
+    with torch.no_grad():
+        tiny_model.encoder.cls_token.add_(1e-3)
+    tiny_model.save_pretrained(trained)
+    refused(trained, "measured on other weights")
+
+
+def test_a_folder_without_its_parts_is_refused(trained):
+    (trained / "preprocessor_config.json").unlink()
+    refused(trained, "no preprocessor_config.json", FileNotFoundError)
+
+
+def test_the_card_of_a_converted_checkpoint_states_its_source(tmp_path, collected):
+    torch.manual_seed(0)
+    sizes = {"image": 56, "depth": 1, "heads": 2, "head_dim": 16, "mlp": 48, "hidden": 64}
+    source = write_checkpoint(tmp_path / "published", PublishedLeWM(**sizes), original_config(**sizes))
+    folder = tmp_path / "converted"
+    convert(source, out=folder, dataset=collected, allow_unknown_weights=True)
+    evaluate(
+        LeWMModel.from_pretrained(folder), processor=LeWMImageProcessor.from_pretrained(folder), episodes=collected,
+        protocol="paper", overrides=TINY_PROTOCOL, n=1, seeds=[1, 2], out=tmp_path / "evaluation",
+    )  # fmt: skip
+    text = write_card(folder, **GIVEN, results=[tmp_path / "evaluation"]).read_text()
+    facts = json.loads((folder / "conversion.json").read_text())
+    for fact in (
+        facts["weights_sha256"], "**weights of no known release**", "has not been published", "two-room: 48 of 52 rows",
+        "`projector_hidden_size`: 64",
+    ):  # fmt: skip
+        assert fact in text, fact
+    check_card(text, "model")
+    (folder / "README.md").unlink()
+    for name in CONVERSION_FACTS:
+        (folder / "conversion.json").write_text(json.dumps(without(facts, name)))
+        refused(folder, f"conversion.json: {name}", results=[tmp_path / "evaluation"])
+
+
+def test_a_data_set_card_is_measured_again(tmp_path, collected, online):
+    folder = tmp_path / "set"
+    shutil.copytree(collected, folder)
+    before = (folder / "README.md").read_text()
+    (folder / "README.md").write_text("lies")
+    assert write_dataset_card(folder).read_text() == before
+    check_card(before, "dataset")
+    assert card_errors(before) == []
+    description = json.loads((folder / "episodes.json").read_text())
+    (folder / "episodes.json").write_text(json.dumps(without(description, "collector")))
+    with pytest.raises(ValueError, match="would lack collector"):
+        write_dataset_card(folder)
+    (folder / "episodes.json").unlink()
+    with pytest.raises(ValueError, match="has no episodes.json"):
+        write_dataset_card(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "match"),
+    [
+        ("# no metadata", "model", "lacks license, library_name, pipeline_tag, datasets, model-index"),
+        ("---\nlicense: mit\n---\n", "dataset", "lacks configs, task_categories"),
+        ("---\nmodel-index:\n- results: 3\n---\n", "model", "invalid"),
+        ("---\n- a\n---\n", "model", "invalid"),
+    ],
+)
+def test_invalid_metadata_is_one_line(text, kind, match):
+    with pytest.raises(ValueError, match=match) as caught:
+        check_card(text, kind)
+    assert "\n" not in str(caught.value)

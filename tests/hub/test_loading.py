@@ -1,0 +1,112 @@
+"""What `from_pretrained` says when a checkpoint is not what it should be, here or on the way from a Hub."""
+
+import json
+
+import pytest
+import torch
+from huggingface_hub import constants
+from transformers import AutoModel
+
+from lewm_hf import LeWMConfig, LeWMModel, LeWMPlanner
+from lewm_hf.evaluation.agent import load_agent
+from lewm_hf.hub.push import push
+from lewm_hf.hub.released import released_config
+
+
+def one_line(error, match, load, *arguments, **kwargs):
+    with pytest.raises(error, match=match) as caught:
+        load(*arguments, **kwargs)
+    assert "\n" not in str(caught.value)
+
+
+def same(model, other):
+    return all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_unconverted_repositories_name_the_converter(tmp_path, online):
+    content = {"config.json": json.dumps(released_config(2)).encode(), "weights.pt": b"x"}
+    from .fake_hub import Repo
+
+    online.repos["model", "quentinll/lewm-pusht"] = Repo("model", private=False)
+    online.repos["model", "quentinll/lewm-pusht"].commit(content)
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / "config.json").write_bytes(content["config.json"])
+    for source in ("quentinll/lewm-pusht", str(tmp_path / "local")):
+        for load in (LeWMModel.from_pretrained, LeWMPlanner.from_pretrained, LeWMConfig.from_pretrained, load_agent):
+            one_line(ValueError, f"lewm convert {source} --out DIR", load, source)
+
+
+def test_a_corrupted_download_is_refused_and_can_be_fetched_again(online, model_folder, tiny_model):
+    push("org/lewm", model=model_folder)
+    online.corrupted.add("model.safetensors")
+    one_line(ValueError, "org/lewm are damaged.*force_download=True", LeWMModel.from_pretrained, "org/lewm")
+    online.corrupted.clear()
+    one_line(ValueError, "damaged", LeWMPlanner.from_pretrained, "org/lewm")  # it stayed in the cache
+    assert same(LeWMModel.from_pretrained("org/lewm", force_download=True), tiny_model)
+
+
+def test_a_server_that_dies_half_way_leaves_nothing_wrong_behind(online, model_folder, tiny_model, monkeypatch):
+    push("org/lewm", model=model_folder)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    online.cut["model.safetensors"] = 1000
+    with pytest.raises(OSError, match="org/lewm"):
+        LeWMModel.from_pretrained("org/lewm")
+    online.cut.clear()
+    assert same(LeWMModel.from_pretrained("org/lewm"), tiny_model)
+
+
+def test_a_cache_serves_without_a_network_and_a_missing_one_says_so(online, model_folder, tiny_model, monkeypatch):
+    push("org/lewm", model=model_folder)
+    assert same(LeWMModel.from_pretrained("org/lewm"), tiny_model)
+    LeWMPlanner.from_pretrained("org/lewm")
+    asked = len(online.requests)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert same(LeWMModel.from_pretrained("org/lewm"), tiny_model)
+    LeWMPlanner.from_pretrained("org/lewm", samples=4, elites=2)
+    with pytest.raises(OSError, match="couldn.t connect"):
+        LeWMModel.from_pretrained("org/other")
+    assert len(online.requests) == asked
+
+
+@pytest.mark.parametrize("token", ["hf_wrong", False])
+def test_a_private_checkpoint_needs_a_valid_token(online, model_folder, token):
+    push("org/lewm", model=model_folder)
+    with pytest.raises(OSError, match="401|hf auth login"):
+        LeWMModel.from_pretrained("org/lewm", token=token)
+    assert LeWMModel.from_pretrained("org/lewm", token="hf_valid") is not None
+
+
+@pytest.mark.parametrize("kept", [0, 7, 100, -10])
+def test_weights_cut_short_are_one_line(model_folder, kept):
+    path = model_folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    for load in (LeWMModel.from_pretrained, AutoModel.from_pretrained, LeWMPlanner.from_pretrained):
+        one_line(ValueError, "checkpoint are damaged or cut short", load, model_folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"action_mean": [1.0]}, "action_mean has 1 entries, but action_dim=2"),
+        ({"action_mean": None}, "go together"),
+        ({"image_size": "28"}, "'image_size' expected int, got str"),
+        ({"image_size": 30}, "image_size=30 is no multiple of patch_size=14"),
+        ({"encoder": "transformer"}, "encoder='transformer' is unknown"),
+    ],
+)
+def test_a_config_that_contradicts_itself_is_one_line(model_folder, change, match):
+    config = json.loads((model_folder / "config.json").read_text())
+    (model_folder / "config.json").write_text(json.dumps(config | change))
+    for load in (LeWMModel.from_pretrained, AutoModel.from_pretrained, LeWMPlanner.from_pretrained):
+        one_line(ValueError, f"config.json of .*checkpoint is invalid: .*{match}", load, model_folder)
+
+
+def test_a_config_that_contradicts_the_weights_is_one_line(model_folder):
+    config = json.loads((model_folder / "config.json").read_text())
+    (model_folder / "config.json").write_text(json.dumps(config | {"predictor_layers": 3}))
+    one_line(ValueError, "missing_keys such as predictor.layers.2", LeWMModel.from_pretrained, model_folder)
+
+
+def test_a_missing_processor_is_one_line(model_folder):
+    (model_folder / "preprocessor_config.json").unlink()
+    one_line(OSError, "preprocessor_config.json", LeWMPlanner.from_pretrained, model_folder)

@@ -1,0 +1,166 @@
+"""Uploads against a Hub on this machine: what goes, what stays, what happens when it goes wrong."""
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import HfApi, snapshot_download
+
+from lewm_hf import LeWMImageProcessor, LeWMModel, LeWMPlanner
+from lewm_hf.data.episodes import load_episodes
+from lewm_hf.hub.push import push
+
+SPLITS = ("train", "test")
+MODEL_FILES = {"README.md", "config.json", "preprocessor_config.json", "model.safetensors", "training.json"}
+PARQUET = {f"data/{split}-{number:05d}-of-00002.parquet" for split in SPLITS for number in (0, 1)}
+DATA_FILES = {"README.md", "episodes.json"} | PARQUET
+GIT = {".gitattributes"}
+
+
+def test_a_dry_run_lists_what_would_go_and_contacts_nobody(hub, model_folder, episode_folder):
+    done = push("org/lewm", model=model_folder, dataset=episode_folder, dry_run=True)
+    assert [{name for name, _ in upload.files} for upload in done.uploads] == [MODEL_FILES, DATA_FILES]
+    assert [upload.repo_id for upload in done.uploads] == ["org/lewm", "org/lewm-episodes"]
+    assert {name for name, _ in done.uploads[0].left} == {
+        "metrics.jsonl", "logs/events.out.tfevents.1", "state/optimizer.bin", "state/random_states_0.pkl", ".hidden",
+    }  # fmt: skip
+    sizes = dict(done.uploads[0].files)
+    assert sizes["model.safetensors"] == (model_folder / "model.safetensors").stat().st_size
+    for word in ("model.safetensors", "stays here: 5 files", "dry run"):
+        assert word in done.summary()
+    assert not hub.requests and not hub.repos
+
+
+def test_uploads_are_private_and_hold_the_same_bytes(online, model_folder, episode_folder):
+    done = push("org/lewm", model=model_folder, dataset=episode_folder)
+    assert len(done.urls) == 2
+    for kind, repo_id, folder, names in (
+        ("model", "org/lewm", model_folder, MODEL_FILES),
+        ("dataset", "org/lewm-episodes", episode_folder, DATA_FILES),
+    ):
+        assert online.repos[kind, repo_id].private
+        files = online.files(kind, repo_id)
+        assert files.keys() == names | GIT
+        for name in names:
+            assert files[name] == (folder / name).read_bytes()
+
+
+def test_more_goes_only_when_asked_for_and_public_only_with_leave(online, model_folder):
+    push("org/lewm", model=model_folder, include=["metrics.jsonl", "state/*"], public=True)
+    assert not online.repos["model", "org/lewm"].private
+    expected = MODEL_FILES | GIT | {"metrics.jsonl", "state/optimizer.bin", "state/random_states_0.pkl"}
+    assert online.files("model", "org/lewm").keys() == expected
+    with pytest.raises(ValueError, match="exists and is public"):
+        push("org/lewm", model=model_folder)
+
+
+def test_a_branch_can_be_named(online, model_folder):
+    push("org/lewm", model=model_folder)
+    (model_folder / "README.md").write_text((model_folder / "README.md").read_text() + "\nmore\n")
+    push("org/lewm", model=model_folder, revision="next")
+    assert b"more" in online.files("model", "org/lewm", "next")["README.md"]
+    assert b"more" not in online.files("model", "org/lewm", "main")["README.md"]
+
+
+def test_an_interrupted_upload_continues_where_it_stopped(online, episode_folder):
+    online.uploads_left = 1
+    with pytest.raises(OSError, match="org/episodes was not uploaded .*upload refused") as caught:
+        push("org/episodes", dataset=episode_folder)
+    assert "\n" not in str(caught.value)
+    assert len(online.blobs) == 1
+    assert online.files("dataset", "org/episodes").keys() == GIT  # no half data set
+    online.uploads_left, online.requests[:] = None, []
+    push("org/episodes", dataset=episode_folder)
+    assert online.files("dataset", "org/episodes").keys() == DATA_FILES | GIT
+    assert sum(line.startswith("PUT /lfs/") for line in online.requests) == 3
+
+
+def test_a_server_that_is_gone_is_one_line(online, model_folder, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(OSError, match="org/lewm was not uploaded .*run the command again") as caught:
+        push("org/lewm", model=model_folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_refused_token_is_one_line(online, model_folder, monkeypatch):
+    for token in ("hf_wrong", False):
+        with pytest.raises(OSError, match="org/lewm was not uploaded .*hf auth login") as caught:
+            push("org/lewm", model=model_folder, token=token)
+        assert "\n" not in str(caught.value)
+    assert not online.repos
+
+
+def test_incomplete_and_damaged_folders_are_refused_before_anything_is_sent(online, model_folder, episode_folder):
+    def refused(match, error=ValueError, repo_id="org/lewm", **folders):
+        with pytest.raises(error, match=match) as caught:
+            push(repo_id, **folders)
+        assert "\n" not in str(caught.value)
+
+    refused("nothing to push")
+    refused("no folder", FileNotFoundError, model=model_folder / "nowhere")
+    refused("no repository id", repo_id="a/b/c", model=model_folder)
+    # The data set is checked before the model goes.
+    (episode_folder / "episodes.json").unlink()
+    refused("episodes has no episodes.json", FileNotFoundError, model=model_folder, dataset=episode_folder)
+    processor = (model_folder / "preprocessor_config.json").read_bytes()
+    (model_folder / "preprocessor_config.json").unlink()
+    refused("no preprocessor_config.json: save the image processor", FileNotFoundError, model=model_folder)
+    (model_folder / "preprocessor_config.json").write_bytes(processor)
+    weights = (model_folder / "model.safetensors").read_bytes()
+    (model_folder / "model.safetensors").write_bytes(weights[:-100])
+    refused("model.safetensors is damaged or cut short", model=model_folder)
+    (model_folder / "model.safetensors").write_bytes(weights)
+    card = (model_folder / "README.md").read_text()
+    (model_folder / "README.md").write_text("# no metadata\n")
+    refused("card's metadata lacks license", model=model_folder)
+    (model_folder / "README.md").write_text("---\nlicense: [\n---\n")
+    refused("card's metadata is invalid", model=model_folder)
+    (model_folder / "README.md").unlink()
+    refused("no README.md: write its card with `lewm card`", FileNotFoundError, model=model_folder)
+    assert not online.requests
+    # What only the Hub's own validation finds.
+    (model_folder / "README.md").write_text(card.replace("name: TwoRoom", "name: ''"))
+    refused("the Hub refuses the card .*dataset.name", model=model_folder)
+    assert not online.repos
+
+
+def test_up_and_down_again(online, model_folder, tiny_model):
+    """Our push, then the libraries' own download; and the libraries' own push, then theirs."""
+    push("org/ours", model=model_folder)
+    sha = online.repos["model", "org/ours"].branches["main"]
+    tiny_model.push_to_hub("org/theirs", private=True)
+    LeWMImageProcessor(image_size=28).push_to_hub("org/theirs")
+    pixels = torch.rand(1, 1, 3, 28, 28)
+    for repo_id in ("org/ours", "org/theirs"):
+        model = LeWMModel.from_pretrained(repo_id)
+        assert torch.equal(model.encode(pixels), tiny_model.encode(pixels))
+        planner = LeWMPlanner.from_pretrained(repo_id, samples=4, iterations=1, elites=2)
+        assert planner.image_processor.image_size == 28
+    with torch.no_grad():
+        tiny_model.encoder.cls_token.add_(1)
+    tiny_model.push_to_hub("org/ours")
+    assert not torch.equal(LeWMModel.from_pretrained("org/ours").encode(pixels), model.encode(pixels))
+    pinned = LeWMModel.from_pretrained("org/ours", revision=sha)
+    assert torch.equal(pinned.encode(pixels), model.encode(pixels))
+    assert HfApi().repo_info("org/ours").private
+    assert snapshot_download("org/ours", revision=sha).endswith(sha)
+
+
+def test_episodes_come_back_from_the_hub(online, collected, tmp_path):
+    push("org/two-room", dataset=collected)
+    cache = tmp_path / "datasets"
+    for split in SPLITS:
+        here = load_episodes(collected, split, cache_dir=cache)
+        there = load_episodes("org/two-room", split, cache_dir=cache)
+        np.testing.assert_array_equal(there.actions, here.actions)
+        np.testing.assert_array_equal(there.frames(range(5)), here.frames(range(5)))
+        assert there.env_id == "lewm/TwoRoom-v0"
+    plain = datasets.load_dataset("org/two-room", cache_dir=cache)
+    assert {split: len(rows) for split, rows in plain.items()} == {"train": 26, "test": 26}
+    streamed = next(iter(datasets.load_dataset("org/two-room", split="test", streaming=True)))
+    assert streamed["observation.image"].size == (28, 28)
+    plain["test"].push_to_hub("org/again", private=True)
+    again = datasets.load_dataset("org/again", split="test", cache_dir=cache)
+    assert again["action"][3] == plain["test"]["action"][3]
+    with pytest.raises(FileNotFoundError, match="org/nothing"):
+        load_episodes("org/nothing")
