@@ -25,7 +25,7 @@ FEATURES, ACTIONS = 7, 2
 VELOCITY_SCALE = 5.0  # rad/s, about the speed that a constant torque settles at
 REWARD_WIDTH = 0.5  # rad
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
-TRAINING_STEPS = 30_000
+TRAINING_STEPS = 20_000
 EPISODE_STEPS = 100
 EVALUATION_EPISODES = 100
 
@@ -130,7 +130,7 @@ def train_sac(
     out: str | os.PathLike,
     steps: int = TRAINING_STEPS,
     seed: int = 0,
-    hidden_size: int = 256,
+    hidden_size: int = 128,
     log_every: int = 1000,
     evaluation_episodes: int = EVALUATION_EPISODES,
 ) -> dict[str, float]:

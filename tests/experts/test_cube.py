@@ -35,7 +35,7 @@ def play(env, expert, episode, steps=STEPS):
 
 def test_it_solves_one_goal_after_another(env):
     solved, goals = [], []
-    for episode in range(6):
+    for episode in range(4):
         states, success, number, actions = play(env, CubeExpert(), episode)
         assert actions.dtype == np.float32 and np.abs(actions).max() <= 1
         solved.append(success[number == 0].any())
@@ -44,7 +44,7 @@ def test_it_solves_one_goal_after_another(env):
         for goal in range(number[-1]):
             assert success[number == goal].any()
         assert states[:, 16].max() > 0.1  # lifted, not pushed
-    assert np.mean(solved) >= 5 / 6 and np.mean(goals) >= 2
+    assert np.mean(solved) >= 3 / 4 and np.mean(goals) >= 2
 
 
 def test_compat_keeps_the_goal_and_the_cube(env):
