@@ -1,0 +1,132 @@
+"""Which columns of a foreign data set are what: a small YAML file, checked before anything is read.
+
+```yaml
+fps: 10                       # required where the source does not say; otherwise it must agree
+action_dim: 2                 # optional: refuses a source whose actions are of another size
+columns:
+  image: observation.images.top
+  action: action              # one column or several, which are concatenated
+  observation: [observation.state, observation.gripper]
+  state: [qpos, qvel]         # the simulator's state, what `set_state` of `env` takes
+  goal: goal_state
+  success: next.success
+  episode: episode_index
+skip_episodes: [3, 17]        # positions in the source, from 0
+fit: crop                     # crop or pad frames to squares, and resize them to the size asked for
+```
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FITS = ("crop", "pad")
+MANY = ("action", "observation", "state", "goal")
+ONE = ("image", "success", "episode")
+
+
+@dataclass(frozen=True)
+class ColumnMapping:
+    """Columns of a source by their role; what is `None` or empty is left to the format's defaults, or missing.
+
+    Attributes:
+        image: frames.
+        action, observation, state, goal: columns that are concatenated to one vector.
+        success: whether the goal is reached after the row's action.
+        episode: which episode a row belongs to, where the format needs it.
+        fps: frames per second.
+        action_dim: size of one action.
+        skip_episodes: positions of episodes that are left out.
+        fit: `"crop"` or `"pad"` makes frames square; `None` takes square frames only.
+    """
+
+    image: str | None = None
+    action: tuple[str, ...] = ()
+    observation: tuple[str, ...] = ()
+    state: tuple[str, ...] = ()
+    goal: tuple[str, ...] = ()
+    success: str | None = None
+    episode: str | None = None
+    fps: float | None = None
+    action_dim: int | None = None
+    skip_episodes: tuple[int, ...] = ()
+    fit: str | None = None
+
+    @property
+    def vectors(self) -> dict[str, tuple[str, ...]]:
+        """The numeric roles that are mapped, with their columns."""
+        roles = {role: getattr(self, role) for role in MANY} | {"success": (self.success,) if self.success else ()}
+        return {role: names for role, names in roles.items() if names}
+
+    def with_defaults(self, present: Iterable[str], defaults: dict[str, list[tuple[str, ...]]]) -> "ColumnMapping":
+        """Fills roles that are not mapped with the first of their default columns that are all present."""
+        present, filled = set(present), {}
+        for role, candidates in defaults.items():
+            if not getattr(self, role):
+                found = next((names for names in candidates if set(names) <= present), None)
+                if found:
+                    filled[role] = found[0] if role in ONE else found
+        return replace(self, **filled)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is set, as JSON knows it."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {name: value for name, value in values.items() if value not in (None, [])}
+
+
+def read_mapping(path: Path | None) -> ColumnMapping:
+    """Reads a mapping; `None` gives an empty one.
+
+    Raises:
+        FileNotFoundError, ValueError: one line, naming the entry that is wrong.
+    """
+    if path is None:
+        return ColumnMapping()
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no mapping {path}: give a YAML file")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML ({' '.join(str(error).split())}): correct it") from None
+    content = {} if content is None else content
+    if not isinstance(content, dict) or not isinstance(content.get("columns", {}), dict):
+        raise ValueError(f"{path} must hold entries like `fps: 10` and `columns: {{action: ...}}`")
+    columns = content.pop("columns", {})
+    other = [field.name for field in fields(ColumnMapping) if field.name not in MANY + ONE]
+    for found, known in ((content, (*other, "columns")), (columns, MANY + ONE)):
+        for name in found:
+            if name not in known:
+                raise ValueError(f"{path} has an unknown entry {name!r}: use one of {', '.join(known)}")
+    values = {role: _names(path, role, names) for role, names in columns.items()}
+    return ColumnMapping(**values, **{name: _setting(path, name, value) for name, value in content.items()})
+
+
+def _names(path: Path, role: str, value: Any) -> str | tuple[str, ...]:
+    names = value if isinstance(value, list) else [value]
+    if not names or not all(isinstance(name, str) and name for name in names) or (role in ONE and len(names) > 1):
+        expected = "the name of a column" if role in ONE else "a column's name, or a list of them"
+        raise ValueError(f"{path} has {role}: {value!r}, expected {expected}")
+    return names[0] if role in ONE else tuple(names)
+
+
+def _setting(path: Path, name: str, value: Any) -> Any:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if name == "fps" and (whole or isinstance(value, float)) and 0 < value < float("inf"):
+        return float(value)
+    if name == "action_dim" and whole and value > 0:
+        return value
+    if name == "skip_episodes" and isinstance(value, list) and all(type(one) is int and one >= 0 for one in value):
+        return tuple(sorted(set(value)))
+    if name == "fit" and value in FITS:
+        return value
+    expected = {
+        "fps": "a number above 0",
+        "action_dim": "a whole number above 0",
+        "skip_episodes": "a list of positions from 0",
+        "fit": f"one of {', '.join(FITS)}",
+    }
+    raise ValueError(f"{path} has {name}: {value!r}, expected {expected[name]}")
