@@ -56,6 +56,16 @@ def _collect(args) -> None:
     print(f"{out}: datasets.load_dataset({str(out)!r}) loads it")
 
 
+def _import(args) -> None:
+    from .data.importers import import_dataset
+
+    out = import_dataset(
+        args.format, args.source, args.out, mapping=args.mapping, env=args.env, image_size=args.image_size,
+        test_fraction=args.test_fraction, workers=args.workers, progress=True,
+    )  # fmt: skip
+    print(f"{out}: datasets.load_dataset({str(out)!r}) loads it")
+
+
 def _data_stats(args) -> None:
     from .data.cards import data_stats, fact_rows
 
@@ -201,6 +211,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--shard", type=_shard, default=(0, 1), help="i/n: this machine's part of the files")
     sub.add_argument("--env-arg", action="append", default=[], metavar="NAME=VALUE", help="constructor argument")
     sub.add_argument("--expert-arg", action="append", default=[], metavar="NAME=VALUE", help="constructor argument")
+
+    sub = verb("import", _import, "episodes of another format -> a data set of this package, lossless and resumable")
+    sub.add_argument("format", choices=["hdf5", "lerobot", "mp4csv"])
+    sub.add_argument("source", type=Path, help="HDF5 file, LeRobot directory, or folder of MP4 and CSV files")
+    sub.add_argument("out", type=Path, help="directory of the data set")
+    sub.add_argument("--mapping", type=Path, help="YAML file: which columns are what, fps, action_dim")
+    sub.add_argument("--env", choices=ENVIRONMENTS, help="environment that the states belong to, if any")
+    sub.add_argument("--image-size", type=int, help="refuses frames of another size, or resizes with a mapping's `fit`")
+    sub.add_argument("--test-fraction", type=float, default=0.1, help="share of episodes that is held out")
+    sub.add_argument("--workers", type=int, help="processes; one per core by default")
 
     sub = verb("data-stats", _data_stats, "measure a data set again and compare with its card")
     sub.add_argument("directory", type=Path)
