@@ -83,7 +83,7 @@ def test_the_loop_computes_the_same_on_two_processes(folder):
     for ours, theirs in zip(two, one, strict=True):
         assert ours.keys() == theirs.keys()
         for key in ours.keys() - {"windows_per_second", "waiting_for_data"}:
-            assert ours[key] == pytest.approx(theirs[key], rel=1e-3, abs=1e-6), key
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-3, abs=3e-4), key
     # Adam's moments and two random states, one for each rank.
     assert len(list((folder / "run-2" / "state").glob("random_states_*.pkl"))) == 2
     progress = json.loads((folder / "run-2" / "state" / "progress.json").read_text())
