@@ -45,8 +45,8 @@ def model_text(facts: "CardFacts") -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def conversion_text(conversion: Mapping[str, Any], config: LeWMConfig) -> str:
-    """The body of the card that a conversion leaves."""
+def conversion_text(conversion: Mapping[str, Any], config: LeWMConfig, env: str | None) -> str:
+    """The body of the card that a conversion leaves; `env` is the short name of its environment, where known."""
     statistics = conversion["action_statistics"]
     if statistics is None:
         scale = (
@@ -65,7 +65,8 @@ def conversion_text(conversion: Mapping[str, Any], config: LeWMConfig) -> str:
             f"## Action statistics\n\n{scale}",
             f"## Use\n\n{_usage('path/to/this/folder', config, remote_code=False)}",
             f"## Inputs and outputs\n\n{_interface(config)}",
-            "## Results\n\nNot measured after the conversion: `lewm eval`, then `lewm card`.",
+            "## Results\n\nNot measured after the conversion: "
+            f"`lewm eval path/to/this/folder --env {env or 'ENV'}`, then `lewm card`.",
             "## License\n\nThe weights are those of the original authors; see the source repository for their terms "
             "before publishing this folder.\n",
         ]

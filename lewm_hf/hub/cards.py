@@ -15,6 +15,7 @@ from ..evaluation.provenance import model_fingerprint
 from ..evaluation.results import read_result
 from ..modeling_lewm import LeWMModel
 from .card_text import conversion_text, model_text
+from .released import find_release
 
 CARD_FILE = "README.md"
 TRAINING_FILE = "training.json"
@@ -69,6 +70,20 @@ class CardFacts:
 
     def __post_init__(self):
         object.__setattr__(self, "env_id", self.results[0]["env"]["id"])
+
+
+def write_card(folder: str | Path, **given: Any) -> Path:
+    """Writes the card of a checkpoint or of a data set, whichever `folder` holds.
+
+    Args:
+        folder: as for `write_model_card` or `write_dataset_card`.
+        **given: the keywords of `write_model_card`; a data set takes none.
+    """
+    if not (Path(folder) / "episodes.json").exists():
+        return write_model_card(folder, **given)
+    if stated := [name for name, value in given.items() if value]:
+        raise ValueError(f"{folder} is a data set, whose card is measured on its files: leave {', '.join(stated)} away")
+    return write_dataset_card(folder)
 
 
 def write_model_card(
@@ -211,15 +226,15 @@ def _eval_results(result: Mapping[str, Any], facts: CardFacts) -> list[EvalResul
 
 def conversion_card(conversion: Mapping[str, Any], config: LeWMConfig) -> str:
     """The text of `README.md` that `convert` leaves: provenance, and that nothing has been measured yet."""
-    release = conversion["release"]
+    release = find_release(repo_id=conversion["release"])
     data = ModelCardData(
         library_name=LIBRARY,
         pipeline_tag=PIPELINE_TAG,
-        tags=list(TAGS),
-        base_model=release,
-        datasets=[release] if release else None,
+        tags=[*TAGS, *([release.env] if release else [])],
+        base_model=release and release.repo_id,
+        datasets=[release.repo_id] if release else None,  # data and weights share an id
     )
-    return f"---\n{data.to_yaml()}\n---\n\n{conversion_text(conversion, config)}"
+    return f"---\n{data.to_yaml()}\n---\n\n{conversion_text(conversion, config, release and release.env)}"
 
 
 def write_dataset_card(folder: str | Path) -> Path:

@@ -19,6 +19,7 @@ MAX_BODY = 64 * 2**20
 MAX_REQUESTS = 2000
 MAX_SECONDS = 300
 LFS_SUFFIXES = (".safetensors", ".parquet", ".png", ".webp")
+FLIPPED = bytes(255 - byte for byte in range(256))
 KINDS = {"models": "model", "datasets": "dataset"}
 
 
@@ -327,7 +328,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers |= {"X-Linked-Etag": f'"{oid(data)}"', "X-Linked-Size": str(len(data))}
         name = path.rpartition("/")[2]
         if name in self.hub.corrupted:
-            data = bytes(byte ^ 0xFF for byte in data)
+            data = data.translate(FLIPPED)
         status = 200
         if (wanted := self.headers.get("Range")) and self.command == "GET":
             first, _, last = wanted.removeprefix("bytes=").partition("-")

@@ -11,8 +11,7 @@ from huggingface_hub import ModelCard
 
 from lewm_hf import LeWMImageProcessor, LeWMModel
 from lewm_hf.evaluation.runner import evaluate
-from lewm_hf.hub.cards import CONVERSION_FACTS, RESULT_FACTS, TRAINING_FACTS, check_card, write_dataset_card
-from lewm_hf.hub.cards import write_model_card as write_card
+from lewm_hf.hub.cards import CONVERSION_FACTS, RESULT_FACTS, TRAINING_FACTS, check_card, write_card
 from lewm_hf.hub.convert import convert
 from lewm_hf.hub.push import push
 from lewm_hf.training.arguments import parse_recipe, recipe_values
@@ -183,16 +182,15 @@ def test_a_data_set_card_is_measured_again(tmp_path, collected, online):
     shutil.copytree(collected, folder)
     before = (folder / "README.md").read_text()
     (folder / "README.md").write_text("lies")
-    assert write_dataset_card(folder).read_text() == before
+    assert write_card(folder).read_text() == before
     check_card(before, "dataset")
     assert card_errors(before) == []
     description = json.loads((folder / "episodes.json").read_text())
     (folder / "episodes.json").write_text(json.dumps(without(description, "collector")))
     with pytest.raises(ValueError, match="would lack collector"):
-        write_dataset_card(folder)
-    (folder / "episodes.json").unlink()
-    with pytest.raises(ValueError, match="has no episodes.json"):
-        write_dataset_card(folder)
+        write_card(folder)
+    with pytest.raises(ValueError, match="is a data set.*leave license away"):
+        write_card(folder, license="mit", results=())
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def test_pinned_weights_convert_without_leave_and_without_a_config(tmp_path, mon
     facts = json.loads((tmp_path / "a" / "conversion.json").read_text())
     assert (facts["weights_sha256"], facts["tensors"]) == (digest, 303)
     card = (tmp_path / "a" / "README.md").read_text()
-    assert digest in card and "base_model: org/pinned" in card
+    assert digest in card and "base_model: org/pinned" in card and "--env push_t" in card
 
     (folder / "config.json").write_text(json.dumps(original_config()))  # same content, other bytes
     with pytest.raises(ValueError, match="config.json has SHA-256 .* published with"):
@@ -292,7 +292,7 @@ def test_a_release_is_fetched_at_its_pinned_revision(tmp_path, checkpoint, onlin
     refused("org/lewm", out, "weights.pt is no PyTorch file", revision=changed)
     refused("org/lewm", out, "revision nowhere cannot be fetched", OSError, revision="nowhere", **strict)
     refused("org/else", out, "cannot be fetched", OSError)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache" / "empty"))
     refused("org/lewm", out, "cannot be fetched .*the token", OSError, token="hf_wrong", **strict)
     online.corrupted.add("weights.pt")
     refused("org/lewm", out, "download is damaged", **strict)

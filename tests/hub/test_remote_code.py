@@ -27,6 +27,8 @@ def elsewhere(tmp_path, *arguments, **environment):
         "PYTHONPATH": sysconfig.get_paths()["purelib"],
         "HF_HOME": str(tmp_path / "home"),
         "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "60",
+        "HF_HUB_ETAG_TIMEOUT": "60",
         "OMP_NUM_THREADS": "1",
     }
     run = subprocess.run(
