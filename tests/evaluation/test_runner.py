@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import time
 
 import gymnasium
 import numpy as np
@@ -272,13 +273,11 @@ def test_the_summary_names_every_protocol_value_and_figure(episodes, agent):
 
 
 def test_random_floor_is_fast():
-    import time
-
     manifest = sample_manifest(make_episodes(100), PAPER, 100, 42)
     env = GoalVectorEnv("two_room", 50, image_size=64)
-    start = time.perf_counter()
+    start = time.process_time()  # not the wall clock: neighbours on the machine must not fail a test
     run_policy(env, RandomPolicy(env.single_action_space, 50, 5), manifest, 50, see_goals=False)
-    assert time.perf_counter() - start < 2  # 0.3 s on an idle core
+    assert time.process_time() - start < 1
 
 
 # What must be refused, before the first episode
