@@ -22,11 +22,14 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def run_tasks(work: Work, tasks: Sequence[Any], workers: int, report: Report) -> list[Any]:
+def run_tasks(work: Work, tasks: Sequence[Any], workers: int, report: Report, fork: bool = True) -> list[Any]:
     """Calls `work(task, report)` for every task and returns its results; reports reach the caller's `report`.
 
     With one worker everything runs in this process. Otherwise tasks go to processes one by one, in order; they must
     not depend on each other. A worker ends soon after its parent is gone.
+
+    A forked worker starts at once, a spawned one imports everything again. `fork=False` is for work with a library that
+    does not survive a fork: a renderer that this process has opened hangs in its child. Only Linux forks at all.
 
     Raises:
         ValueError, OSError, ImportError: the first one raised by `work`; the other workers are stopped.
@@ -34,10 +37,7 @@ def run_tasks(work: Work, tasks: Sequence[Any], workers: int, report: Report) ->
     """
     if workers == 1:
         return [work(task, report) for task in tasks]
-    # A forked worker starts at once, a spawned one imports everything again. But a fork of a process that has used
-    # a renderer hangs at its first picture, and outside Linux forking is unsafe or missing.
-    forks = sys.platform == "linux" and "mujoco" not in sys.modules
-    context = multiprocessing.get_context("fork" if forks else "spawn")
+    context = multiprocessing.get_context("fork" if fork and sys.platform == "linux" else "spawn")
     waiting = list(reversed(list(enumerate(tasks))))
     results: list[Any] = [None] * len(tasks)
     processes: dict[Connection, multiprocessing.Process] = {}

@@ -56,3 +56,22 @@ def test_success_ends_an_episode_only_if_asked(env):
     full = record(env, expert, episode_rng(0, 0), 100, False)
     assert len(full) == 101
     np.testing.assert_array_equal(full.states[: len(ended)], ended.states)
+
+
+@pytest.mark.parametrize(
+    ("name", "expert", "steps"), [("push_t", "expert", 12), ("reacher", "random", 6), ("cube", "expert", 6)]
+)
+def test_no_environment_remembers_the_episode_before(name, expert, steps):
+    """Files are collected in any order by any process: an episode must be the same after any other."""
+
+    def episodes(numbers):
+        env = make_env(name, image_size=32)
+        recorded = list(record_all(env, make_expert(name, expert), 0, numbers, steps, False))
+        env.close()
+        return dict(zip(numbers, recorded, strict=True))
+
+    forwards, backwards = episodes([0, 1, 2]), episodes([2, 0])
+    for number, episode in backwards.items():
+        for field in ("images", "states", "observations", "actions", "goals", "success"):
+            np.testing.assert_array_equal(getattr(episode, field), getattr(forwards[number], field), err_msg=field)
+    assert not np.array_equal(forwards[0].states, forwards[1].states)

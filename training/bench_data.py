@@ -1,0 +1,203 @@
+"""The data path on this machine: image formats, collecting, reading windows, each beside the obvious way to do it.
+
+    OMP_NUM_THREADS=1 python training/bench_data.py --env two_room --image-size 224 --episodes 60
+    OMP_NUM_THREADS=1 python training/bench_data.py --env push_t --parts formats
+
+Ratios within one run are the reliable part: both sides of each are measured in turns, and the best round counts. On a
+machine that is busy with other things, `--clock cpu` counts this process's processor time instead of the time of day.
+"""
+
+import argparse
+import io
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from PIL import Image
+
+from lewm_hf import LeWMConfig
+from lewm_hf.data.collect import PROBE_EPISODES, collect
+from lewm_hf.data.collection import HABITS
+from lewm_hf.data.encoding import IMAGE_FORMATS, FrameEncoder, decode
+from lewm_hf.data.episodes import load_episodes
+from lewm_hf.data.files import size_text
+from lewm_hf.data.recording import record_all
+from lewm_hf.data.windows import WindowDataset
+from lewm_hf.envs import ENVS, make_env
+from lewm_hf.evaluation.provenance import hardware
+from lewm_hf.experts import make_expert
+from lewm_hf.training.batches import WindowBatches, batch_loader
+
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+PARTS = ("formats", "collection", "loader")
+SAMPLED_FRAMES = 60
+
+
+Clock = Callable[[], float]
+
+
+def best_rates(works: dict[str, Callable[[], int]], seconds: float, clock: Clock, rounds: int = 5) -> dict[str, float]:
+    """Units per second of each work, which returns how many it did: the best of rounds that alternate between them."""
+    rates = dict.fromkeys(works, 0.0)
+    for _ in range(rounds):
+        for name, work in works.items():
+            done, start = 0, clock()
+            while (spent := clock() - start) < seconds / rounds:
+                done += work()
+            rates[name] = max(rates[name], done / spent)
+    return rates
+
+
+def endless(make: Callable[[], Iterator]) -> Iterator:
+    while True:
+        yield from make()
+
+
+def pillow_png(frame: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, "PNG")
+    return file.getvalue()
+
+
+def frames_of(env_name: str, image_size: int, expert: str | None) -> np.ndarray:
+    """Frames spread over a few episodes of the expert."""
+    env = make_env(env_name, image_size=image_size)
+    stop = HABITS[env_name].stop_at_success
+    steps = ENVS[env_name].max_episode_steps if stop else SAMPLED_FRAMES // 3
+    episodes = record_all(env, make_expert(env_name, expert), 0, range(3), steps, stop)
+    frames = np.concatenate([np.stack(list(episode.images)) for episode in episodes])
+    env.close()
+    return frames[np.linspace(0, len(frames) - 1, SAMPLED_FRAMES).astype(int)]
+
+
+def bench_formats(frames: np.ndarray, seconds: float, clock: Clock) -> None:
+    print(f"\nimage formats, {len(frames)} frames of {frames.nbytes // len(frames):,} raw bytes; all lossless")
+    print(f"{'format':12}{'bytes/frame':>12}{'written/s':>12}{'read/s':>12}")
+    encoders = {name: FrameEncoder(name) for name in IMAGE_FORMATS} | {"pillow png": pillow_png}
+    files = {name: [encode(frame) for frame in frames] for name, encode in encoders.items()}
+    for name, stored in files.items():
+        if not all(np.array_equal(decode(data), frame) for data, frame in zip(stored, frames, strict=True)):
+            raise ValueError(f"{name} is not lossless")
+    order = {name: endless(lambda: iter(range(len(frames)))) for name in encoders}
+    writing = {
+        name: lambda encode=encode, at=order[name]: bool(encode(frames[next(at)])) for name, encode in encoders.items()
+    }
+    reading = {name: lambda data=data, at=order[name]: decode(data[next(at)]).ndim // 3 for name, data in files.items()}
+    written, read = best_rates(writing, seconds, clock), best_rates(reading, seconds, clock)
+    for name, stored in files.items():
+        size = np.mean([len(data) for data in stored])
+        print(f"{name:12}{size:12,.0f}{written[name]:12,.0f}{read[name]:12,.0f}")
+
+
+def bench_collection(
+    env_name: str, image_size: int, expert: str | None, episodes: int, folder: Path, clock: Clock
+) -> Path:
+    """Collects in this process alone, and the same frames one by one through Pillow."""
+    start = clock()
+    out = collect(env_name, folder / "episodes", episodes, image_size=image_size, expert=expert or "default", workers=1)
+    spent = clock() - start
+    data = load_episodes(out, "train", cache_dir=folder / "cache")
+    rows = sum(load_episodes(out, split, cache_dir=folder / "cache").num_rows for split in ("train", "test"))
+    probed = min(PROBE_EPISODES, episodes) * rows / episodes  # measured first, to estimate size and time
+    ours = (rows + probed) / spent
+    size = sum(path.stat().st_size for path in (out / "data").iterdir()) / rows
+
+    env = make_env(env_name, image_size=image_size)
+    env.reset(seed=0)
+    policy = make_expert(env_name, expert)
+    policy.reset(env, np.random.default_rng(0))
+    naive, start = 0, clock()
+    while clock() - start < min(spent, 5.0):
+        pillow_png(env.render())
+        env.step(policy.act(env))
+        naive += 1
+    naive /= clock() - start
+    env.close()
+    print(
+        f"\ncollection, one core: {ours:,.0f} frames/s with {size:,.0f} bytes/frame in the files ({rows:,} frames, "
+        f"{size_text(size * rows)}); step, render, Pillow PNG: {naive:,.0f} frames/s; ratio {ours / naive:.1f}"
+    )
+    if data.num_rows < 1:
+        raise ValueError("nothing was collected")
+    return out
+
+
+def bench_loader(
+    out: Path, folder: Path, batch_size: int, num_workers: list[int], seconds: float, clock: Clock
+) -> None:
+    episodes = load_episodes(out, "train", cache_dir=folder / "cache")
+    mean, std = episodes.action_statistics()
+    config = LeWMConfig(action_dim=episodes.action_dim, action_mean=mean, action_std=std)
+    plain = datasets.load_dataset(str(out), split="train", cache_dir=str(folder / "cache"))
+    windows = {
+        cache or "decode": WindowDataset(episodes, config, cache=cache, cache_dir=folder)
+        for cache in (None, "ram", "memmap")
+    }
+    rng = np.random.default_rng(0)
+    first = windows["decode"]
+    span, skip = first.span, config.frameskip
+
+    def naive() -> int:
+        """One window the way the documentation of `datasets` shows it: rows in, pictures and lists out."""
+        start = int(first.starts([int(rng.integers(len(first)))])[0])
+        rows = plain[start : start + span]
+        torch.from_numpy(np.stack([np.asarray(image) for image in rows["observation.image"][::skip]]))
+        torch.tensor(rows["action"]).reshape(first.num_frames, -1)
+        return 1
+
+    def batches(dataset: WindowDataset, workers: int) -> Callable[[], int]:
+        size = min(batch_size, len(dataset))
+        device = torch.device("cpu")
+        loader = endless(
+            lambda: iter(batch_loader(dataset, WindowBatches(len(dataset), size, 0, 0, 1000), workers, device))
+        )
+        return lambda: len(next(loader)["actions"])
+
+    works = {"naive": naive} | {
+        f"{name}, {workers} workers": batches(dataset, workers)
+        for name, dataset in windows.items()
+        for workers in num_workers
+    }
+    print(f"\nwindows of {first.num_frames} frames, batches of {batch_size}, random order, {episodes.image_size} px")
+    rates = best_rates(works, seconds, clock)
+    for name, rate in rates.items():
+        print(f"{name:22}{rate:10,.0f} windows/s{rate / rates['naive']:10.1f} x naive")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", choices=list(ENVS), default="two_room")
+    parser.add_argument("--expert", help="default: the environment's own")
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--episodes", type=int, default=60)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--num-workers", type=int, nargs="+", default=[0])
+    parser.add_argument("--seconds", type=float, default=3.0, help="per figure")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
+    arguments = parser.parse_args()
+    if arguments.clock == "cpu" and any(arguments.num_workers):
+        parser.error("--clock cpu counts one process only: use --num-workers 0")
+    clock = CLOCKS[arguments.clock]
+    torch.set_num_threads(1)
+    datasets.disable_progress_bars()
+    machine = hardware("cpu")
+    print(f"{arguments.env} at {arguments.image_size} px; {machine['device_name']}, {machine['cpu_count']} cores")
+    if "formats" in arguments.parts:
+        bench_formats(frames_of(arguments.env, arguments.image_size, arguments.expert), arguments.seconds, clock)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if {"collection", "loader"} & set(arguments.parts):
+            out = bench_collection(
+                arguments.env, arguments.image_size, arguments.expert, arguments.episodes, folder, clock
+            )
+        if "loader" in arguments.parts:
+            bench_loader(out, folder, arguments.batch_size, arguments.num_workers, arguments.seconds, clock)
+
+
+if __name__ == "__main__":
+    main()
