@@ -95,6 +95,14 @@ def _report(args) -> None:
     print(f"wrote {write_report(args.run, args.out)}")
 
 
+def _doctor(args) -> int:
+    from .doctor import doctor, exit_status, format_report
+
+    checks = doctor()
+    print(format_report(checks))
+    return exit_status(checks)
+
+
 def _demo(args) -> None:
     from .demo import run_demo
 
@@ -308,6 +316,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("run", type=Path)
     sub.add_argument("--out", type=Path, help="the page; inside the run by default")
 
+    verb("doctor", _doctor, "versions, device, rendering, disk and caches, with one line of remedy for each problem")
+
     sub = verb("demo", _demo, "TwoRoom from nothing: episodes, training, evaluation, report; about ten minutes")
     sub.add_argument("--out", type=Path, default=Path("demo"))
     return parser
@@ -318,14 +328,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     _quiet_libraries()
     try:
-        args.run(args)
+        return args.run(args) or 0
     except (ValueError, OSError, ImportError) as error:
         print(f"lewm {args.verb}: {_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"lewm {args.verb}: interrupted; what is finished stays usable", file=sys.stderr)
         return 130
-    return 0
 
 
 def _quiet_libraries() -> None:
