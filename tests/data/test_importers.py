@@ -219,9 +219,9 @@ def test_bytes_do_not_depend_on_workers(imported_room, room_file, tmp_path):
 def test_killed_and_run_again_it_ends_with_the_same_bytes(imported_room, room_file, tmp_path):
     out = tmp_path / "out"
     code = (
-        "import sys, time; from lewm_hf.data.importers import convert, import_dataset\n"
-        "slow = convert.decode\n"
-        "convert.decode = lambda data: time.sleep(0.02) or slow(data)\n"
+        "import sys, time; from lewm_hf.data.importers import import_dataset, written\n"
+        "slow = written.decode\n"
+        "written.decode = lambda data: time.sleep(0.02) or slow(data)\n"
         f"import_dataset('hdf5', sys.argv[1], sys.argv[2], env='two_room', **{EASY!r})\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(room_file), str(out)])

@@ -4,22 +4,19 @@ Like a collection, an import is cut into files of whole episodes, each of which 
 complete and compared with what was read. So an import that was killed continues where it stopped.
 """
 
-import hashlib
 import importlib.metadata
 import logging
 import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
-from PIL import Image
 from tqdm.auto import tqdm
 
 from ... import __version__
@@ -27,13 +24,15 @@ from ...envs import ENVS, find_env, make_env
 from ..cards import FORMAT, finish_dataset, write_description
 from ..collect import HABITS
 from ..continuing import check_same, is_complete, known_description
-from ..encoding import FrameEncoder, check_image_format, decode
-from ..features import ACTION, IMAGE, SIM_GOAL, SIM_STATE, STATE, episode_features
+from ..encoding import FrameEncoder, check_image_format
+from ..features import episode_features
 from ..files import duration_text, remove_leftovers, size_text
-from ..parquet import file_name, read_columns, vectors, write_episodes
+from ..parquet import file_name, write_episodes
 from ..workers import run_tasks, usable_cores
+from .frames import Conversion, square
 from .mapping import read_mapping
 from .source import ImportedEpisode, Source
+from .written import Written
 
 logger = logging.getLogger(__name__)
 
@@ -41,29 +40,6 @@ FORMATS = ("hdf5", "lerobot", "mp4csv")
 PROBE_FRAMES = 16
 # Numbers and bookkeeping take some 100 bytes a row.
 ROW_BYTES = 100
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """How frames become stored ones: `(side, side, 3)`, unchanged unless `fit` says otherwise."""
-
-    side: int
-    fit: str | None
-
-    def __call__(self, frame: np.ndarray) -> np.ndarray:
-        """Raises `ValueError` for a frame of another size where it must stay unchanged."""
-        if self.fit is None:
-            if frame.shape != (self.side, self.side, 3):
-                height, width = frame.shape[:2]
-                raise ValueError(
-                    f"is {width}x{height} pixels, expected {self.side}x{self.side}: correct or leave away the image "
-                    "size, or convert the frames with `fit: crop` or `fit: pad` in the mapping"
-                )
-            return frame
-        square = _square(frame, self.fit)
-        if len(square) == self.side:
-            return square
-        return np.asarray(Image.fromarray(square).resize((self.side, self.side), Image.Resampling.BILINEAR))
 
 
 @dataclass(frozen=True)
@@ -308,23 +284,12 @@ def _settle(
     if fps is None:
         raise ValueError(f"nothing tells the frames per second of {path}: give the environment, or fps in a mapping")
     first = next(source.frames(int(kept[0])))
-    square = first if mapping.fit is None else _square(first, mapping.fit)
-    conversion = Conversion(image_size or len(square), mapping.fit)
+    side = len(first if mapping.fit is None else square(first, mapping.fit))
+    conversion = Conversion(image_size or side, mapping.fit)
     image_format = image_format or (HABITS[short].image_format if short else "webp0")
     check_image_format(image_format)
     env = None if short is None else ENVS[short].env_id
     return Import(source, conversion, image_format, fps, env, {"image_size": conversion.side} if env else {})
-
-
-def _square(frame: np.ndarray, fit: str) -> np.ndarray:
-    height, width = frame.shape[:2]
-    side = min(height, width) if fit == "crop" else max(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    if fit == "crop":
-        return np.ascontiguousarray(frame[top : top + side, left : left + side])
-    padded = np.zeros((side, side, 3), dtype=np.uint8)
-    padded[-top : height - top, -left : width - left] = frame
-    return padded
 
 
 def _describe(
@@ -400,55 +365,8 @@ def _announce(out: Path, work: Import, missing: Sequence[ImportFile], workers: i
         )
 
 
-@dataclass
-class _Written:
-    """What went into a file, to compare it with: all numbers, and digests of sampled frames by row."""
-
-    vectors: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    digests: dict[int, bytes] = field(default_factory=dict)
-    rows: int = 0
-
-    def remember(self, episode: ImportedEpisode) -> ImportedEpisode:
-        for column, values in (
-            (ACTION, episode.row_actions), (STATE, episode.observations), (SIM_STATE, episode.states),
-            (SIM_GOAL, episode.goals),
-        ):  # fmt: skip
-            if values is not None:
-                self.vectors.setdefault(column, []).append(values)
-        for row in {0, len(episode) // 2, len(episode) - 1}:
-            self.digests[self.rows + row] = _digest(episode.images[row])
-        self.rows += len(episode)
-        return episode
-
-    def compare(self, path: Path) -> None:
-        """Raises `OSError` where the file does not hold what was written."""
-        wrong = [
-            column
-            for column, parts in self.vectors.items()
-            if not np.array_equal(vectors(read_columns([path], [column]).column(0)), np.concatenate(parts), True)
-        ]
-        row = 0
-        with pq.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
-                stored = file.read_row_group(group, columns=[IMAGE]).column(0)
-                for at in range(len(stored)):
-                    digest = self.digests.get(row + at)
-                    if digest is not None and _digest(decode(stored[at].as_py()["bytes"])) != digest:
-                        wrong.append(f"{IMAGE} at row {row + at}")
-                row += len(stored)
-        if wrong or row != self.rows:
-            raise OSError(
-                f"{path} does not hold what was written ({wrong[0] if wrong else f'{row} rows'}): memory or disk is "
-                "failing; check them and run the same command again"
-            )
-
-
-def _digest(frame: np.ndarray) -> bytes:
-    return hashlib.sha256(repr(frame.shape).encode() + np.ascontiguousarray(frame).tobytes()).digest()
-
-
 def _import_file(work: Import, out: Path, file: ImportFile, report) -> None:
-    written = _Written()
+    written = Written()
 
     def episodes() -> Iterator[ImportedEpisode]:
         for number in file.episodes:
