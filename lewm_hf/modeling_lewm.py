@@ -112,7 +112,7 @@ class LeWMVisionTransformer(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         patches = self.patch_embedding(pixel_values.to(self.cls_token.dtype)).flatten(2).transpose(1, 2)
-        hidden = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], 1) + self.position_embedding
+        hidden = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], 1) + self.position_embedding
         for layer in self.layers:
             hidden = layer(hidden)
         return self.norm(hidden[:, 0])
