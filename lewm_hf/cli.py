@@ -95,6 +95,12 @@ def _report(args) -> None:
     print(f"wrote {write_report(args.run, args.out)}")
 
 
+def _export(args) -> None:
+    from .hub.export import export
+
+    _announce(export(args.model, args.out, args.format, revision=args.revision))
+
+
 def _doctor(args) -> int:
     from .doctor import doctor, exit_status, format_report
 
@@ -315,6 +321,12 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb("report", _report, "one self-contained HTML page of what was trained and measured")
     sub.add_argument("run", type=Path)
     sub.add_argument("--out", type=Path, help="the page; inside the run by default")
+
+    sub = verb("export", _export, "encoder and one-step predictor for other runtimes, checked against PyTorch")
+    sub.add_argument("model", help="folder or Hub id")
+    sub.add_argument("--out", type=Path, required=True, help="new folder")
+    sub.add_argument("--format", choices=["onnx", "torchscript"], default="onnx")
+    sub.add_argument("--revision", help="of a Hub checkpoint")
 
     verb("doctor", _doctor, "versions, device, rendering, disk and caches, with one line of remedy for each problem")
 
