@@ -11,6 +11,7 @@ import io
 import struct
 import zlib
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, features
@@ -68,7 +69,9 @@ class FrameEncoder:
         height, width, _ = frame.shape
         # A row equal to the one above is a row of zeros once filtered: only the others need any work.
         lines = _widest_view(frame.reshape(height, -1))
-        fresh = np.flatnonzero(np.r_[True, (lines[1:] != lines[:-1]).any(1)])
+        differs = np.ones(height, dtype=bool)
+        np.any(lines[1:] != lines[:-1], axis=1, out=differs[1:])
+        fresh = np.flatnonzero(differs)
         pixels = frame[fresh]
         indexed = self._palette(pixels)
         if indexed is None:
@@ -146,11 +149,11 @@ def _compress(filtered: np.ndarray, fresh: np.ndarray) -> bytes:
     height, width = filtered.shape
     deflate = zlib.compressobj(COMPRESSION, wbits=-zlib.MAX_WBITS)
     parts, start = [ZLIB_HEADER], 0
-    ends = np.r_[fresh[1:], height]
-    for last, end in zip(fresh, ends, strict=True):
+    rows = [*fresh.tolist(), height]
+    for last, end in pairwise(rows):
         if end - last - 1 >= PASTED_ROWS:
             parts += [deflate.compress(filtered[start : last + 1]), deflate.flush(zlib.Z_FULL_FLUSH)]
-            parts.append(_zero_rows(int(end - last - 1), width))
+            parts.append(_zero_rows(end - last - 1, width))
             start = end
     parts += [deflate.compress(filtered[start:]), deflate.flush(), struct.pack(">I", zlib.adler32(filtered))]
     return b"".join(parts)
