@@ -166,14 +166,9 @@ def _convert(args) -> None:
 
 
 def _card(args) -> None:
-    from .hub.cards import write_dataset_card, write_model_card
+    from .hub.cards import write_card
 
-    if (args.directory / "episodes.json").exists():
-        print(f"wrote {write_dataset_card(args.directory)}")
-        return
-    if args.repo_id is None:
-        raise ValueError("the card of a model names its repository: add --repo-id NAME/REPO")
-    card = write_model_card(
+    card = write_card(
         args.directory, repo_id=args.repo_id, license=args.license, data_license=args.data_license,
         dataset_id=args.dataset_id, dataset_revision=args.dataset_revision, results=args.results,
     )  # fmt: skip
