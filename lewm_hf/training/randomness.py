@@ -16,9 +16,9 @@ def preserved_randomness(device: torch.device) -> Iterator[None]:
     """
     python, numpy = random.getstate(), np.random.get_state()
     accelerator = device.type != "cpu" and hasattr(torch, device.type)
-    devices = [device.index or 0] if accelerator else []
+    forked = {"devices": [device.index or 0], "device_type": device.type} if accelerator else {"devices": []}
     try:
-        with torch.random.fork_rng(devices, device_type=device.type if accelerator else "cuda"):
+        with torch.random.fork_rng(**forked):
             yield
     finally:
         random.setstate(python)
