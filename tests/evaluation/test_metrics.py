@@ -100,8 +100,11 @@ def test_they_load_in_a_fresh_process_without_a_network(tmp_path):
         "https_proxy": "http://127.0.0.1:9",
     }
     done = subprocess.run(
-        [sys.executable, "-c", code, metric_path("surprise_auc")], env=os.environ | offline, capture_output=True, text=True
-    )  # fmt: skip
+        [sys.executable, "-c", code, metric_path("surprise_auc")],
+        env=os.environ | offline,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["roc_auc"] == 1.0
 
