@@ -10,6 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+# A change is judged by the same examples every time; exploring new ones is for everybody's own machine.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

@@ -114,8 +114,12 @@ def collect(
             write_description(out, description)
         for file in mine:
             remove_leftovers(out / file.name)
-        with tqdm(total=count, desc="episodes", unit="episode", disable=not progress) as bar:
-            run(partial(_collect_file, collection, out), missing, report=bar.update)
+        try:
+            with tqdm(total=count, desc="episodes", unit="episode", disable=not progress) as bar:
+                run(partial(_collect_file, collection, out), missing, report=bar.update)
+        finally:
+            for file in mine:  # a worker stopped in the middle of a file cannot clean up behind itself
+                remove_leftovers(out / file.name)
     elsewhere = sum(not (out / file.name).exists() for file in files)
     if elsewhere:
         logger.info(
