@@ -17,7 +17,7 @@ def format_probe(result: dict[str, Any]) -> str:
     lines = [
         f"{model['source']} on {result['env']}",
         f"{settings['frames']} frames of {result['dataset']['episodes']} {result['dataset']['split']} episodes; "
-        f"{len(settings['seeds'])} splits by episode, {round(100 * settings['train_share'])} % of them for training",
+        f"{len(settings['seeds'])} random splits by episode, {round(100 * settings['train_share'])} % for training",
         "",
         f"{'':<24}" + "   ".join(f"{name:^{_WIDTH}}" for name in PROBE_NAMES.values()),
         f"{'':<24}{_HEADER}   {_HEADER}",
@@ -49,7 +49,9 @@ _HEADER = f"{'MSE':>7}   {'sd':>6} {'r':>6} {'R2':>7}{'':8}"
 
 def _measured(row: dict[str, Any]) -> str:
     half = (row["r2_interval"][1] - row["r2_interval"][0]) / 2
-    return f"{row['mse']:7.3f} ± {row['mse_sd']:6.3f} {row['r']:6.3f} {row['r2']:7.3f} ± {half:5.3f}"
+    # One split has no spread.
+    spread = f" ± {half:5.3f}" if len(row["per_seed"]["r2"]) > 1 else " " * 8
+    return f"{row['mse']:7.3f} ± {row['mse_sd']:6.3f} {row['r']:6.3f} {row['r2']:7.3f}{spread}"
 
 
 def _paper(values: tuple[float, float | None, float]) -> str:
