@@ -6,6 +6,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "LeWMConfig": "configuration_lewm",
+    "LeWMDecoder": "modeling_lewm_decoder",
+    "LeWMDecoderConfig": "configuration_lewm_decoder",
     "LeWMModel": "modeling_lewm",
     "LeWMOutput": "modeling_lewm",
     "LeWMImageProcessor": "image_processing_lewm",
@@ -29,12 +31,16 @@ def _register():
     from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
     from .configuration_lewm import LeWMConfig
+    from .configuration_lewm_decoder import LeWMDecoderConfig
     from .image_processing_lewm import LeWMImageProcessor
     from .modeling_lewm import LeWMModel
+    from .modeling_lewm_decoder import LeWMDecoder
     from .pipeline_lewm import register_pipeline
 
     AutoConfig.register(LeWMConfig.model_type, LeWMConfig, exist_ok=True)
     AutoModel.register(LeWMConfig, LeWMModel, exist_ok=True)
+    AutoConfig.register(LeWMDecoderConfig.model_type, LeWMDecoderConfig, exist_ok=True)
+    AutoModel.register(LeWMDecoderConfig, LeWMDecoder, exist_ok=True)
     AutoImageProcessor.register(LeWMConfig, image_processor_classes={"pil": LeWMImageProcessor}, exist_ok=True)
     register_pipeline()
 

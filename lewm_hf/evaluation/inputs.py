@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..envs import ENVS, find_env
+from ..planning.world_model import WorldModel
 from .agent import Agent, load_agent
 from .embeddings import check_frozen
 from .provenance import dataset_fingerprint, hardware, library_versions
@@ -58,6 +59,10 @@ def open_agent(
         ValueError: for a damaged checkpoint, or a model in training mode.
     """
     agent = model if isinstance(model, Agent) else load_agent(model, processor, revision=revision, device=device)
+    if not isinstance(agent.model, WorldModel):
+        raise ValueError(
+            f"{agent.source} is a {type(agent.model).__name__}, which neither encodes nor imagines: give a world model"
+        )
     check_frozen(agent.model)
     return agent
 
