@@ -16,7 +16,7 @@ class Episode:
     """T steps, T + 1 rows.
 
     Attributes:
-        images: T + 1 frames `(H, W, 3)` uint8.
+        images: T + 1 frames `(H, W, 3)` uint8; none where no pictures were asked for.
         states: `(T + 1, state)` float64, the simulator's.
         observations: `(T + 1, observation)` float32.
         actions: `(T, action)` float32.
@@ -33,7 +33,7 @@ class Episode:
 
     def __len__(self) -> int:
         """Rows."""
-        return len(self.images)
+        return len(self.states)
 
     @property
     def row_actions(self) -> np.ndarray:
@@ -46,24 +46,28 @@ class Episode:
         return np.append(self.success[1:], self.success[-1])
 
 
-def record(env, expert: Expert, rng: np.random.Generator, max_steps: int, stop_at_success: bool) -> Episode:
-    """Runs one episode, rendering every state.
+def record(
+    env, expert: Expert, rng: np.random.Generator, max_steps: int, stop_at_success: bool, pictures: bool = True
+) -> Episode:
+    """Runs one episode.
 
     Args:
         env: a `GoalEnv`.
         rng: the only source of randomness: draws the reset's seed first, then belongs to the expert.
         max_steps: longest episode.
         stop_at_success: end as soon as the goal is reached; otherwise the episode has `max_steps` steps.
+        pictures: render every state.
     """
     observation, _ = env.reset(seed=int(rng.integers(SEEDS)), options={"goal_image": False})
     expert.reset(env, rng)
-    images, states, observations = [env.render()], [env.get_state()], [observation]
+    images, states, observations = [env.render()] if pictures else [], [env.get_state()], [observation]
     goals, success, actions = [env.goal_state], [env.is_success()], []
     while len(actions) < max_steps and not (stop_at_success and success[-1]):
         action = expert.act(env)
         observation, _, reached, _, info = env.step(action)
         actions.append(action)
-        images.append(env.render())
+        if pictures:
+            images.append(env.render())
         states.append(info["state"])
         observations.append(observation)
         goals.append(env.goal_state)
@@ -81,23 +85,29 @@ def record(env, expert: Expert, rng: np.random.Generator, max_steps: int, stop_a
 
 
 def record_all(
-    env, expert: Expert, seed: int, episodes: Sequence[int], max_steps: int, stop_at_success: bool
+    env,
+    expert: Expert,
+    seed: int,
+    episodes: Sequence[int],
+    max_steps: int,
+    stop_at_success: bool,
+    pictures: bool = True,
 ) -> Iterator[Episode]:
     """The episodes with these numbers, each a pure function of `seed` and its number."""
     rngs = [episode_rng(seed, episode) for episode in episodes]
     if type(expert) is TwoRoomExpert and env.physics == "reference" and stop_at_success:
         for rollout in roll_out_many(env, rngs, max_steps, expert.noise_std):
-            yield _drawn(env, rollout)
+            yield _drawn(env, rollout, pictures)
     else:
         for rng in rngs:
-            yield record(env, expert, rng, max_steps, stop_at_success)
+            yield record(env, expert, rng, max_steps, stop_at_success, pictures)
 
 
-def _drawn(env, rollout: Rollout) -> Episode:
+def _drawn(env, rollout: Rollout, pictures: bool) -> Episode:
     """TwoRoom's batched episodes, drawn at once; equal to `record`."""
     goals = np.broadcast_to(rollout.goal, rollout.states.shape)
     return Episode(
-        images=env.scene.draw(rollout.states, goals),
+        images=env.scene.draw(rollout.states, goals) if pictures else [],
         states=rollout.states,
         observations=rollout.states.astype(np.float32),
         actions=rollout.actions,

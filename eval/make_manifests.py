@@ -1,0 +1,64 @@
+"""Draws the start-goal manifests that ship with the package, from the data sets of the paper's sizes.
+
+    python eval/make_manifests.py                     # all environments, about two hours on two cores
+    python eval/make_manifests.py two_room reacher    # some of them, minutes
+
+The episodes are those of `lewm collect ENV --preset paper`, without their pictures; a data set that was collected that
+way has the fingerprint that stands in the manifests, so both can be used together.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from lewm_hf.data.collection import paper_preset, settle
+from lewm_hf.data.states import record_states
+from lewm_hf.envs import ENVS
+from lewm_hf.evaluation.manifests import sample_manifest
+from lewm_hf.evaluation.protocols import load_protocol
+from lewm_hf.evaluation.shipped import shipped_folder, shipped_name
+
+# Protocols and the offsets they are shipped with.
+OFFSETS = {"clean": (25, 50, 75, 100), "paper": (25,)}
+
+
+def make(env: str, protocol_name: str, folder: Path, workers: int | None) -> list[Path]:
+    """Writes one file per offset and seed."""
+    preset = paper_preset(env)
+    collection = settle(
+        env, preset["episodes"], preset["seed"], 224, preset.get("expert", "default"), None, None, None, 0.1, None,
+        None, None, None,
+    )  # fmt: skip
+    written = []
+    episodes = record_states(collection, load_protocol(protocol_name).split, workers=workers, progress=True)
+    for offset in OFFSETS[protocol_name]:
+        protocol = load_protocol(protocol_name, {"goal_offset": offset})
+        for seed in protocol.seeds:
+            try:
+                manifest = sample_manifest(episodes, protocol, protocol.pairs, seed)
+            except ValueError as error:
+                print(f"left out: {env}, offset {offset}: {error}", file=sys.stderr)
+                break
+            # Any picture size will do: states are all that a manifest fixes.
+            manifest = replace(manifest, env_kwargs={})
+            written.append(manifest.save(folder / shipped_name(env, protocol, seed)))
+    return written
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("environments", nargs="*", help="default: all")
+    parser.add_argument("--protocols", nargs="+", choices=list(OFFSETS), default=list(OFFSETS))
+    parser.add_argument("--workers", type=int, help="processes; one per core by default")
+    parser.add_argument("--out", type=Path, default=shipped_folder(), help="folder; the package's own by default")
+    args = parser.parse_args()
+    for protocol in args.protocols:
+        for env in args.environments or ENVS:
+            for path in make(env, protocol, args.out, args.workers):
+                print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""The start-goal manifests that ship with the package: the same problems for everybody, without any data set."""
+
+from collections.abc import Sequence
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from ..envs import ENVS, find_env
+from .manifests import Manifest, load_manifest
+from .protocols import Protocol
+
+
+def shipped_folder() -> Path:
+    """Where they lie."""
+    with as_file(files("lewm_hf.evaluation") / "manifests") as folder:
+        return Path(folder)
+
+
+def shipped_name(env: str, protocol: Protocol, seed: int) -> str:
+    """Name of the file for an environment, a protocol's goal offset and a seed: `two_room-clean-25-seed42.json`."""
+    entry = find_env(env)
+    short = next(name for name, known in ENVS.items() if known is entry)
+    return f"{short}-{protocol.name}-{protocol.goal_offset}-seed{seed}.json"
+
+
+def shipped_manifests(env: str, protocol: Protocol, seeds: Sequence[int], n: int | None = None) -> list[Manifest]:
+    """One manifest per seed.
+
+    Args:
+        env: short name or id of the environment.
+        n: pairs of each: those that a draw of `n` gives. Default: the protocol's number.
+
+    Raises:
+        FileNotFoundError: where none ships for this protocol, offset or seed, naming those that do.
+        ValueError: where the protocol would choose other pairs, or `n` is larger than what ships.
+    """
+    manifests = []
+    for seed in seeds:
+        path = shipped_folder() / shipped_name(env, protocol, seed)
+        if not path.is_file():
+            prefix = path.name.partition("-")[0]
+            known = sorted(other.stem for other in shipped_folder().glob(f"{prefix}-*.json"))
+            raise FileNotFoundError(
+                f"no manifest {path.stem} ships with the package: give episodes to draw pairs from, or use one of "
+                f"{', '.join(known) or 'none'}"
+            )
+        manifest = load_manifest(path)
+        manifest.check_protocol(protocol)
+        manifests.append(manifest.take(protocol.pairs if n is None else n))
+    return manifests
