@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ..envs import make_env
 from .features import ACTION, COLUMN_MEANINGS, IMAGE, SIM_STATE
 from .files import replacing, size_text
+from .local_paths import published
 from .parquet import read_columns, read_metadata, renumber, vectors
 from .statistics import GOAL_OFFSET, QUANTILES, Facts, measure
 
@@ -101,6 +101,8 @@ def measure_directory(directory: Path, description: Mapping[str, Any]) -> tuple[
     table = read_columns(paths, wanted)
     reached = None
     if description.get("env"):
+        from ..envs import make_env  # those who only read need no environment
+
         env = make_env(description["env"], **description["env_kwargs"])
         env.reset(seed=0, options={"goal_image": False})
         reached = env.reached
@@ -189,14 +191,14 @@ def render_card(description: Mapping[str, Any], facts: Facts) -> str:
         ],
     }
     name = description.get("env") or "Imported"
-    collector = description["collector"]
+    collector, env_kwargs = published(description["collector"]), published(description["env_kwargs"])
     facts_table = "\n".join(f"| {name} | {value} |" for name, value in fact_rows(facts))
     provenance = "\n".join(f"| {name} | {_plain(value)} |" for name, value in collector.items())
     versions = ", ".join(f"{package} {version}" for package, version in description["versions"].items())
     present = description.get("columns", list(COLUMN_MEANINGS))
     columns = "\n".join(f"| `{column}` | {COLUMN_MEANINGS[column]} |" for column in present)
-    env_kwargs = ", ".join(f"{key}={value!r}" for key, value in description["env_kwargs"].items())
-    env = f"`{name}` with {env_kwargs}" if description.get("env") else "unknown"
+    env_with = ", ".join(f"{key}={value!r}" for key, value in env_kwargs.items())
+    env = f"`{name}` with {env_with}" if description.get("env") else "unknown"
     return f"""---
 {yaml.safe_dump(header, sort_keys=False).strip()}
 ---

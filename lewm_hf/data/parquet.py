@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,9 @@ import pyarrow.parquet as pq
 from .encoding import FrameEncoder
 from .features import ACTION, IMAGE, SIM_GOAL, SIM_STATE, STATE, episode_features
 from .files import replacing
-from .recording import Episode
+
+if TYPE_CHECKING:  # those who only read need no environment
+    from .recording import Episode
 
 INDEX = "index"
 # Rows of a row group: what a writer holds in memory, and what the Hub's viewer reads for one page.
@@ -23,7 +26,7 @@ def file_name(split: str, number: int, count: int) -> str:
 
 def write_episodes(
     path: Path,
-    episodes: Iterable[Episode],
+    episodes: "Iterable[Episode]",
     numbers: Sequence[int],
     encoder: FrameEncoder,
     fps: float,
@@ -166,14 +169,16 @@ def _write(writer: pq.ParquetWriter, tables: Sequence[pa.Table]) -> None:
     writer.write_table(table, row_group_size=len(table))
 
 
-def _schema(episode: Episode) -> pa.Schema:
+def _schema(episode: "Episode") -> pa.Schema:
     known = episode.states, episode.observations
     state_dim, observation_dim = (None if matrix is None else matrix.shape[1] for matrix in known)
     goal, success = episode.goals is not None, episode.next_success is not None
     return episode_features(episode.actions.shape[1], state_dim, observation_dim, goal, success).arrow_schema
 
 
-def _table(schema: pa.Schema, episode: Episode, number: int, encoder: FrameEncoder, fps: float, start: int) -> pa.Table:
+def _table(
+    schema: pa.Schema, episode: "Episode", number: int, encoder: FrameEncoder, fps: float, start: int
+) -> pa.Table:
     rows = len(episode)
     frames = np.arange(rows)
     encoded = pa.array([encoder(image) for image in episode.images], pa.binary())

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..envs.extras import requires_extra
 from ..evaluation.agent import load_agent
+from ..extras import requires_extra
 from .staging import check_new_folder, new_folder
 
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt"}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...envs.extras import requires_extra
+from ...extras import requires_extra
 from .mapping import ColumnMapping
 from .source import Source, agreed_fps, check_total, require_columns, sha256
 

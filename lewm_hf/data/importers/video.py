@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...envs.extras import requires_extra
+from ...extras import requires_extra
 
 with requires_extra("video"):
     import av
