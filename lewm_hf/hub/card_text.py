@@ -1,9 +1,12 @@
 """The prose of model cards. Every figure comes from the facts; what is fixed text is true of every LeWM."""
 
+import re
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..configuration_lewm import LeWMConfig
+from ..data.local_paths import published
 
 if TYPE_CHECKING:
     from .cards import CardFacts
@@ -21,6 +24,11 @@ PAPER_RECIPE = {
     "stop_epoch": 10.0,
     "max_steps": None,
 }
+# What the machine needed rather than what was learned from; architecture stands in config.json and among deviations.
+_NOT_RECIPE = (
+    "dataset", "dataset_revision", "frame_cache", "num_workers", "log_every", "save_every", "tracker",
+    *LeWMConfig.__annotations__,
+)  # fmt: skip
 # Fields that belong to the task or the software, not to the paper's model.
 _NOT_ARCHITECTURE = ("action_dim", "action_mean", "action_std", "action_statistics_source")
 
@@ -29,15 +37,19 @@ def model_text(facts: "CardFacts") -> str:
     """The body of a measured model card."""
     name = facts.repo_id.partition("/")[2]
     origin = _training(facts) if facts.training else _conversion(facts.conversion)
+    parameters = (facts.training or facts.conversion)["parameters"]
     sections = [
-        f"# {name}\n\n{PAPER}, a world model learned from pixels, for `{facts.env_id}`; it plans from one picture to "
-        "another by imagining futures in its embedding space.",
+        f"# {name}\n\nA {PAPER} for `{facts.env_id}`: {parameters / 1e6:.2f} M parameters, learned end to end from "
+        f"pixels and actions alone. Given a picture of now and one of the goal, it plans the actions between them by "
+        f"imagining futures in a latent space of {facts.config.embed_dim} numbers.",
         f"## Results\n\n{_results(facts)}",
         f"## Use\n\n{_usage(facts.repo_id, facts.config, facts.remote_code)}",
         f"## Inputs and outputs\n\n{_interface(facts.config)}",
         origin,
         f"## Training data\n\n{_data(facts)}",
         f"## Deviations from the paper\n\n{_deviations(facts)}",
+        f"## Weights\n\n`model.safetensors`, SHA-256 `{facts.weights_sha256}`; "
+        f"{parameters:,} parameters, {str(facts.config.dtype).removeprefix('torch.')}. Safetensors only, no pickle.",
         f"## Limits\n\n{_limits(facts)}",
         f"## Versions\n\n{_versions(facts)}",
         f"## Licenses\n\nWeights: {facts.license}. Code (`lewm-hf`): apache-2.0. Training data: {facts.data_license}.",
@@ -75,45 +87,79 @@ def conversion_text(conversion: Mapping[str, Any], config: LeWMConfig, env: str 
 
 def _results(facts: "CardFacts") -> str:
     lines = [
-        "| protocol | success | random actions | excess | solved before the first action |",
-        "|---|---|---|---|---|",
+        "| protocol | success | random actions | zero actions | excess over random | solved before the first action |",
+        "|---|---|---|---|---|---|",
     ]
     details = []
     for result in facts.results:
-        protocol, floor = result["protocol"], result["floors"]["random"]
+        protocol, floors = result["protocol"], result["floors"]
+        label = f"`{protocol['label']}`, {protocol['split']} episodes"
+        zero = _rate(floors["zero_action"]) if "zero_action" in floors else "not measured"
         lines.append(
-            f"| `{protocol['label']}`, {protocol['split']} episodes | {_rate(result['success'])} | "
-            f"{_rate(floor)} | {100 * result['excess']['random']:+.1f} points | "
+            f"| {label} | **{_percent(result['success']['rate'])}** {_spread(result['success'])} | "
+            f"{_rate(floors['random'])} | {zero} | {100 * result['excess']['random']:+.1f} points | "
             f"{_percent(result['solved_at_start']['share'])} |"
         )
-        seeds = ", ".join(f"{entry['seed']}: {_percent(entry['rate'])}" for entry in result["per_seed"])
-        pairs = result["per_seed"][0]["n"]
-        changes = ", ".join(f"{name}={value}" for name, value in protocol.get("overrides", {}).items())
-        details.append(
-            f"- `{protocol['label']}` (hash `{protocol['hash'][:12]}`{f'; differs in {changes}' if changes else ''}): "
-            f"n = {result['success']['n']} start-goal pairs, per seed {seeds}; "
-            f"{result['planning']['seconds_per_plan']:.3g} s per plan on {result['hardware']['device_name']}; finished "
-            f"{result['finished']}; outcomes `{result['rows_hash'][:12]}`. Measure it again: "
-            f"`lewm eval {facts.repo_id} --env {result['env']['id']} --protocol {protocol['name']} -n {pairs}`"
-        )
-    return "\n".join([*lines, "", "Intervals are Wilson's, 95 %. Random actions ran on the same pairs.", "", *details])
+        details.append(f"{_how_measured(result)}\n\n```bash\n{_command(result, facts)}\n```")
+    note = "Success: the goal is reached within the budget. Intervals are Wilson's, 95 %. Random and "
+    return "\n".join([*lines, "", note + "zero actions ran on the same pairs.", "", "\n\n".join(details)])
+
+
+def _how_measured(result: Mapping[str, Any]) -> str:
+    protocol, planning = result["protocol"], result["planning"]
+    changes = ", ".join(f"{name}={value}" for name, value in protocol.get("overrides", {}).items())
+    seeds = ", ".join(f"{entry['seed']}: {_percent(entry['rate'])}" for entry in result["per_seed"])
+    pairs = (
+        f"goals {protocol['goal_offset']} steps after the start, pairs solved at the start "
+        f"{'removed' if protocol['drop_solved'] else 'kept'}, a budget of {protocol['budget']} steps"
+    )
+    planner = (
+        f"{protocol['solver'].upper()} with {protocol['samples']} samples, {protocol['iterations']} iterations and "
+        f"{protocol['elites']} elites over {protocol['horizon']} blocks of {protocol['action_block']} actions, "
+        f"replanned after {protocol['receding_horizon']}"
+    )
+    return (
+        f"**`{protocol['label']}`**, hash `{protocol['hash'][:12]}`{f' (differs in {changes})' if changes else ''}: "
+        f"{pairs}. {planner}. n = {result['success']['n']}; per seed {seeds}. {planning['seconds_per_plan']:.3g} s per "
+        f"plan, {planning['num_envs']} problems at a time, on {result['hardware']['device_name']}. Finished "
+        f"{result['finished'][:10]}, outcomes `{result['rows_hash'][:12]}`."
+    )
+
+
+def _command(result: Mapping[str, Any], facts: "CardFacts") -> str:
+    """What measures a result again."""
+    protocol = result["protocol"]
+    words = ["lewm", "eval", facts.repo_id, "--env", _short_name(result["env"]["id"])]
+    if (result.get("dataset") or {}).get("source"):
+        words += ["--episodes", facts.dataset_id]
+    words += ["--protocol", protocol["name"]]
+    for name, value in protocol.get("overrides", {}).items():
+        words += ["--set", f"{name}={value}"]
+    words += ["-n", str(result["per_seed"][0]["n"])]
+    return shlex.join([*words, "--seeds", *(str(entry["seed"]) for entry in result["per_seed"])])
+
+
+def _short_name(env_id: str) -> str:
+    """`"lewm/TwoRoom-v0"` -> `"two_room"`, as the command line calls it."""
+    name = env_id.partition("/")[2].rpartition("-v")[0]
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def _usage(source: str, config: LeWMConfig, remote_code: bool) -> str:
-    shape = f"(5 * {config.frameskip}, {config.action_dim})"
+    steps = 5 * config.frameskip
     text = f"""```python
 from PIL import Image
 from lewm_hf import LeWMPlanner
 
 planner = LeWMPlanner.from_pretrained("{source}")
 plan = planner({{"observation": Image.open("now.png"), "goal": Image.open("goal.png")}})
-plan["actions"]  # {shape} float32, environment units
-plan["cost"]     # squared distance of the imagined end from the goal, in the embedding
+plan["actions"]  # ({steps}, {config.action_dim}) float32, environment units: just execute them
+plan["cost"]     # squared latent distance of the imagined end from the goal
 ```"""
     if remote_code:
         text += f"""
 
-Without `lewm-hf` installed, with the code of this repository:
+Where `lewm-hf` is not installed, with the code of this repository:
 
 ```python
 from transformers import pipeline
@@ -125,7 +171,7 @@ planner = pipeline(model="{source}", trust_remote_code=True)
 
 def _interface(config: LeWMConfig) -> str:
     size, block = config.image_size, config.action_block_size
-    statistics = "none" if config.action_mean is None else f"mean {config.action_mean}, std {config.action_std}"
+    statistics = "none" if config.action_mean is None else _statistics(config)
     return f"""| | shape | content |
 |---|---|---|
 | observation, goal | `(H, W, 3)` | RGB, uint8; resized to {size} x {size}, ImageNet statistics |
@@ -138,19 +184,32 @@ The predictor sees at most {config.history_size} frames, {config.frameskip} envi
 statistics: {statistics}."""
 
 
+def _statistics(config: LeWMConfig) -> str:
+    mean, std = ([round(value, 4) for value in values] for values in (config.action_mean, config.action_std))
+    return f"mean {mean}, population std {std}; exact in `config.json`"
+
+
 def _data(facts: "CardFacts") -> str:
-    text = f"`{facts.dataset_id}` at revision `{facts.dataset_revision}`; license {facts.data_license}."
+    link = f"[`{facts.dataset_id}`](https://huggingface.co/datasets/{facts.dataset_id})"
+    text = f"{link} at revision `{facts.dataset_revision}`; license {facts.data_license}. "
     if facts.training:
-        text += f" Fingerprint of the training episodes: `{facts.training['train_fingerprint'][:12]}`."
+        text += (
+            "Split `train`; splits are by episode, the test episodes were not trained on. Fingerprint of the training "
+            f"episodes: `{facts.training['train_fingerprint'][:12]}`."
+        )
+        return f"{text} Action statistics were measured on these episodes."
+    text += "Split: the original code holds out windows and no episodes; which ones has not been published."
     if facts.config.action_statistics_source:
-        text += f" Action statistics: {facts.config.action_statistics_source}."
+        text += f" Action statistics: {published(facts.config.action_statistics_source)}."
     return text
 
 
 def _training(facts: "CardFacts") -> str:
     training, recipe = facts.training, facts.training["recipe"]
     hours = training["seconds"] * training["num_processes"] / 3600
-    rows = "\n".join(f"| `{name}` | {_plain(value)} |" for name, value in recipe.items() if name != "dataset")
+    rows = "\n".join(
+        f"| `{name}` | {_plain(value)} |" for name, value in published(recipe).items() if name not in _NOT_RECIPE
+    )
     return f"""## Training
 
 {training["steps"]:,} steps ({training["epochs"]:.2f} epochs over {training["train_windows"]:,} windows), batch \
@@ -179,19 +238,18 @@ many steps and with which seed they were trained has not been published."""
 
 def _deviations(facts: "CardFacts") -> str:
     defaults = LeWMConfig()
-    lines = [
-        f"- `{name}`: {_plain(getattr(facts.config, name))} (released weights: {_plain(getattr(defaults, name))})"
+    rows = [
+        (name, getattr(facts.config, name), getattr(defaults, name))
         for name in LeWMConfig.__annotations__
         if name not in _NOT_ARCHITECTURE and getattr(facts.config, name) != getattr(defaults, name)
     ]
     if facts.training:
         recipe = facts.training["recipe"]
-        lines += [
-            f"- `{name}`: {_plain(recipe.get(name))} (paper: {_plain(value)})"
-            for name, value in PAPER_RECIPE.items()
-            if recipe.get(name) != value
-        ]
-    return "\n".join(lines) or "None of architecture or recipe."
+        rows += [(name, recipe.get(name), value) for name, value in PAPER_RECIPE.items() if recipe.get(name) != value]
+    if not rows:
+        return "None of architecture or recipe."
+    lines = [f"| `{name}` | {_plain(here)} | {_plain(there)} |" for name, here, there in rows]
+    return "\n".join(["| | here | paper and released weights |", "|---|---|---|", *lines])
 
 
 def _limits(facts: "CardFacts") -> str:
@@ -205,12 +263,12 @@ def _limits(facts: "CardFacts") -> str:
 
 
 def _versions(facts: "CardFacts") -> str:
-    lines = []
+    used: dict[str, list[str]] = {}
     if facts.training:
-        lines.append(f"Trained with {_joined(facts.training['versions'])}.")
+        used.setdefault(_joined(facts.training["versions"]), []).append("trained")
     for result in facts.results:
-        lines.append(f"`{result['protocol']['label']}` measured with {_joined(result['versions'])}.")
-    return "\n\n".join(lines)
+        used.setdefault(_joined(result["versions"]), []).append(f"measured under `{result['protocol']['label']}`")
+    return "\n\n".join(f"{', '.join(what).capitalize()}: {versions}." for versions, what in used.items())
 
 
 def _percent(value: float) -> str:
@@ -218,8 +276,12 @@ def _percent(value: float) -> str:
 
 
 def _rate(rate: Mapping[str, Any]) -> str:
+    return f"{_percent(rate['rate'])} {_spread(rate)}"
+
+
+def _spread(rate: Mapping[str, Any]) -> str:
     low, high = (100 * end for end in rate["interval"])
-    return f"{_percent(rate['rate'])} ({low:.1f}-{high:.1f}; {rate['successes']} of {rate['n']})"
+    return f"({low:.1f}-{high:.1f}; {rate['successes']} of {rate['n']})"
 
 
 def _joined(versions: Mapping[str, str]) -> str:
@@ -227,4 +289,6 @@ def _joined(versions: Mapping[str, str]) -> str:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
     return "unset" if value is None else str(value)

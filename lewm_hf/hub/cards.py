@@ -15,7 +15,9 @@ from ..evaluation.provenance import model_fingerprint
 from ..evaluation.results import read_result
 from ..modeling_lewm import LeWMModel
 from .card_text import conversion_text, model_text
+from .eval_results import EVAL_RESULTS_FILE, eval_results_text
 from .released import find_release
+from .weights import sha256
 
 CARD_FILE = "README.md"
 TRAINING_FILE = "training.json"
@@ -29,15 +31,15 @@ REQUIRED_METADATA = {
     "dataset": ("license", "configs", "task_categories"),
 }
 TRAINING_FACTS = (
-    "steps", "epochs", "seconds", "env_id", "train_windows", "train_fingerprint", "num_processes",
+    "steps", "epochs", "seconds", "parameters", "env_id", "train_windows", "train_fingerprint", "num_processes",
     "mixed_precision", "hardware.device_name", "versions", "recipe.seed", "recipe.batch_size", "recipe.learning_rate",
 )  # fmt: skip
-CONVERSION_FACTS = ("source", "weights_sha256", "tensors", "converter")
+CONVERSION_FACTS = ("source", "weights_sha256", "tensors", "parameters", "converter")
 RESULT_FACTS = (
     "protocol.label", "protocol.name", "protocol.hash", "protocol.split", "env.id", "success.n", "success.successes",
     "success.rate", "success.interval", "floors.random.rate", "floors.random.interval", "excess.random",
     "solved_at_start.share", "per_seed", "planning.seconds_per_plan", "hardware.device_name", "versions",
-    "dataset.fingerprint", "rows_hash", "model.fingerprint", "finished",
+    "dataset.fingerprint", "planning.num_envs", "rows_hash", "model.fingerprint", "finished",
 )  # fmt: skip
 
 
@@ -53,7 +55,9 @@ class CardFacts:
         training: content of `training.json`, for a checkpoint trained with this package.
         conversion: content of `conversion.json`, for a converted one.
         results: of its evaluations, at least one.
+        weights_sha256: of `model.safetensors`.
         remote_code: the folder brings its code along.
+        result_files: for each result its path within the folder, `None` where it lies elsewhere.
     """
 
     repo_id: str
@@ -63,9 +67,11 @@ class CardFacts:
     dataset_revision: str
     config: LeWMConfig
     results: list[dict[str, Any]]
+    weights_sha256: str
     training: dict[str, Any] | None = None
     conversion: dict[str, Any] | None = None
     remote_code: bool = False
+    result_files: tuple[str | None, ...] = ()
     env_id: str = field(init=False)
 
     def __post_init__(self):
@@ -96,7 +102,7 @@ def write_model_card(
     dataset_revision: str | None = None,
     results: Sequence[str | Path] = (),
 ) -> Path:
-    """Writes `README.md` of a checkpoint's folder.
+    """Writes `README.md` of a checkpoint's folder, and its results for the Hub's leaderboards to `.eval_results/`.
 
     Args:
         folder: a `from_pretrained` folder with `training.json` or `conversion.json`.
@@ -110,11 +116,13 @@ def write_model_card(
         FileNotFoundError, ValueError: one line that names every missing field, or a result of other weights.
     """
     folder = Path(folder)
-    text = model_card(
-        collect_facts(folder, repo_id, license, data_license, dataset_id, dataset_revision, list(results))
-    )
+    facts = collect_facts(folder, repo_id, license, data_license, dataset_id, dataset_revision, list(results))
+    text = model_card(facts)
     check_card(text, "model")
-    return _write(folder, text)
+    sources = enumerate(facts.result_files)
+    entries = eval_results_text(facts, {number: file for number, file in sources if file is not None})
+    _write(folder / EVAL_RESULTS_FILE, entries)
+    return _write(folder / CARD_FILE, text)
 
 
 def collect_facts(
@@ -172,8 +180,9 @@ def collect_facts(
             raise ValueError(f"{path} was measured on other weights than those of {folder}: evaluate this checkpoint")
     remote_code = (folder / "pipeline_lewm.py").exists()
     return CardFacts(
-        repo_id, license, data_license, dataset_id, dataset_revision, model.config, read, training, conversion,
-        remote_code,
+        repo_id, license, data_license, dataset_id, dataset_revision, model.config, read,
+        sha256(folder / "model.safetensors"), training, conversion, remote_code,
+        tuple(_within(folder, path) for path in paths),
     )  # fmt: skip
 
 
@@ -255,7 +264,7 @@ def write_dataset_card(folder: str | Path) -> Path:
     facts, _ = cards.measure_directory(folder, description)
     text = cards.render_card(description, facts)
     check_card(text, "dataset")
-    return _write(folder, text)
+    return _write(folder / CARD_FILE, text)
 
 
 def check_card(text: str, kind: str) -> None:
@@ -301,7 +310,13 @@ def _lacks(content: Mapping[str, Any], name: str) -> bool:
     return False
 
 
-def _write(folder: Path, text: str) -> Path:
-    with replacing(folder / CARD_FILE) as temporary:
+def _within(folder: Path, path: Path) -> str | None:
+    """The name of a result within the folder."""
+    path = (path / "results.json" if path.is_dir() else path).resolve()
+    return path.relative_to(folder.resolve()).as_posix() if path.is_relative_to(folder.resolve()) else None
+
+
+def _write(path: Path, text: str) -> Path:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    return folder / CARD_FILE
+    return path

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from huggingface_hub import DatasetCard, HfApi, ModelCard
+from huggingface_hub.constants import EVAL_RESULTS_FOLDER
 
 # HTTPError is the HTTP library's own base class, whichever library this version of the client uses.
 from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError
@@ -14,7 +16,9 @@ from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
 from ..data.files import size_text
+from ..data.local_paths import SUFFIXES, clean_text
 from .cards import CARD_FILE, check_card
+from .eval_results import check_eval_results, eval_result_files
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +31,7 @@ BELONGS = {
     "model": (
         CARD_FILE, "LICENSE*", "config.json", "preprocessor_config.json", "model.safetensors", "training.json",
         "conversion.json", "*.py", "evaluation/*.json", "evaluation/*.jsonl", "evaluation/*.gif", "evaluation/*.png",
-        "assets/*",
+        ".eval_results/*.yaml", "assets/*",
     ),
     "dataset": (CARD_FILE, "LICENSE*", "episodes.json", "data/*.parquet", "assets/*"),
 }  # fmt: skip
@@ -43,6 +47,8 @@ class Upload:
         repo_id: where to.
         files: `(name, bytes)` of what goes.
         left: `(name, bytes)` of what stays.
+        cleaned: name -> content that goes instead of the file's: without paths of this machine.
+        paths: those paths, and the names that go in their place.
     """
 
     folder: Path
@@ -50,12 +56,17 @@ class Upload:
     repo_id: str
     files: list[tuple[str, int]]
     left: list[tuple[str, int]]
+    cleaned: dict[str, bytes]
+    paths: dict[str, str]
 
     def summary(self) -> str:
         """The list, for a terminal."""
         total = sum(size for _, size in self.files)
         lines = [f"{self.folder} -> {self.kind} {self.repo_id}: {len(self.files)} files, {size_text(total)}"]
-        lines += [f"  {name}  {size_text(size)}" for name, size in self.files]
+        for name, size in self.files:
+            changed = ", without paths of this machine" if name in self.cleaned else ""
+            lines.append(f"  {name}  {size_text(size)}{changed}")
+        lines += [f"  {old} goes as {new}" for old, new in self.paths.items()]
         if self.left:
             size = size_text(sum(size for _, size in self.left))
             lines.append(f"stays here: {len(self.left)} files, {size} ({_some(name for name, _ in self.left)})")
@@ -96,6 +107,7 @@ def push(
     """Uploads a checkpoint, a data set or both. Everything is checked before the first byte goes.
 
     Running it again after an interruption uploads what is missing: files that arrived are not sent a second time.
+    Paths of this machine in JSON and YAML files go as their last names; the files here stay as they are.
 
     Args:
         repo_id: repository of the model; of the data set, if that goes alone.
@@ -152,14 +164,29 @@ def _plan(folder: Path, kind: str, repo_id: str, include: Sequence[str]) -> Uplo
     check_card((folder / CARD_FILE).read_text(encoding="utf-8"), kind)
     if kind == "model":
         _check_weights(folder / "model.safetensors")
-    files, left = [], []
+        for path in eval_result_files(folder):
+            check_eval_results(path.read_text(encoding="utf-8"), str(path))
+    files, left, cleaned, paths = [], [], {}, {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
-        hidden = any(part.startswith(".") for part in name.split("/"))
+        hidden = any(part.startswith(".") for part in name.removeprefix(f"{EVAL_RESULTS_FOLDER}/").split("/"))
         goes = any(fnmatchcase(name, pattern) for pattern in include)
         goes = goes or (not hidden and any(_matches(name, pattern) for pattern in BELONGS[kind]))
-        (files if goes else left).append((name, path.stat().st_size))
-    return Upload(folder, kind, repo_id, files, left)
+        if goes and path.suffix in SUFFIXES:
+            text, replaced = _without_paths(path)
+            if replaced:
+                cleaned[name] = text.encode()
+                paths |= replaced
+        size = len(cleaned[name]) if name in cleaned else path.stat().st_size
+        (files if goes else left).append((name, size))
+    return Upload(folder, kind, repo_id, files, left, cleaned, paths)
+
+
+def _without_paths(path: Path) -> tuple[str, dict[str, str]]:
+    try:
+        return clean_text(path.read_text(encoding="utf-8"), path.suffix)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): write it again, or delete it") from None
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -198,20 +225,22 @@ def _prepare(api: HfApi, upload: Upload, public: bool, revision: str | None) -> 
 
 
 def _send(api: HfApi, upload: Upload, revision: str | None, message: str | None) -> str:
-    commit = api.upload_folder(
-        repo_id=upload.repo_id,
-        repo_type=upload.kind,
-        folder_path=upload.folder,
-        allow_patterns=[_literal(name) for name, _ in upload.files],
-        revision=revision,
-        commit_message=message or f"Upload {upload.kind} with lewm-hf",
-    )
+    with TemporaryDirectory(prefix="lewm-push-") as temporary:
+        staged = Path(temporary)
+        for name, _ in upload.files:
+            (staged / name).parent.mkdir(parents=True, exist_ok=True)
+            if name in upload.cleaned:
+                (staged / name).write_bytes(upload.cleaned[name])
+            else:
+                (staged / name).symlink_to((upload.folder / name).resolve())
+        commit = api.upload_folder(
+            repo_id=upload.repo_id,
+            repo_type=upload.kind,
+            folder_path=staged,
+            revision=revision,
+            commit_message=message or f"Upload {upload.kind} with lewm-hf",
+        )
     return str(commit.commit_url)
-
-
-def _literal(name: str) -> str:
-    """A pattern that matches this name alone."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def _ask(upload: Upload, action: Callable[[], str | None]) -> str | None:

@@ -60,7 +60,7 @@ def model_folder(tmp_path, tiny_model):
     (folder / "training.json").write_text("{}")
     for name in ("metrics.jsonl", "logs/events.out.tfevents.1", "state/optimizer.bin", "state/random_states_0.pkl"):
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text("x" * 10)
+        (folder / name).write_text('{"loss": 1}')
     (folder / ".hidden").write_text("x")
     return folder
 

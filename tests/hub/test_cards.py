@@ -1,15 +1,20 @@
 """Cards state what was measured, all of it, and nothing else."""
 
 import copy
+import hashlib
 import json
 import re
+import shlex
 import shutil
 
 import pytest
 import torch
-from huggingface_hub import ModelCard
+import yaml
+from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from lewm_hf import LeWMImageProcessor, LeWMModel
+from lewm_hf.cli import _parser
+from lewm_hf.evaluation.protocols import load_protocol, parse_overrides
 from lewm_hf.evaluation.runner import evaluate
 from lewm_hf.hub.cards import CONVERSION_FACTS, RESULT_FACTS, TRAINING_FACTS, check_card, write_card
 from lewm_hf.hub.convert import convert
@@ -44,7 +49,7 @@ def trained(tmp_path, tiny_model, collected):
     )  # fmt: skip
     progress = {
         "step": 700, "seconds": 1234.5, "env_id": "lewm/TwoRoom-v0", "train_fingerprint": "f" * 64,
-        "train_windows": 8000, "num_processes": 2, "mixed_precision": "bf16",
+        "env_kwargs": {"image_size": 28}, "train_windows": 8000, "num_processes": 2, "mixed_precision": "bf16",
     }  # fmt: skip
     facts = training_facts(recipe_values(recipe, config), progress, 125.0, 43_038, torch.device("cpu"))
     (folder / "training.json").write_text(json.dumps(facts))
@@ -73,13 +78,17 @@ def test_a_card_states_what_was_measured(trained, online, collected):
     assert success.dataset_revision == GIVEN["dataset_revision"]
     low, high = (100 * end for end in result["success"]["interval"])
     for fact in (
-        f"{100 * result['success']['rate']:.1f} % ({low:.1f}-{high:.1f}; {result['success']['successes']} of 4)",
-        result["protocol"]["label"], result["protocol"]["hash"][:12], "samples=4", "n = 4 start-goal pairs",
+        f"**{100 * result['success']['rate']:.1f} %** ({low:.1f}-{high:.1f}; {result['success']['successes']} of 4)",
+        result["protocol"]["label"], result["protocol"]["hash"][:12], "samples=4", "n = 4;",
+        "goals 2 steps after the start", "a budget of 5 steps",
+        "CEM with 4 samples, 1 iterations and 2 elites over 1 blocks of 5 actions",
         "700 steps (5.60 epochs over 8,000 windows)", "batch 64", "bf16", "seed 3072", "0.69 device hours on 2 x",
         training["hardware"]["device_name"], f"torch {training['versions']['torch']}", "`org/two-room`",
         GIVEN["dataset_revision"], "cc-by-4.0", "(batch, time, 3, 28, 28)", "(batch, time, 10)", "z-scored",
-        "[0.1, -0.2]", "- `image_size`: 28 (released weights: 224)", "- `batch_size`: 64 (paper: 128)",
-        "- `stop_epoch`: unset (paper: 10.0)", "lewm/TwoRoom-v0",
+        "[0.1, -0.2]", "| `image_size` | 28 | 224 |", "| `batch_size` | 64 | 128 |", "| `stop_epoch` | unset | 10.0 |",
+        "lewm/TwoRoom-v0",
+        "43,038 parameters", "0.04 M parameters", "Split `train`", training["train_fingerprint"][:12],
+        hashlib.sha256((trained / "model.safetensors").read_bytes()).hexdigest(),
         'LeWMPlanner.from_pretrained("org/lewm-tworoom-mini")',
     ):  # fmt: skip
         assert fact in text, fact
@@ -94,6 +103,45 @@ def test_a_card_states_what_was_measured(trained, online, collected):
     push("org/lewm-tworoom-mini", model=trained)
     files = online.files("model", "org/lewm-tworoom-mini")
     assert {"README.md", "evaluation/paper/results.json", "evaluation/paper/episodes.jsonl"} < files.keys()
+
+
+def test_results_for_leaderboards_say_the_same(trained, online):
+    write_card(trained, **GIVEN)
+    result = result_of(trained)
+    (entry,) = parse_eval_result_entries(yaml.safe_load((trained / ".eval_results" / "planning.yaml").read_text()))
+    assert (entry.dataset_id, entry.dataset_revision) == ("org/two-room", GIVEN["dataset_revision"])
+    assert (entry.task_id, entry.value, entry.date) == ("paper", result["success"]["rate"], result["finished"])
+    assert entry.source_url.endswith("org/lewm-tworoom-mini/blob/main/evaluation/paper/results.json")
+    for fact in (result["protocol"]["label"], result["protocol"]["hash"][:12], "n = 4", "random actions"):
+        assert fact in entry.notes
+    push("org/lewm-tworoom-mini", model=trained)
+    assert ".eval_results/planning.yaml" in online.files("model", "org/lewm-tworoom-mini")
+    for text in (
+        "[",
+        "- dataset: {id: a/b}\n  value: 1\n",
+        "- 3\n",
+        "- dataset: {id: a/b, task_id: c}\n  value: high\n",
+    ):
+        (trained / ".eval_results" / "planning.yaml").write_text(text)
+        with pytest.raises(ValueError, match="planning.yaml holds no evaluation results") as caught:
+            push("org/lewm-tworoom-mini", model=trained)
+        assert "\n" not in str(caught.value)
+
+
+def test_results_from_elsewhere_have_no_address(trained, tmp_path):
+    shutil.move(trained / "evaluation", tmp_path / "kept")
+    write_card(trained, **GIVEN, results=[tmp_path / "kept" / "paper"])
+    (entry,) = yaml.safe_load((trained / ".eval_results" / "planning.yaml").read_text())
+    assert "source" not in entry
+
+
+def test_the_command_of_a_card_measures_the_same_protocol(trained):
+    text = write_card(trained, **GIVEN).read_text()
+    program, *words = shlex.split(text.split("```bash\n")[1].split("\n```")[0])
+    args, protocol = _parser().parse_args(words), result_of(trained)["protocol"]
+    assert program == "lewm" and (args.env, args.n, args.seeds) == ("two_room", 2, [1, 2])
+    assert (args.model, args.episodes) == (GIVEN["repo_id"], "org/two-room")
+    assert load_protocol(args.protocol, parse_overrides(args.set)).hash == protocol["hash"]
 
 
 def test_exported_code_is_mentioned(trained):
@@ -167,7 +215,7 @@ def test_the_card_of_a_converted_checkpoint_states_its_source(tmp_path, collecte
     facts = json.loads((folder / "conversion.json").read_text())
     for fact in (
         facts["weights_sha256"], "**weights of no known release**", "has not been published", "two-room: 48 of 52 rows",
-        "`projector_hidden_size`: 64",
+        "| `projector_hidden_size` | 64 | 2048 |",
     ):  # fmt: skip
         assert fact in text, fact
     check_card(text, "model")

@@ -1,5 +1,7 @@
 """Uploads against a Hub on this machine: what goes, what stays, what happens when it goes wrong."""
 
+import json
+
 import datasets
 import numpy as np
 import pytest
@@ -43,6 +45,30 @@ def test_uploads_are_private_and_hold_the_same_bytes(online, model_folder, episo
         assert files.keys() == names | GIT
         for name in names:
             assert files[name] == (folder / name).read_bytes()
+
+
+def test_paths_of_this_machine_stay_here(online, model_folder, tmp_path):
+    secret = tmp_path / "home of anna" / "episodes"
+    facts = {"recipe": {"dataset": str(secret), "dataset_revision": None}, "env_id": "lewm/TwoRoom-v0"}
+    (model_folder / "training.json").write_text(json.dumps(facts, indent=2))
+    result = model_folder / "evaluation" / "clean" / "results.json"
+    result.parent.mkdir(parents=True)
+    result.write_text(json.dumps({"model": {"source": str(model_folder)}, "dataset": {"source": "org/two-room"}}))
+    (model_folder / "recipe.yaml").write_text(f"dataset: {secret}\nseed: 1\n")
+    before = {path: path.read_bytes() for path in model_folder.rglob("*") if path.is_file()}
+    said = push("org/lewm", model=model_folder, include=["recipe.yaml"], dry_run=True).summary()
+    for line in ("training.json  ", f"{secret} goes as episodes", f"{model_folder} goes as {model_folder.name}"):
+        assert line in said
+    assert said.count("without paths of this machine") == 3
+    push("org/lewm", model=model_folder, include=["recipe.yaml"])
+    files = online.files("model", "org/lewm")
+    assert all(str(tmp_path).encode() not in content for content in files.values())
+    expected = facts | {"recipe": {"dataset": "episodes", "dataset_revision": None}}
+    assert files["training.json"].decode() == json.dumps(expected, indent=2)
+    assert json.loads(files["evaluation/clean/results.json"])["dataset"] == {"source": "org/two-room"}
+    assert files["recipe.yaml"] == b"dataset: episodes\nseed: 1\n"
+    assert files["model.safetensors"] == (model_folder / "model.safetensors").read_bytes()
+    assert before == {path: path.read_bytes() for path in model_folder.rglob("*") if path.is_file()}
 
 
 def test_more_goes_only_when_asked_for_and_public_only_with_leave(online, model_folder):
@@ -110,6 +136,9 @@ def test_incomplete_and_damaged_folders_are_refused_before_anything_is_sent(onli
     (model_folder / "model.safetensors").write_bytes(weights[:-100])
     refused("model.safetensors is damaged or cut short", model=model_folder)
     (model_folder / "model.safetensors").write_bytes(weights)
+    (model_folder / "training.json").write_text("{")
+    refused("training.json is damaged", model=model_folder)
+    (model_folder / "training.json").write_text("{}")
     card = (model_folder / "README.md").read_text()
     (model_folder / "README.md").write_text("# no metadata\n")
     refused("card's metadata lacks license", model=model_folder)
