@@ -14,10 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from ..envs import make_env
 from ..experts import make_expert
+from ..progress import progress_bar
 from .cards import finish_dataset, write_description
 from .collection import HABITS, Collection, EpisodeFile, paper_preset, settle
 from .continuing import check_same, is_complete, known_description
@@ -115,7 +114,7 @@ def collect(
         for file in mine:
             remove_leftovers(out / file.name)
         try:
-            with tqdm(total=count, desc="episodes", unit="episode", disable=not progress) as bar:
+            with progress_bar(total=count, desc="episodes", unit="episode", show=progress) as bar:
                 run(partial(_collect_file, collection, out), missing, report=bar.update)
         finally:
             for file in mine:  # a worker stopped in the middle of a file cannot clean up behind itself

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..envs import make_env
 from ..experts import make_expert
+from ..progress import progress_bar
 from .collection import HABITS, Collection
 from .recording import record_all
 from .workers import run_tasks, usable_cores
@@ -62,7 +62,7 @@ def record_states(
     if not files:
         raise ValueError(f"this collection has no {split} split: choose another one, or another test_fraction")
     count = sum(file.stop - file.start for file in files)
-    with tqdm(total=count, desc=f"{split} episodes", unit="episode", disable=not progress) as bar:
+    with progress_bar(total=count, desc=f"{split} episodes", unit="episode", show=progress) as bar:
         parts = run_tasks(
             partial(_run_file, collection),
             [range(file.start, file.stop) for file in files],

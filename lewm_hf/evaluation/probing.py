@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from ..envs import make_env
+from ..progress import progress_bar
 from ..training.randomness import preserved_randomness
 from .embeddings import FrameSample, encode_rows, sample_frames
 from .inputs import Inputs, open_inputs
@@ -141,8 +141,8 @@ def probe(
     representations = _representations(inputs, sample, any(target.moving for target in chosen), controls, splits)
     rows = []
     mlp_device = next(inputs.agent.model.parameters()).device
-    with tqdm(
-        total=len(kinds) * len(representations) * len(probes) * len(seeds), unit="fit", disable=not progress
+    with progress_bar(
+        total=len(kinds) * len(representations) * len(probes) * len(seeds), unit="fit", show=progress
     ) as bar:
         for kind, target in kinds:
             for name, vectors in representations.items():

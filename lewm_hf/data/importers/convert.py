@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ... import __version__
 from ...envs import ENVS, find_env, make_env
+from ...progress import progress_bar
 from ..cards import FORMAT, finish_dataset, write_description
 from ..collect import HABITS
 from ..continuing import check_same, is_complete, known_description
@@ -172,7 +172,7 @@ def import_dataset(
     for file in files:
         remove_leftovers(out / file.name)
     count = sum(len(file.episodes) for file in missing)
-    with tqdm(total=count, desc="episodes", unit="episode", disable=not progress) as bar:
+    with progress_bar(total=count, desc="episodes", unit="episode", show=progress) as bar:
         run_tasks(partial(_import_file, work, out), missing, workers, bar.update)
     facts = finish_dataset(out, description)
     expected = len(kept), int(opened.lengths[kept].sum())

@@ -1,0 +1,22 @@
+"""Progress bars that suit where they are shown."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm.auto import tqdm
+
+TERMINAL_SECONDS, LOG_SECONDS = 0.1, 60.0
+
+
+def progress_bar(iterable: Iterable | None = None, *, show: bool, **options: Any) -> tqdm:
+    """A bar of tqdm: alive on a terminal and in a notebook, one drawing a minute where standard error is a log.
+
+    Args:
+        iterable, **options: tqdm's.
+        show: `False` shows nothing.
+    """
+    alive = sys.stderr.isatty() or "ipykernel" in sys.modules
+    pace = TERMINAL_SECONDS if alive else LOG_SECONDS
+    # tqdm's monitor would draw every `maxinterval` seconds whatever `mininterval` says.
+    return tqdm(iterable, disable=not show, mininterval=pace, maxinterval=max(10.0, pace), **options)
