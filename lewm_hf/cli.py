@@ -76,17 +76,46 @@ def _data_stats(args) -> None:
 
 def _eval(args) -> None:
     from .evaluation.protocols import parse_overrides
-    from .evaluation.runner import evaluate
+    from .evaluation.runner import prepare, run
     from .evaluation.summary import format_summary
 
-    evaluation = evaluate(
-        args.model, env=args.env, episodes=args.episodes, manifest=args.manifest or None, protocol=args.protocol,
-        overrides=parse_overrides(args.set), n=args.n, seeds=args.seeds, num_envs=args.num_envs, out=args.out,
-        videos=args.video, revision=args.revision, progress=True,
+    offsets = args.offset or [None]
+    tasks = []
+    for offset in offsets:
+        changes = {} if offset is None else {"goal_offset": offset, "budget": 2 * offset}
+        tasks.append(
+            prepare(
+                args.model, env=args.env, episodes=args.episodes, manifest=args.manifest or None,
+                protocol=args.protocol, overrides=changes | parse_overrides(args.set), n=args.n, seeds=args.seeds,
+                revision=args.revision,
+            )
+        )  # fmt: skip
+    for offset, task in zip(offsets, tasks, strict=True):
+        out = args.out / f"offset-{offset}" if args.out and len(offsets) > 1 else args.out
+        evaluation = run(task, decoder=args.decoder, num_envs=args.num_envs, out=out, videos=args.video, progress=True)
+        print(format_summary(evaluation.result))
+        if out:
+            print(f"\nwrote {out}: results.json, episodes.jsonl, manifests/ and {len(evaluation.videos)} videos")
+
+
+def _compare(args) -> None:
+    from .evaluation.comparison import compare, format_comparison
+
+    print(format_comparison(compare(args.first, args.second, args.out)))
+    _announce(args.out)
+
+
+def _decode(args) -> None:
+    from .evaluation.decode_report import format_decoding
+    from .evaluation.decoding import decode
+
+    found = decode(
+        args.model, args.decoder, args.episodes, strips=args.strips, steps=args.steps, stretches=args.stretches,
+        seed=args.seed, split=args.split, out=args.out, revision=args.revision,
+        decoder_revision=args.decoder_revision,
     )  # fmt: skip
-    print(format_summary(evaluation.result))
-    if args.out:
-        print(f"\nwrote {args.out}: results.json, episodes.jsonl, manifests/ and {len(evaluation.videos)} videos")
+    print(format_decoding(found.result))
+    _announce(args.out)
 
 
 def _report(args) -> None:
@@ -171,6 +200,7 @@ def _card(args) -> None:
     card = write_card(
         args.directory, repo_id=args.repo_id, license=args.license, data_license=args.data_license,
         dataset_id=args.dataset_id, dataset_revision=args.dataset_revision, results=args.results,
+        world_model=args.world_model, with_code=args.with_code,
     )  # fmt: skip
     print(f"wrote {card}")
 
@@ -237,16 +267,25 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb("eval", _eval, "planning success of a checkpoint under a protocol, beside blind policies")
     sub.add_argument("model", help="folder or Hub id")
     sub.add_argument("--env", choices=ENVIRONMENTS)
-    sub.add_argument("--episodes", help="data set that pairs come from: folder or Hub id")
+    sub.add_argument("--episodes", help="data set to draw pairs from; default: the pairs that ship with the package")
     sub.add_argument("--manifest", action="append", type=Path, help="fixed pairs instead; one file per seed")
     sub.add_argument("--protocol", default="clean", help="paper, clean or a YAML file")
     sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a value of the protocol")
+    sub.add_argument(
+        "--offset", type=int, nargs="+", metavar="STEPS", help="goal offsets instead of 25, each with twice the budget"
+    )
     sub.add_argument("-n", type=int, help="pairs per seed")
     sub.add_argument("--seeds", type=int, nargs="+")
     sub.add_argument("--num-envs", type=int, default=50, help="pairs side by side; changes no outcome")
     sub.add_argument("--out", type=Path, help="folder for results.json, episodes.jsonl, manifests and videos")
     sub.add_argument("--video", type=int, default=0, metavar="N", help="film N episodes, failures first")
+    sub.add_argument("--decoder", help="folder or Hub id: draws in the films what the model imagined")
     sub.add_argument("--revision", help="of a Hub checkpoint")
+
+    sub = verb("compare", _compare, "two evaluations on the same pairs: McNemar's test")
+    sub.add_argument("first", type=Path, help="folder that `lewm eval --out` wrote")
+    sub.add_argument("second", type=Path)
+    sub.add_argument("--out", type=Path, help="folder for compare.json")
 
     sub = verb("probe", _probe, "what can be read off frozen embeddings: ridge and MLP probes, split by episode")
     sub.add_argument("model", help="folder or Hub id")
@@ -279,6 +318,19 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path)
     sub.add_argument("--revision", help="of a Hub checkpoint")
 
+    sub = verb("decode", _decode, "strips of real, decoded and imagined pictures, and their pixel errors")
+    sub.add_argument("model", help="folder or Hub id")
+    sub.add_argument("decoder", help="folder or Hub id of a decoder, see training/train_decoder.py")
+    sub.add_argument("--episodes", required=True, help="data set: folder or Hub id")
+    sub.add_argument("--strips", type=int, default=8, help="stretches to draw")
+    sub.add_argument("--steps", type=int, default=35, help="environment steps to imagine")
+    sub.add_argument("--stretches", type=int, default=128, help="to measure pixel errors on")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--split", default="test")
+    sub.add_argument("--out", type=Path)
+    sub.add_argument("--revision", help="of a Hub checkpoint")
+    sub.add_argument("--decoder-revision", help="of a Hub decoder")
+
     sub = verb("convert", _convert, "a published checkpoint -> safetensors, configs and a card that load in one line")
     sub.add_argument("source", help="Hub id such as quentinll/lewm-pusht, folder or weights file")
     sub.add_argument("--out", type=Path, required=True, help="new folder")
@@ -287,7 +339,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--revision", help="of a Hub checkpoint; the pinned one by default")
     sub.add_argument("--frameskip", type=int, default=5, help="environment steps of one action block")
 
-    sub = verb("card", _card, "write the card of a model or data set from what was measured")
+    sub = verb("card", _card, "write the card of a model, decoder or data set from what was measured")
     sub.add_argument("directory", type=Path)
     sub.add_argument("--repo-id", help="of the model")
     sub.add_argument("--license", help="of the weights")
@@ -295,6 +347,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--dataset-id", help="Hub id of the training data")
     sub.add_argument("--dataset-revision")
     sub.add_argument("--results", nargs="+", type=Path, default=[], help="results.json files of `lewm eval`")
+    sub.add_argument("--world-model", help="of a decoder: Hub id of the model whose embeddings it draws")
+    sub.add_argument("--with-code", action="store_true", help="add the code, so that trust_remote_code=True works")
 
     sub = verb("push", _push, "upload a model folder, a data set or both; private, and without optimizer state or logs")
     sub.add_argument("repo_id")

@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
-from lewm_hf import LeWMImageProcessor, LeWMModel
+from lewm_hf import LeWMDecoder, LeWMDecoderConfig, LeWMImageProcessor, LeWMModel
 from lewm_hf.cli import main
 from lewm_hf.data.collect import collect
 
@@ -49,6 +50,43 @@ def test_eval_prints_success_beside_its_floor_and_writes_rows_and_films(dataset,
     assert len(rows) == 1 and isinstance(rows[0]["success"], bool)
     assert len(list((out / "videos").iterdir())) == 1
     assert json.loads((out / "results.json").read_text())["success"]["n"] == 1
+
+
+@pytest.fixture
+def decoder(tiny_config, tmp_path):
+    sizes = {"patch_size": 7, "hidden_size": 24, "layers": 1, "heads": 2, "mlp_size": 32}
+    decoder = LeWMDecoder(LeWMDecoderConfig(embed_dim=tiny_config.embed_dim, image_size=28, **sizes))
+    decoder.save_pretrained(tmp_path / "decoder")
+    return tmp_path / "decoder"
+
+
+def test_eval_at_several_offsets_with_the_pairs_that_ship(checkpoint, decoder, tmp_path, capsys):
+    out = tmp_path / "eval"
+    quick = ("--set", "samples=8", "--set", "iterations=1", "--set", "elites=4")
+    argv = ["eval", checkpoint, "--env", "two_room", "-n", 2, "--seeds", 43, *quick, "--offset", 25, 50]
+    assert main([str(part) for part in (*argv, "--video", 1, "--decoder", decoder, "--out", out)]) == 0
+    for offset in (25, 50):
+        result = json.loads((out / f"offset-{offset}" / "results.json").read_text())
+        assert (result["protocol"]["goal_offset"], result["protocol"]["budget"]) == (offset, 2 * offset)
+        assert result["pairs"] == "shipped" and result["success"]["n"] == 2
+        assert ("goal_offset" in result["protocol"]["overrides"]) == (offset != 25)  # 25 and 50 are the protocol's own
+        with Image.open(next((out / f"offset-{offset}" / "videos").iterdir())) as film:
+            assert film.n_frames > 1
+    # Before the first episode of the first offset.
+    said = refused(capsys, *argv[:-1], "7")
+    assert "no manifest two_room-clean-7-seed43 ships" in said
+
+
+def test_decode_writes_strips_and_errors(dataset, checkpoint, decoder, tmp_path, capsys):
+    out = tmp_path / "decode"
+    argv = ["decode", checkpoint, decoder, "--episodes", dataset, "--strips", 2, "--steps", 10, "--stretches", 4]
+    assert main([str(part) for part in (*argv, "--split", "train", "--out", out)]) == 0
+    said = capsys.readouterr().out
+    assert "PSNR in dB" in said and "last known frame" in said and "decode.json" in said
+    assert len(list((out / "strips").iterdir())) == 2 and (out / "decode.png").is_file()
+    assert json.loads((out / "decode.json").read_text())["settings"]["steps"] == [0, 5, 10]
+    assert "no config.json" in refused(capsys, "decode", checkpoint, tmp_path, "--episodes", dataset)
+    assert "world model" in refused(capsys, "decode", decoder, decoder, "--episodes", dataset)
 
 
 def test_collect_again_changes_nothing_and_data_stats_agrees(dataset, capsys):

@@ -92,8 +92,9 @@ def train(
     elif evaluate is None and recipe.eval_pairs and main:
         evaluate = PlanningSuccess(recipe, config, episodes)
     values, facts = recipe_values(recipe, config), {
-        "env_id": episodes["train"].env_id, "train_fingerprint": content_fingerprint(episodes["train"]),
-        "train_windows": len(windows), "num_processes": ranks, "mixed_precision": precision,
+        "env_id": episodes["train"].env_id, "env_kwargs": episodes["train"].env_kwargs,
+        "train_fingerprint": content_fingerprint(episodes["train"]), "train_windows": len(windows),
+        "num_processes": ranks, "mixed_precision": precision,
     }  # fmt: skip
     if recipe.resume:
         with accelerator.main_process_first():

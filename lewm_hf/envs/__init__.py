@@ -47,6 +47,16 @@ def find_env(name: str) -> EnvEntry:
     raise ValueError(f"unknown environment {name!r}: use one of {', '.join(ENVS)}")
 
 
+def short_name(name: str) -> str:
+    """The short name behind a short name or an id.
+
+    Raises:
+        ValueError: for an unknown name, listing the known ones.
+    """
+    entry = find_env(name)
+    return next(short for short, known in ENVS.items() if known is entry)
+
+
 def make_env(name: str, **kwargs: Any):
     """The unwrapped environment (a `GoalEnv`) of a short name or id.
 

@@ -62,6 +62,8 @@ class CubeEnv(MujocoGoalEnv):
         *(f"{joint}_velocity" for joint in JOINTS),
         *(f"cube_{name}" for name in ("vx", "vy", "vz", "wx", "wy", "wz")),
     )
+    success_rule = f"|cube xyz - goal| <= {SUCCESS_DISTANCE:g} m"
+    velocities = slice(21, 41)
     camera = "front_pixels"
     effector_bounds = EFFECTOR_LOW, EFFECTOR_HIGH
 

@@ -15,9 +15,10 @@ RESET_OPTIONS = ("variation", "variation_values", "state", "goal", "goal_image")
 class GoalEnv(gymnasium.Env):
     """Base of the goal-conditioned environments.
 
-    A subclass sets `observation_space` and `action_space`, names its state vector in `state_names`, passes its
-    factors of variation to `__init__`, and implements `_build`, `_sample_task`, `get_state`, `_set_state`, `_advance`,
-    `_observe`, `_draw` and `reached`. It may refine `_snapshot`/`_restore`, `_draw_state`, `_reward` and `_more_info`.
+    A subclass sets `observation_space` and `action_space`, names its state vector in `state_names`, says which of it
+    are `velocities` and what counts as success (`success_rule`, a formula with units), passes its factors of variation
+    to `__init__`, and implements `_build`, `_sample_task`, `get_state`, `_set_state`, `_advance`, `_observe`, `_draw`
+    and `reached`. It may refine `_snapshot`/`_restore`, `_draw_state`, `_reward` and `_more_info`.
 
     `step` never renders. `reset(options=...)` understands:
         variation: list of dotted names (or groups, or `"all"`) to resample, instead of the default ones.
@@ -34,6 +35,9 @@ class GoalEnv(gymnasium.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
     state_names: tuple[str, ...] = ()
+    success_rule: str = ""
+    # What one picture cannot show.
+    velocities: slice = slice(0)
 
     def __init__(
         self,
@@ -166,6 +170,12 @@ class GoalEnv(gymnasium.Env):
         if not np.isfinite(vector).all():
             raise ValueError(f"action={vector.tolist()} must be finite: no action leaves the last row of an episode")
         return vector
+
+    def at_rest(self, states: np.ndarray) -> np.ndarray:
+        """Copies of states `(n, state)` with all velocities zero."""
+        still = np.array(states, dtype=np.float64)
+        still[..., self.velocities] = 0.0
+        return still
 
     # For subclasses
 

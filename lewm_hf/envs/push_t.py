@@ -60,6 +60,11 @@ class PushTEnv(GoalEnv):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
     state_names = ("agent_x", "agent_y", "block_x", "block_y", "block_angle", "agent_vx", "agent_vy")
+    success_rule = (
+        f"|(pusher xy, block xy) - goal| < {POSITION_TOLERANCE:g} px and "
+        f"|block angle - goal| < {np.rad2deg(ANGLE_TOLERANCE):.0f} degrees"
+    )
+    velocities = slice(5, 7)
 
     def __init__(
         self,

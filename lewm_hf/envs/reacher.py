@@ -46,6 +46,8 @@ class ReacherEnv(MujocoGoalEnv):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 25}
     state_names = ("shoulder", "wrist", "shoulder_velocity", "wrist_velocity")
+    success_rule = f"|angle - goal| < {ANGLE_TOLERANCE:g} rad for shoulder and wrist"
+    velocities = slice(2, 4)
     camera = "fixed"
 
     def __init__(

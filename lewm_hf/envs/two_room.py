@@ -34,6 +34,7 @@ class TwoRoomEnv(GoalEnv):
     """
 
     state_names = ("agent.x", "agent.y")
+    success_rule = f"|agent - goal| < {SUCCESS_DISTANCE:g} px"
 
     def __init__(
         self,

@@ -1,11 +1,14 @@
 """A checkpoint ready to be judged: loaded strictly, or refused."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 from transformers import AutoImageProcessor, AutoModel
 
 from ..configuration_lewm import LeWMConfig
@@ -22,6 +25,7 @@ class Agent:
         source: folder or Hub id, or the class name of a model that was passed in.
         revision: commit of a Hub checkpoint.
         trained_on: environment id of the training episodes, where the checkpoint says so.
+        env_kwargs: how that environment was made, except for the picture size.
     """
 
     model: Any
@@ -29,6 +33,7 @@ class Agent:
     source: str
     revision: str | None = None
     trained_on: str | None = None
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
         """What a result records about the model."""
@@ -84,6 +89,8 @@ def load_agent(
         loaded, info = AutoModel.from_pretrained(
             model, revision=revision, output_loading_info=True, ignore_mismatched_sizes=True
         )
+        if not hasattr(loaded, "encode"):
+            raise ValueError(f"{model} is a {type(loaded).__name__}, which encodes nothing: give a world model")
         processor = AutoImageProcessor.from_pretrained(model, revision=revision)
     except OSError as error:
         reason = " ".join(str(error).split())[:200]
@@ -97,12 +104,20 @@ def load_agent(
             )
     loaded = loaded.eval().to(device or default_device())
     commit = getattr(loaded.config, "_commit_hash", None)
-    return Agent(loaded, processor, str(model), commit, _trained_on(folder))
+    facts = _training_facts(model, revision)
+    env_kwargs = {name: value for name, value in facts.get("env_kwargs", {}).items() if name != "image_size"}
+    return Agent(loaded, processor, str(model), commit, facts.get("env_id"), env_kwargs)
 
 
-def _trained_on(folder: Path) -> str | None:
-    path = folder / "training.json"
-    return json.loads(path.read_text(encoding="utf-8")).get("env_id") if path.is_file() else None
+def _training_facts(model: str | Path, revision: str | None) -> dict[str, Any]:
+    """What `training.json` beside a checkpoint says; nothing for a checkpoint without one."""
+    path = Path(model) / "training.json"
+    if not Path(model).exists():
+        try:
+            path = Path(hf_hub_download(str(model), "training.json", revision=revision))
+        except EntryNotFoundError:
+            return {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def check_agent(agent: Agent, env, env_id: str, protocol: Protocol) -> None:
@@ -113,8 +128,6 @@ def check_agent(agent: Agent, env, env_id: str, protocol: Protocol) -> None:
     """
     config = agent.model.config
     check_ready(agent.model)
-    if agent.trained_on is not None and agent.trained_on != env_id:
-        raise ValueError(f"{agent.source} was trained on {agent.trained_on}, not on {env_id}: evaluate it there")
     (action_dim,) = env.action_space.shape
     if config.action_dim != action_dim:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What was measured besides planning success: every probe, surprise, health and decoder result below a folder."""
+"""What was measured besides planning success: every analysis and comparison below a folder."""
 
 import json
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .comparison import format_comparison
 from .decode_report import format_decoding
 from .health_report import format_health
 from .probe_report import format_probe
@@ -17,6 +18,7 @@ _KINDS: tuple[tuple[str, str, Callable[[dict[str, Any]], str], tuple[str, ...]],
     ("surprise", "Violation of expectation", format_surprise, ("surprise.png", "surprise.gif")),
     ("health", "Straightness and health", format_health, ("health.png", "neighbors.png")),
     ("decode", "Decoded imagination", format_decoding, ("decode.png", "strips/*.png")),
+    ("compare", "Two agents on the same pairs", format_comparison, ()),
 )
 
 
@@ -25,7 +27,7 @@ class Analysis:
     """One result, ready to be shown.
 
     Attributes:
-        kind: `"probe"`, `"surprise"`, `"health"` or `"decode"`.
+        kind: `"probe"`, `"surprise"`, `"health"`, `"decode"` or `"compare"`.
         title: a headline.
         text: the result as a table of fixed-width text.
         pictures: PNG and GIF files, in the order in which to show them.

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..image_processing_lewm import LeWMImageProcessor
 from ..modeling_lewm_decoder import LeWMDecoder
-from .embeddings import BATCH, Stretches, blocks_of, check_frozen, encode_rows, sample_stretches
-from .inputs import Inputs, open_inputs
+from .embeddings import BATCH, Stretches, blocks_of, encode_rows, sample_stretches
+from .inputs import Inputs, open_decoder, open_inputs
 from .pixels import pixel_metrics
 from .protocols import content_hash
 from .provenance import model_fingerprint
@@ -97,7 +97,7 @@ def decode(
             raise ValueError(f"{name}={value} must be at least {least}")
     inputs = open_inputs(model, episodes, split=split, processor=processor, revision=revision, device=device)
     config = inputs.agent.model.config
-    decoder = _open_decoder(decoder, decoder_revision, inputs)
+    decoder = open_decoder(decoder, inputs.agent, decoder_revision)
     horizon = steps // config.frameskip
     if horizon < 1:
         raise ValueError(f"steps={steps} are less than one action block of {config.frameskip} steps: ask for more")
@@ -130,32 +130,6 @@ def decode(
         plot_decoding(Path(out) / "decode.png", result)
         write_result(Path(out) / "decode.json", result)  # last: where it exists the folder is complete
     return Decoding(result, few, files)
-
-
-def _open_decoder(decoder: Any, revision: str | None, inputs: Inputs) -> LeWMDecoder:
-    source = str(decoder) if isinstance(decoder, str | Path) else type(decoder).__name__
-    if isinstance(decoder, str | Path):
-        if Path(decoder).exists() and not (Path(decoder) / "config.json").is_file():
-            raise FileNotFoundError(f"{decoder} holds no config.json: give the folder of a decoder, such as RUN/best")
-        try:
-            decoder = LeWMDecoder.from_pretrained(decoder, revision=revision).eval()
-        except OSError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise FileNotFoundError(f"no decoder at {source!r}, neither a folder nor a Hub id: {reason}") from None
-    check_frozen(decoder)
-    model = inputs.agent.model
-    if decoder.config.embed_dim != model.config.embed_dim:
-        raise ValueError(
-            f"{source} decodes embeddings of size {decoder.config.embed_dim}, but {inputs.agent.source} makes them of "
-            f"size {model.config.embed_dim}: train a decoder for this model with training/train_decoder.py"
-        )
-    trained_on = decoder.config.world_model_fingerprint
-    if trained_on not in (None, model_fingerprint(model)):
-        raise ValueError(
-            f"{source} was trained on the embeddings of other weights than {inputs.agent.source} has: give that model, "
-            "or train a decoder for this one with training/train_decoder.py"
-        )
-    return decoder.to(next(model.parameters()).device)
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ class FrameSample:
         return len(self.rows)
 
 
-def sample_frames(episodes, count: int, seed: int, lead: int = 0) -> FrameSample:
+def sample_frames(episodes, count: int, seed: int, lead: int = 0, together: int = 1) -> FrameSample:
     """Draws frames without replacement, equally many of every episode as far as they have them.
 
     Args:
@@ -36,6 +36,8 @@ def sample_frames(episodes, count: int, seed: int, lead: int = 0) -> FrameSample
         count: frames wanted; all there are where the data set has fewer.
         seed: the draw is a pure function of it.
         lead: frames that must precede each one in its episode.
+        together: frames of one episode, at least, as far as it has them: where `count` is too small for all episodes,
+            some are left out.
 
     Raises:
         ValueError: where no episode is long enough.
@@ -44,7 +46,9 @@ def sample_frames(episodes, count: int, seed: int, lead: int = 0) -> FrameSample
     available = np.maximum(episodes.lengths - lead, 0)
     if not available.any():
         raise ValueError(f"no episode has more than {lead} frames: the longest has {int(episodes.lengths.max())}")
-    share = _even_share(available, count, rng.permutation(len(available)))
+    order = rng.permutation(len(available))
+    available[order[max(1, count // together) :]] = 0
+    share = _even_share(available, count, order)
     rows, members = [], []
     for episode, (offset, free, wanted) in enumerate(zip(episodes.offsets, available, share, strict=True)):
         rows.append(offset + lead + np.sort(rng.choice(free, wanted, replace=False)))

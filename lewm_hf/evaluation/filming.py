@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..envs import make_env
+from ..modeling_lewm_decoder import LeWMDecoder
 from .agent import Agent
 from .files import write_atomic
 from .imagination import FrameBank, imagine, seen_steps
@@ -41,11 +45,13 @@ def film(
     episodes,
     failures: int,
     successes: int = 0,
+    decoder: LeWMDecoder | None = None,
 ) -> list[Path]:
     """Writes one GIF per chosen episode, numbered, failures first.
 
     Nothing is rendered while an evaluation runs; the recorded states are rendered here. The imagined embeddings are
-    shown as the nearest of some 1,000 pictures: of the data set where there is one, else of the manifests' states.
+    decoded; without a decoder they are shown as the nearest of some 1,000 pictures: of the data set where there is one,
+    else of the manifests' states.
 
     Args:
         outcomes: of all pairs of all manifests, in their order.
@@ -58,7 +64,10 @@ def film(
     files = []
     with closing(make_env(env_id, **env_kwargs)) as env:
         env.reset(seed=0, options={"goal_image": False})
-        bank = FrameBank.of(agent.model, agent.processor, _bank_frames(env, manifests, episodes))
+        if decoder is None:
+            show = FrameBank.of(agent.model, agent.processor, _bank_frames(env, manifests, episodes)).nearest
+        else:
+            show = partial(_decoded, decoder)
         stored = StoredFrames(episodes) if episodes is not None and protocol.first_frame == "stored" else None
         for number, index in enumerate(chosen, 1):
             (manifest, pair), outcome = pairs[index], outcomes[index]
@@ -73,16 +82,22 @@ def film(
             )
             gif = draw_episode(
                 pictures,
-                bank.nearest(expected),
+                show(expected),
                 env.goal_image(),
                 success=outcome.success,
                 title=f"episode {pair.episode}, from frame {pair.start_frame}",
                 plan_steps=outcome.plan_steps,
+                imagined_label="imagined (nearest frame)" if decoder is None else "imagined (decoded)",
             )
             verdict = "reached" if outcome.success else "missed"
             name = f"{number:02d}-{verdict}-seed{manifest.seed}-episode{pair.episode}-frame{pair.start_frame}.gif"
             files.append(write_atomic(Path(folder) / name, gif))
     return files
+
+
+@torch.no_grad()
+def _decoded(decoder: LeWMDecoder, embeddings: Tensor) -> np.ndarray:
+    return decoder.pictures(embeddings.to(next(decoder.parameters()).device)).cpu().numpy()
 
 
 def _render(env, states: np.ndarray) -> np.ndarray:

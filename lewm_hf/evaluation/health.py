@@ -20,6 +20,8 @@ from .significance import mean_interval
 from .straightness import cosines, pixel_straightness, straightness
 
 LEAST_EPISODES, LEAST_FRAMES = 5, 50
+# Distances are compared within episodes too.
+FRAMES_OF_AN_EPISODE = 4
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def health(
         raise ValueError(f"{len(episodes.lengths)} episodes are too few to compare: give at least {LEAST_EPISODES}")
     config = agent.model.config
     parts = sample_stretches(episodes, stretches, config.history_size + horizon, config.frameskip, seed)
-    sample = sample_frames(episodes, frames, seed)
+    sample = sample_frames(episodes, frames, seed, together=FRAMES_OF_AN_EPISODE)
 
     embeddings = encode_rows(agent.model, agent.processor, episodes, sample.rows)["embeddings"].flatten(1)
     latents = encode_rows(agent.model, agent.processor, episodes, parts.rows)["embeddings"]

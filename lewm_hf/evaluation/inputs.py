@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from ..envs import ENVS, find_env
-from ..planning.world_model import WorldModel
+from ..envs import short_name
+from ..modeling_lewm_decoder import LeWMDecoder
 from .agent import Agent, load_agent
 from .embeddings import check_frozen
-from .provenance import dataset_fingerprint, hardware, library_versions
+from .provenance import dataset_fingerprint, hardware, library_versions, model_fingerprint
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,40 @@ def open_agent(
         ValueError: for a damaged checkpoint, or a model in training mode.
     """
     agent = model if isinstance(model, Agent) else load_agent(model, processor, revision=revision, device=device)
-    if not isinstance(agent.model, WorldModel):
-        raise ValueError(
-            f"{agent.source} is a {type(agent.model).__name__}, which neither encodes nor imagines: give a world model"
-        )
     check_frozen(agent.model)
     return agent
+
+
+def open_decoder(decoder: Any, agent: Agent, revision: str | None = None) -> LeWMDecoder:
+    """A decoder that fits the agent's world model, on its device: a folder, a Hub id, or a decoder in memory.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        ValueError: for a decoder in training mode, of another embedding size, or trained on other weights.
+    """
+    source = str(decoder) if isinstance(decoder, str | Path) else type(decoder).__name__
+    if isinstance(decoder, str | Path):
+        if Path(decoder).exists() and not (Path(decoder) / "config.json").is_file():
+            raise FileNotFoundError(f"{decoder} holds no config.json: give the folder of a decoder, such as RUN/best")
+        try:
+            decoder = LeWMDecoder.from_pretrained(decoder, revision=revision).eval()
+        except OSError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise FileNotFoundError(f"no decoder at {source!r}, neither a folder nor a Hub id: {reason}") from None
+    check_frozen(decoder)
+    model = agent.model
+    if decoder.config.embed_dim != model.config.embed_dim:
+        raise ValueError(
+            f"{source} decodes embeddings of size {decoder.config.embed_dim}, but {agent.source} makes them of size "
+            f"{model.config.embed_dim}: train a decoder for this model with training/train_decoder.py"
+        )
+    trained_on = decoder.config.world_model_fingerprint
+    if trained_on not in (None, model_fingerprint(model)):
+        raise ValueError(
+            f"{source} was trained on the embeddings of other weights than {agent.source} has: give that model, or "
+            "train a decoder for this one with training/train_decoder.py"
+        )
+    return decoder.to(next(model.parameters()).device)
 
 
 def open_inputs(
@@ -119,7 +147,6 @@ def check_trained_on(agent: Agent, env_id: str | None) -> None:
 def env_name(env_id: str | None) -> str | None:
     """The short name behind an environment's id or short name; `None` for one that is not of this package."""
     try:
-        entry = find_env(env_id) if env_id else None
+        return short_name(env_id) if env_id else None
     except ValueError:
         return None
-    return next((name for name, known in ENVS.items() if known is entry), None)

@@ -36,6 +36,8 @@ td.number { white-space: nowrap; }
 .changed { color: var(--accent); font-weight: 600; }
 pre { background: #1f2430; color: #e8eaf0; padding: 14px; border-radius: 8px; overflow-x: auto; font-size: 0.85rem;
   margin: 0; }
+pre.plain { background: var(--soft); color: var(--ink); border: 1px solid var(--line); }
+.stack { display: grid; gap: 14px; justify-items: start; margin-bottom: 14px; }
 details { margin-top: 14px; }
 summary { cursor: pointer; color: var(--muted); }
 @media (max-width: 560px) {

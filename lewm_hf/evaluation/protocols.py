@@ -29,7 +29,7 @@ class Protocol:
     Args:
         name, version: identity of the file; `label` joins them.
         split, draw, goal_offset, drop_solved, opposite_rooms, shoulder, pairs, seeds: which start-goal pairs.
-        budget, first_frame, goal_frame: what an episode is. Steps are environment steps.
+        budget, first_frame, goal_frame, rest_start: what an episode is. Steps are environment steps.
         solver, samples, iterations, elites, initial_std, horizon, receding_horizon, action_block, context_frames: how
             the agent plans. Horizons are in action blocks.
         overrides: what differs from the file, by field; part of the hash because the fields are.
@@ -48,6 +48,7 @@ class Protocol:
     budget: int
     first_frame: str
     goal_frame: str
+    rest_start: bool
     solver: str
     samples: int
     iterations: int

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from .analyses import Analysis, find_analyses
 from .figures import success_figure, training_figures
 from .files import write_atomic
 from .page import page, section, table
@@ -23,6 +24,7 @@ def write_report(
     out: str | Path | None = None,
     *,
     evaluations: Sequence[str | Path] | None = None,
+    analyses: Sequence[Analysis] | None = None,
     commands: Sequence[str] = (),
     title: str | None = None,
     films_per_evaluation: int = 4,
@@ -33,12 +35,14 @@ def write_report(
         run_dir: folder of a training run (`metrics.jsonl`, `recipe.yaml`), for its curves and its recipe.
         out: the file, or a folder that gets `index.html`. Default: `report/` inside the run.
         evaluations: folders that `evaluate(out=...)` wrote. Default: all below `run_dir`.
+        analyses: what `find_analyses` returns: probes, surprise, health, decoded rollouts, comparisons. Default: all
+            below `run_dir`.
         commands: what made it, shown as they are.
         title: default: the environment.
         films_per_evaluation: at most so many GIFs of each.
 
     Raises:
-        FileNotFoundError: where there is neither a run nor an evaluation.
+        FileNotFoundError: where there is neither a run nor an evaluation nor an analysis.
         ValueError: for damaged files.
     """
     if out is None:
@@ -53,15 +57,18 @@ def write_report(
     folders = [Path(folder) for folder in evaluations]
     results = [(read_result(folder), folder) for folder in folders]
     results.sort(key=lambda entry: (ORDER + (entry[0]["protocol"]["name"],)).index(entry[0]["protocol"]["name"]))
-    if not records and not results:
+    if analyses is None:
+        analyses = find_analyses(run_dir) if run_dir is not None else []
+    if not records and not results and not analyses:
         raise FileNotFoundError(
-            f"there is nothing to report: {run_dir} holds no metrics.jsonl, and no evaluation is given"
+            f"there is nothing to report: {run_dir} holds no metrics.jsonl, no evaluation and no analysis"
         )
 
     parts = []
     if results:
         parts += [_headline([result for result, _ in results]), _films(results, films_per_evaluation)]
         parts.append(_results_table([result for result, _ in results]))
+    parts += [_analysis(analysis) for analysis in analyses]
     if records:
         parts.append(_curves(records, recipe))
     if results:
@@ -217,6 +224,16 @@ def _sigreg_bounds(recipe: dict[str, Any]) -> tuple[float, float] | None:
         return None
     given = {name: recipe[name] for name in ("sigreg_knots", "sigreg_t_max") if name in recipe}
     return sigreg_bounds(LeWMConfig(**given), recipe["batch_size"])
+
+
+def _analysis(analysis: Analysis) -> str:
+    pictures = "".join(
+        f"<figure>{_image(path.read_bytes(), path.suffix[1:], f'{analysis.title}: {path.stem}')}</figure>"
+        for path in analysis.pictures
+    )
+    return section(
+        analysis.title, f'<div class="stack">{pictures}</div><pre class="plain">{escape(analysis.text)}</pre>'
+    )
 
 
 def _protocols(results: Sequence[dict[str, Any]]) -> str:

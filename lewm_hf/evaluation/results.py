@@ -23,7 +23,7 @@ class EpisodeRow:
         success, first_success_step: within the budget, and when (counted from 1).
         solved_at_start: the start already satisfies the success rule.
         steps: environment steps run.
-        final_distance: Euclidean distance of the last state from the goal state.
+        final_distance: of the last state from the goal, in the task's terms; the result's `distance_unit` says which.
         replans: plans made.
         random_success, zero_action_success: what the floors did on the same pair; `None` where they were not run.
         wall_time: this episode's share of its batch's seconds.
@@ -92,6 +92,26 @@ def write_rows(path: str | Path, rows: Sequence[EpisodeRow]) -> Path:
     return write_atomic(path, "".join(json.dumps(vars(row)) + "\n" for row in rows))
 
 
+def read_rows(path: str | Path) -> list[EpisodeRow]:
+    """Reads `episodes.jsonl`, given the file or its folder.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        ValueError: for a damaged line.
+    """
+    path = Path(path)
+    path = path if path.suffix == ".jsonl" else path / "episodes.jsonl"
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}: run `lewm eval ... --out {path.parent}` first")
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            rows.append(EpisodeRow(**json.loads(line)))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}, is no episode ({error}): run the evaluation again") from None
+    return rows
+
+
 def write_result(path: str | Path, result: dict[str, Any]) -> Path:
     """Writes `results.json`."""
     return write_atomic(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
@@ -105,7 +125,9 @@ def read_result(path: str | Path) -> dict[str, Any]:
         ValueError: for a damaged file or another format.
     """
     path = Path(path)
-    path = path / "results.json" if path.is_dir() else path
+    path = path if path.suffix == ".json" else path / "results.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}: run `lewm eval ... --out {path.parent}` first")
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

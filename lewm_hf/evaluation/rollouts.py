@@ -7,7 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..envs import short_name
 from ..envs.vector import GoalVectorEnv
+from .distances import task_distance
 from .manifests import Manifest, Pair
 
 
@@ -61,7 +63,7 @@ class Outcome:
         success: the goal was reached after some step within the budget.
         first_success_step: that step, counted from 1.
         solved_at_start: the goal was reached before the first step.
-        final_distance: Euclidean distance of the last state from the goal state, over all entries of the state.
+        final_distance: of the last state from the goal, in the task's terms, see `distances.UNITS`.
         plan_steps: steps before which a plan was made, counted from 0.
         states: `(steps + 1, state)`, the whole way.
         actions: `(steps, action)` in environment units.
@@ -96,6 +98,7 @@ def run_policy(
     starts: Callable[[list[Pair]], np.ndarray] | None = None,
     goals: Callable[[list[Pair]], np.ndarray] | None = None,
     see_goals: bool = True,
+    rest_start: bool = False,
     on_progress: Callable[[int, int], Any] | None = None,
 ) -> Rollouts:
     """Runs every pair of the manifest once, `vector_env.num_envs` at a time.
@@ -108,11 +111,14 @@ def run_policy(
         budget: environment steps per pair.
         starts, goals: where the first picture and the goal's picture come from; default: rendered.
         see_goals: whether the policy looks at goals at all.
+        rest_start: start with all velocities zero.
         on_progress: called with pairs finished and pairs solved whenever they change.
     """
     outcomes: list[Outcome] = []
     made_before, planning_seconds = policy.plans, 0.0
     starting_states, goal_states = manifest.start_states, manifest.goal_states
+    if rest_start:
+        starting_states = vector_env.envs[0].at_rest(starting_states)
     for first in range(0, len(manifest), vector_env.num_envs):
         pairs = list(manifest.pairs[first : first + vector_env.num_envs])
         members = np.arange(len(pairs))
@@ -163,13 +169,15 @@ def run_policy(
             if not active.any():
                 break
         policy.release(members)
+        last_states = np.stack([way[-1] for way in states])
+        distances = task_distance(short_name(manifest.env_id), vector_env.envs[0], last_states, goal_states[rows])
         for index in range(len(pairs)):
             outcomes.append(
                 Outcome(
                     success=first_success[index] is not None,
                     first_success_step=first_success[index],
                     solved_at_start=bool(solved_at_start[index]),
-                    final_distance=float(np.linalg.norm(states[index][-1] - goal_states[first + index])),
+                    final_distance=float(distances[index]),
                     plan_steps=tuple(plan_steps[index]),
                     states=np.stack(states[index]),
                     actions=np.stack(actions[index]),

@@ -9,20 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
-from ..envs import find_env, make_env
+from ..envs import ENVS, find_env, make_env, short_name
 from ..envs.vector import GoalVectorEnv
 from ..planning.mpc import MPCPolicy
 from ..planning.planner import PlanSettings
+from ..progress import progress_bar
 from .agent import Agent, check_agent, load_agent
+from .distances import UNITS
 from .filming import film
+from .inputs import check_trained_on, open_decoder
 from .manifests import Manifest, load_manifest, protocol_env_kwargs, sample_manifest
 from .policies import RandomPolicy, ZeroPolicy
 from .protocols import Protocol, load_protocol
 from .provenance import hardware, library_versions
 from .results import FORMAT, EpisodeRow, rows_hash, score, write_result, write_rows
 from .rollouts import Outcome, Rollouts, StoredFrames, run_policy
+from .shipped import shipped_manifests
 
 MAX_ENVS = 50
 
@@ -49,6 +52,7 @@ def evaluate(
     *,
     env: str | None = None,
     episodes: Any = None,
+    decoder: Any = None,
     episodes_revision: str | None = None,
     manifest: Manifests | None = None,
     protocol: str | Path | Protocol = "clean",
@@ -72,16 +76,20 @@ def evaluate(
 
     Args:
         model: folder, Hub id, or a world model in eval mode (then `processor` is needed).
-        env: short name or id. Default: that of the episodes or the manifest; a contradiction is refused.
+        env: short name or id. Default: that of the episodes or the manifest, else what the checkpoint was trained on; a
+            contradiction is refused.
         episodes: an `EpisodeData`, or a data set's folder or Hub id, of which the protocol's split is loaded.
         episodes_revision: branch, tag or commit of a Hub data set.
         manifest: fixed pairs, one manifest per seed; they work without episodes, starts and goals are then rendered.
+            Without episodes and manifest: the manifests that ship with the package for the environment and protocol.
         protocol: name, `.yaml` file or `Protocol`; `overrides` change single values and are recorded.
         n: pairs per seed. Default: the protocol's, or all of the manifest.
         seeds: default: the protocol's; given manifests bring their own.
         num_envs: pairs that run side by side.
         out: folder for `results.json`, `episodes.jsonl`, `manifests/` and `videos/`. Default: nothing is written.
         videos: failed episodes to film, filled up with solved ones; `video_successes` adds solved ones.
+        decoder: folder or Hub id of a `LeWMDecoder`, or one in memory: draws what the model imagined in the films.
+            Without one they show the most similar known pictures.
         floors: run the random policy and zero actions too.
         revision: of a Hub checkpoint.
         device: default: the accelerator, else the CPU.
@@ -91,25 +99,39 @@ def evaluate(
         ValueError, FileNotFoundError: one line, before the first episode and before anything is written, where model,
             environment, episodes, manifest and protocol do not fit each other.
     """
-    clock = time.perf_counter()
-    for name, value in (("n", n), ("num_envs", num_envs), ("videos", videos), ("video_successes", video_successes)):
-        least = 0 if name.startswith("video") else 1
-        if value is not None and value < least:
-            raise ValueError(f"{name}={value} must be at least {least}")
-    if out is None and (videos or video_successes):
-        raise ValueError("videos were asked for, but there is no folder for them: give out=DIR")
-    task = _prepare(
-        model, processor, revision, device, env, episodes, episodes_revision, manifest,
-        load_protocol(protocol, overrides), n, seeds,
+    _check_run(num_envs, out, videos, video_successes)
+    task = prepare(
+        model, env=env, episodes=episodes, episodes_revision=episodes_revision, manifest=manifest, protocol=protocol,
+        overrides=overrides, n=n, seeds=seeds, processor=processor, revision=revision, device=device,
     )  # fmt: skip
-    num_envs = min(num_envs, max(map(len, task.manifests)))
+    return run(
+        task, decoder=decoder, num_envs=num_envs, out=out, videos=videos, video_successes=video_successes,
+        floors=floors, progress=progress,
+    )  # fmt: skip
 
+
+def run(
+    task: "Task",
+    *,
+    decoder: Any = None,
+    num_envs: int = MAX_ENVS,
+    out: str | Path | None = None,
+    videos: int = 0,
+    video_successes: int = 0,
+    floors: bool = True,
+    progress: bool = False,
+) -> Evaluation:
+    """The second half of `evaluate`: does what `prepare` has checked. Arguments as there."""
+    clock = time.perf_counter()
+    _check_run(num_envs, out, videos, video_successes)
+    decoder = None if decoder is None else open_decoder(decoder, task.agent)
+    num_envs = min(num_envs, max(map(len, task.manifests)))
     rows: list[EpisodeRow] = []
     acted: list[Rollouts] = []
     with closing(GoalVectorEnv(task.env_id, num_envs, **task.env_kwargs)) as vector_env:
         for one in task.manifests:
             acted.append(_act(task, vector_env, one, progress))
-            blind = _floors(vector_env, one, task.protocol.budget) if floors else {}
+            blind = _floors(vector_env, one, task.protocol) if floors else {}
             rows += _rows(one, acted[-1], blind)
     result = _result(task, rows, acted, num_envs) | {"wall_time": round(time.perf_counter() - clock, 3)}
     files: list[Path] = []
@@ -119,7 +141,7 @@ def evaluate(
         outcomes = [outcome for rollouts in acted for outcome in rollouts.outcomes]
         files = film(
             out / "videos", task.agent, task.env_id, task.env_kwargs, task.manifests, outcomes, task.protocol,
-            task.episodes, videos, video_successes,
+            task.episodes, videos, video_successes, decoder,
         )  # fmt: skip
         for one in task.manifests:
             one.save(out / "manifests" / f"seed-{one.seed}.json")
@@ -129,6 +151,19 @@ def evaluate(
     return Evaluation(result, rows, files)
 
 
+def _check_counts(least: int = 1, **values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise ValueError(f"{name}={value} must be at least {least}")
+
+
+def _check_run(num_envs: int, out, videos: int, video_successes: int) -> None:
+    _check_counts(num_envs=num_envs)
+    _check_counts(0, videos=videos, video_successes=video_successes)
+    if out is None and (videos or video_successes):
+        raise ValueError("videos were asked for, but there is no folder for them: give out=DIR")
+
+
 def plan_settings(protocol: Protocol, seed: int) -> PlanSettings:
     """The planner's settings under a protocol."""
     names = ("solver", "horizon", "samples", "iterations", "elites", "initial_std")
@@ -136,50 +171,86 @@ def plan_settings(protocol: Protocol, seed: int) -> PlanSettings:
 
 
 @dataclass(frozen=True)
-class _Task:
-    """Everything that an evaluation needs, checked to fit together."""
+class Task:
+    """Everything that an evaluation needs, checked to fit together.
+
+    Args:
+        pairs: where they come from: `"drawn"` from the episodes, `"given"` or `"shipped"` manifests.
+        success_rule: of the environment.
+    """
 
     agent: Agent
     protocol: Protocol
     manifests: list[Manifest]
+    pairs: str
+    success_rule: str
     env_id: str
     env_kwargs: dict[str, Any]
     episodes: Any
     episodes_revision: str | None
 
 
-def _prepare(
-    model, processor, revision, device, env, episodes, episodes_revision, manifest, protocol: Protocol, n, seeds
-) -> _Task:
+def prepare(
+    model: Any,
+    *,
+    env: str | None = None,
+    episodes: Any = None,
+    episodes_revision: str | None = None,
+    manifest: Manifests | None = None,
+    protocol: str | Path | Protocol = "clean",
+    overrides: Mapping[str, Any] | None = None,
+    n: int | None = None,
+    seeds: Sequence[int] | None = None,
+    processor: Any = None,
+    revision: str | None = None,
+    device: torch.device | str | None = None,
+) -> Task:
+    """The first half of `evaluate`: opens everything, draws the pairs and checks that it all belongs together.
+
+    Arguments and errors as there. Nothing is written and no episode is started.
+    """
+    protocol = load_protocol(protocol, overrides)
+    _check_counts(n=n)
     if env is not None:
         find_env(env)
-    if manifest is None and episodes is None:
-        raise ValueError("there are no start-goal pairs: give episodes (a data set) or a manifest")
     if manifest is not None and seeds is not None:
         raise ValueError(f"seeds={list(seeds)} contradict the manifests, which bring their own: leave seeds away")
     if isinstance(episodes, str | Path):
         from ..data.episodes import load_episodes
 
         episodes = load_episodes(episodes, protocol.split, episodes_revision)
-    if manifest is None:
-        # Through the protocol, which knows what seeds look like; how many there are is no change of it.
-        seeds = protocol.seeds if seeds is None else protocol.override({"seeds": list(seeds)}).seeds
-        manifests = [sample_manifest(episodes, protocol, protocol.pairs if n is None else n, seed) for seed in seeds]
+    # Through the protocol, which knows what seeds look like; how many there are is no change of it.
+    chosen = protocol.seeds if seeds is None else protocol.override({"seeds": list(seeds)}).seeds
+    agent = model if isinstance(model, Agent) else load_agent(model, processor, revision=revision, device=device)
+    if manifest is not None:
+        pairs, manifests = "given", _given_manifests(manifest, protocol, episodes, n)
+    elif episodes is not None:
+        pairs, count = "drawn", protocol.pairs if n is None else n
+        manifests = [sample_manifest(episodes, protocol, count, seed) for seed in chosen]
     else:
-        manifests = _given_manifests(manifest, protocol, episodes, n)
-    env_id, env_kwargs = manifests[0].env_id, manifests[0].env_kwargs
+        name = env or agent.trained_on
+        if name is None:
+            raise ValueError(
+                f"{agent.source} does not say what it was trained on: give env, one of {', '.join(ENVS)}, or episodes"
+            )
+        pairs, manifests = "shipped", shipped_manifests(name, protocol, chosen, n)
+    env_id = manifests[0].env_id
     if env is not None and find_env(env).env_id != env_id:
         raise ValueError(f"env={env} was asked for, but the pairs are of {env_id}: give other episodes")
-    agent = model if isinstance(model, Agent) else load_agent(model, processor, revision=revision, device=device)
+    check_trained_on(agent, env_id)
     if episodes is None:
-        # Nothing ties the environment to the size of the data set's pictures.
-        env_kwargs = {**env_kwargs, "image_size": agent.model.config.image_size}
+        # Nothing ties the environment to a data set: pictures are to look as in training.
+        size = {"image_size": agent.model.config.image_size}
+        env_kwargs = {**agent.env_kwargs, **manifests[0].env_kwargs, **size}
+    else:
+        env_kwargs = episodes.env_kwargs
     env_kwargs = protocol_env_kwargs(env_id, env_kwargs, protocol)
     with closing(make_env(env_id, **env_kwargs)) as example:
         for one in manifests:
             one.check_env(example, env_id)
         check_agent(agent, example, env_id, protocol)
-    return _Task(agent, protocol, manifests, env_id, env_kwargs, episodes, episodes_revision)
+        rule = example.success_rule
+    return Task(agent, protocol, manifests, pairs, rule, env_id, env_kwargs, episodes, episodes_revision)
 
 
 def _given_manifests(given: Manifests, protocol: Protocol, episodes, n: int | None) -> list[Manifest]:
@@ -199,7 +270,7 @@ def _given_manifests(given: Manifests, protocol: Protocol, episodes, n: int | No
     return manifests if n is None else [one.take(n) for one in manifests]
 
 
-def _act(task: _Task, vector_env: GoalVectorEnv, manifest: Manifest, progress: bool) -> Rollouts:
+def _act(task: Task, vector_env: GoalVectorEnv, manifest: Manifest, progress: bool) -> Rollouts:
     protocol = task.protocol
     policy = MPCPolicy(
         task.agent.model,
@@ -211,7 +282,7 @@ def _act(task: _Task, vector_env: GoalVectorEnv, manifest: Manifest, progress: b
     )
     stored = None if task.episodes is None else StoredFrames(task.episodes)
     described = f"{protocol.name}, seed {manifest.seed}"
-    with tqdm(total=len(manifest), desc=described, unit="pair", disable=not progress) as bar:
+    with progress_bar(total=len(manifest), desc=described, unit="pair", show=progress) as bar:
 
         def show(finished: int, solved: int) -> None:
             bar.set_postfix_str(f"{solved} reached", refresh=False)
@@ -224,18 +295,21 @@ def _act(task: _Task, vector_env: GoalVectorEnv, manifest: Manifest, progress: b
             protocol.budget,
             starts=stored.starts if stored and protocol.first_frame == "stored" else None,
             goals=stored.goals if stored and protocol.goal_frame == "stored" else None,
+            rest_start=protocol.rest_start,
             on_progress=show,
         )
 
 
-def _floors(vector_env: GoalVectorEnv, manifest: Manifest, budget: int) -> dict[str, tuple[Outcome, ...]]:
+def _floors(vector_env: GoalVectorEnv, manifest: Manifest, protocol: Protocol) -> dict[str, tuple[Outcome, ...]]:
     space = vector_env.single_action_space
     policies = {
         "random": RandomPolicy(space, vector_env.num_envs, manifest.seed),
         "zero_action": ZeroPolicy(space, vector_env.num_envs),
     }
     return {
-        name: run_policy(vector_env, policy, manifest, budget, see_goals=False).outcomes
+        name: run_policy(
+            vector_env, policy, manifest, protocol.budget, see_goals=False, rest_start=protocol.rest_start
+        ).outcomes
         for name, policy in policies.items()
     }
 
@@ -272,13 +346,19 @@ def _clear(out: Path) -> None:
             path.unlink()
 
 
-def _result(task: _Task, rows: list[EpisodeRow], acted: list[Rollouts], num_envs: int) -> dict[str, Any]:
+def _result(task: Task, rows: list[EpisodeRow], acted: list[Rollouts], num_envs: int) -> dict[str, Any]:
     protocol, manifests, stored = task.protocol, task.manifests, task.episodes is not None
     plans = sum(rollouts.plans for rollouts in acted)
     return {
         "format": FORMAT,
         "protocol": protocol.to_dict() | {"label": protocol.label, "hash": protocol.hash},
-        "env": {"id": task.env_id, "kwargs": task.env_kwargs},
+        "env": {
+            "id": task.env_id,
+            "kwargs": task.env_kwargs,
+            "success_rule": task.success_rule,
+            "distance_unit": UNITS[short_name(task.env_id)],
+        },
+        "pairs": task.pairs,
         "model": task.agent.facts(),
         "dataset": {
             "source": str(task.episodes.name) if stored else None,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from ..envs import ENVS, find_env
+from ..envs import short_name
 from .manifests import Manifest, load_manifest
 from .protocols import Protocol
 
@@ -17,9 +17,7 @@ def shipped_folder() -> Path:
 
 def shipped_name(env: str, protocol: Protocol, seed: int) -> str:
     """Name of the file for an environment, a protocol's goal offset and a seed: `two_room-clean-25-seed42.json`."""
-    entry = find_env(env)
-    short = next(name for name, known in ENVS.items() if known is entry)
-    return f"{short}-{protocol.name}-{protocol.goal_offset}-seed{seed}.json"
+    return f"{short_name(env)}-{protocol.name}-{protocol.goal_offset}-seed{seed}.json"
 
 
 def shipped_manifests(env: str, protocol: Protocol, seeds: Sequence[int], n: int | None = None) -> list[Manifest]:

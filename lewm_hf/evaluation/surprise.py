@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..action_blocks import to_blocks
 from ..envs import make_env
+from ..progress import progress_bar
 from .embeddings import encode
 from .events import EVENTS, VARIANTS, Take, record_takes
 from .inputs import Agent, check_trained_on, env_name, machine_facts, open_agent
@@ -107,7 +107,7 @@ def surprise(
         model: folder, Hub id, or a world model in eval mode (then `processor` is needed).
         env: short name or id. Default: that of `episodes`, or what the checkpoint was trained on.
         episodes: a data set (`EpisodeData`, folder or Hub id) whose environment settings are used: pictures must look
-            as in training.
+            as in training. Default: the settings that the checkpoint was trained with.
         env_kwargs: of the environment, on top of those; default picture size: the model's.
         trajectories: episodes per variant.
         steps: environment steps of an episode; the event is in the middle. Default: per environment.
@@ -133,13 +133,14 @@ def surprise(
     name = _environment(agent, env or (episodes and episodes.env_id))
     config, events = agent.model.config, EVENTS[name]
     frames, event = _layout(config, events.steps if steps is None else steps)
-    kwargs = {"image_size": config.image_size} | (episodes.env_kwargs if episodes else {}) | dict(env_kwargs or {})
+    kwargs = {"image_size": config.image_size, **agent.env_kwargs}
+    kwargs |= (episodes.env_kwargs if episodes else {}) | dict(env_kwargs or {})
 
     rows, example = [], None
     environment = make_env(name, **kwargs)
     try:
         _check_actions(agent, environment, name)
-        for episode in tqdm(range(trajectories), unit="episode", disable=not progress):
+        for episode in progress_bar(range(trajectories), unit="episode", show=progress):
             takes = record_takes(
                 environment, events, env_name=name, seed=seed, episode=episode, frames=frames,
                 frameskip=config.frameskip, event=event,

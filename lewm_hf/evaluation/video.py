@@ -21,15 +21,17 @@ def draw_episode(
     success: bool,
     title: str,
     plan_steps: Sequence[int] = (),
+    imagined_label: str = "imagined",
 ) -> bytes:
     """An animated GIF.
 
     Args:
-        agent, imagined: `(steps + 1, H, W, 3)` uint8, before the first and after every step.
+        agent, imagined: `(steps + 1, H, W, 3)` uint8, before the first and after every step. Sizes may differ.
         goal: `(H, W, 3)` uint8.
         success: whether the last frame reached the goal.
         title: names the episode, in the footer.
         plan_steps: steps before which plans were made; marked in the footer.
+        imagined_label: stands above the middle picture.
     """
     steps = len(agent) - 1
     font = ImageFont.load_default(13)
@@ -40,10 +42,10 @@ def draw_episode(
         canvas = Image.new("RGB", (width, height), PAPER)
         draw = ImageDraw.Draw(canvas)
         for column, (label, picture) in enumerate(
-            (("agent", _enlarge(agent[step])), ("imagined (nearest frame)", _enlarge(imagined[step])), ("goal", target))
+            (("agent", _enlarge(agent[step])), (imagined_label, _enlarge(imagined[step])), ("goal", target))
         ):
             left = GAP + column * (target.width + GAP)
-            canvas.paste(picture, (left, HEADER))
+            canvas.paste(picture.resize(target.size, Image.Resampling.NEAREST), (left, HEADER))
             draw.text((left + target.width / 2, HEADER / 2), label, INK, font, anchor="mm")
         verdict, color = f"step {step}", PALE
         if step == steps:

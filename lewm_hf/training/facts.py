@@ -24,7 +24,7 @@ def training_facts(values: dict, progress: dict, per_epoch: float, num_parameter
         progress: record of the run's state: steps, seconds, processes, precision, the data's facts.
         per_epoch: optimizer steps of one epoch.
     """
-    facts = ("env_id", "train_fingerprint", "train_windows", "num_processes", "mixed_precision")
+    facts = ("env_id", "env_kwargs", "train_fingerprint", "train_windows", "num_processes", "mixed_precision")
     return {
         "steps": progress["step"],
         "epochs": progress["step"] / per_epoch,

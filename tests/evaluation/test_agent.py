@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lewm_hf import LeWMImageProcessor
-from lewm_hf.evaluation.agent import check_agent, load_agent
-from lewm_hf.evaluation.protocols import load_protocol
+from lewm_hf.evaluation.agent import load_agent
+from lewm_hf.evaluation.inputs import check_trained_on
 from lewm_hf.evaluation.provenance import model_fingerprint
 
 
@@ -57,9 +57,8 @@ def test_a_place_without_a_checkpoint_is_refused_in_one_line(tmp_path):
 
 
 def test_a_model_of_another_environment_is_refused(checkpoint):
-    from lewm_hf.envs import make_env
-
     (checkpoint / "training.json").write_text(json.dumps({"env_id": "lewm/PushT-v0"}))
     agent = load_agent(checkpoint, device="cpu")
     with pytest.raises(ValueError, match="trained on lewm/PushT-v0, not on lewm/TwoRoom-v0"):
-        check_agent(agent, make_env("two_room"), "lewm/TwoRoom-v0", load_protocol("paper"))
+        check_trained_on(agent, "lewm/TwoRoom-v0")
+    check_trained_on(agent, "push_t")

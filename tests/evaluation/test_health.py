@@ -188,9 +188,15 @@ def test_true_distances():
     np.testing.assert_allclose(task_distance("cube", None, cubes, moved), [0.5])
 
 
+def test_a_data_set_of_many_episodes_is_compared_within_episodes_too(episodes, tiny_model, processor):
+    """60 frames of 60 episodes would be one of each, and nothing to compare inside an episode."""
+    result = health(tiny_model, episodes, processor=processor, frames=60, stretches=8).result
+    assert result["settings"]["frames"] == 60 and result["distances"]["within_episode"]["pairs"] == 60
+
+
 def test_every_section_follows_from_the_model(episodes, tiny_model, processor, tmp_path):
     result = health(tiny_model, episodes, processor=processor, out=tmp_path, seed=3, **SMALL).result
-    sample = sample_frames(episodes, 200, 3)
+    sample = sample_frames(episodes, 200, 3, together=4)
     z = encode_rows(tiny_model, processor, episodes, sample.rows)["embeddings"].double().numpy()
     spectrum = result["spectrum"]
     singular = np.linalg.svd(z - z.mean(0), compute_uv=False)

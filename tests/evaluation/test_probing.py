@@ -65,6 +65,11 @@ def test_short_episodes_give_what_they_have(episodes):
         assert np.ptp(counts[~full]) <= 1 and (counts[full] <= counts[~full].max()).all()
 
 
+def test_few_frames_of_many_episodes_come_together(episodes):
+    counts = np.bincount(sample_frames(episodes, 62, seed=0, together=4).episodes, minlength=60)
+    assert counts.sum() == 62 and (counts > 0).sum() == 15 and counts[counts > 0].min() == 4
+
+
 def test_stretches_carry_the_actions_between_their_frames(episodes):
     stretches = sample_stretches(episodes, 50, frames=4, frameskip=5, seed=0)
     assert stretches.rows.shape == (50, 4) and stretches.actions.shape == (50, 15, 2)

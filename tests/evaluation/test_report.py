@@ -1,12 +1,16 @@
 import base64
 import json
 import re
+from html import escape
 from html.parser import HTMLParser
 
 import pytest
 
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
 from lewm_hf.evaluation.figures import success_figure, training_figures
+from lewm_hf.evaluation.health import health
+from lewm_hf.evaluation.probe_report import format_probe
+from lewm_hf.evaluation.probing import probe
 from lewm_hf.evaluation.report import read_run, write_report
 from lewm_hf.evaluation.runner import evaluate
 
@@ -102,6 +106,30 @@ def test_a_run_without_evaluations_and_evaluations_without_a_run(run, tmp_path):
     assert "Prediction loss" in write_report(tmp_path / "only", tmp_path / "page.html").read_text()
     text = write_report(out=tmp_path / "folder", evaluations=[run / "clean"], title="A & B").read_text()
     assert "<title>A &amp; B</title>" in text and "Training</h2>" not in text
+
+
+def test_every_analysis_below_the_run_is_shown_with_its_pictures(tmp_path, episodes, run):
+    """A probe of a model in memory, into a folder of the run; nothing but the folder is given to the report."""
+    folder = write_run(tmp_path / "run")
+    sizes = {"encoder_hidden_size": 12, "encoder_layers": 1, "predictor_layers": 1, "projector_hidden_size": 16}
+    config = LeWMConfig(image_size=28, embed_dim=8, predictor_hidden_size=16, action_mean=[0.0] * 2,
+                        action_std=[0.6] * 2, **sizes)  # fmt: skip
+    model, processor = LeWMModel(config).eval(), LeWMImageProcessor(image_size=28)
+    probing = probe(model, episodes, processor=processor, frames=60, seeds=[0], probes=["linear"], out=folder / "probe")
+    health(model, episodes, processor=processor, frames=60, stretches=8, out=folder / "health")
+    text = write_report(folder).read_text()
+    links = Links()
+    links.feed(text)
+    assert links.open == [] and links.fetched == []
+    pictures = [base64.b64decode(image.partition(",")[2]) for image in links.images if "image/png" in image]
+    shown = [folder / "health" / name for name in ("health.png", "neighbors.png")] + [folder / "probe" / "probe.png"]
+    assert sorted(pictures) == sorted(path.read_bytes() for path in shown)
+    for title in ("What can be read off the embeddings", "Straightness and health"):
+        assert title in text
+    assert escape(format_probe(probing.result)) in text
+    # Without a training run and without evaluations, analyses are a report of their own.
+    (folder / "metrics.jsonl").unlink()
+    assert "Straightness and health" in write_report(folder, tmp_path / "alone.html").read_text()
 
 
 def test_the_same_inputs_give_the_same_page(run, tmp_path):

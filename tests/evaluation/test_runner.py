@@ -18,6 +18,7 @@ from lewm_hf.evaluation.protocols import load_protocol
 from lewm_hf.evaluation.results import read_result
 from lewm_hf.evaluation.rollouts import run_policy
 from lewm_hf.evaluation.runner import evaluate
+from lewm_hf.evaluation.shipped import shipped_manifests
 from lewm_hf.evaluation.summary import format_summary
 
 from .conftest import make_episodes
@@ -103,7 +104,10 @@ def test_a_seeing_policy_succeeds_where_the_way_is_free(episodes):
         assert len(outcome.actions) == (outcome.first_success_step or 50)
         distances = [math.dist(state, pair.goal_state) for state in outcome.states]
         assert outcome.solved_at_start == (distances[0] < 16)
-        assert outcome.final_distance == pytest.approx(distances[-1])
+        if (outcome.states[-1][0] < 112) == (pair.goal_state[0] < 112):
+            assert outcome.final_distance == pytest.approx(distances[-1])
+        else:  # the way through the door
+            assert outcome.final_distance > distances[-1]
         first = next((step for step, distance in enumerate(distances[1:], 1) if distance < 16), None)
         assert outcome.first_success_step == first
 
@@ -246,6 +250,65 @@ def test_a_manifest_works_without_the_data_set(episodes, agent, tmp_path):
     assert "first_frame rendered*" in format_summary(done.result)
 
 
+def test_pairs_that_ship_with_the_package_are_the_default(agent, tmp_path):
+    """Neither data set nor manifest nor environment: the checkpoint names its task, the package has the pairs."""
+    agent["model"].save_pretrained(tmp_path / "model")
+    agent["processor"].save_pretrained(tmp_path / "model")
+    facts = {"env_id": "lewm/TwoRoom-v0", "env_kwargs": {"physics": "swept", "image_size": 224}}
+    (tmp_path / "model" / "training.json").write_text(json.dumps(facts))
+    clean = load_protocol("clean", QUICK)
+    done = evaluate(tmp_path / "model", protocol=clean, n=3, seeds=[42, 44])
+    shipped = shipped_manifests("two_room", clean, [42, 44], 3)
+    assert [entry["hash"] for entry in done.result["manifests"]] == [one.hash for one in shipped]
+    assert done.result["pairs"] == "shipped"
+    # The environment looks and moves as in training, at the model's picture size.
+    assert done.result["env"]["kwargs"] == {"physics": "swept", "image_size": 28}
+    with pytest.raises(FileNotFoundError, match="no manifest two_room-clean-25-seed5 ships"):
+        evaluate(tmp_path / "model", protocol=clean, seeds=[5])
+    with pytest.raises(ValueError, match="trained on lewm/TwoRoom-v0, not on lewm/Reacher-v0"):
+        evaluate(tmp_path / "model", env="reacher", protocol=clean, n=3)
+
+
+def test_given_episodes_decide_how_the_environment_is_made(episodes, agent):
+    """A manifest may have been drawn from the same states at another picture size."""
+    manifest = dataclasses.replace(sample_manifest(episodes, PAPER, 3, 42), env_kwargs={"image_size": 224})
+    done = evaluate(**agent, episodes=episodes, manifest=manifest, protocol=PAPER)
+    assert done.result["env"]["kwargs"] == episodes.env_kwargs and done.result["pairs"] == "given"
+
+
+def test_rest_start_leaves_positions_and_stills_velocities():
+    class Still:
+        """Lets the arm swing."""
+
+        plans, num_envs = 0, 2
+
+        def reset(self, env_ids, problems, goals): ...
+        def release(self, env_ids): ...
+        def wants_frame(self):
+            return np.zeros(2, dtype=bool)
+
+        def act(self, frames):
+            return np.zeros((2, 2), dtype=np.float32)
+
+    clean = load_protocol("clean")
+    (manifest,) = shipped_manifests("reacher", clean, [42], 2)
+    assert np.abs(manifest.start_states[:, 2:]).min() > 0
+    with GoalVectorEnv("reacher", 2, image_size=16) as worlds:
+        moving, resting = (
+            run_policy(worlds, Still(), manifest, 3, see_goals=False, rest_start=rest).outcomes
+            for rest in (False, True)
+        )
+    for pair, swung, rested in zip(manifest.pairs, moving, resting, strict=True):
+        assert swung.states[0].tolist() == list(pair.start_state)
+        assert rested.states[0].tolist() == [*pair.start_state[:2], 0.0, 0.0]
+        np.testing.assert_array_equal(rested.states[-1, :2], pair.start_state[:2])
+        assert np.abs(swung.states[-1, :2] - swung.states[0, :2]).max() > 1e-4
+        # What is left to go, in rad.
+        error = np.array(pair.goal_state[:2]) - rested.states[-1, :2]
+        error[0] = math.remainder(error[0], 2 * math.pi)
+        assert rested.final_distance == pytest.approx(np.linalg.norm(error))
+
+
 def test_stored_frames_matter_only_for_the_first_plan(episodes, agent):
     """Rendered starts of the fake data set equal stored ones, so both give the same episodes."""
     rendered = load_protocol(PAPER, {"first_frame": "rendered", "goal_frame": "rendered"})
@@ -302,7 +365,7 @@ def test_mismatches_are_refused_in_one_line(episodes, agent, tmp_path):
         ({"num_envs": 0}, "num_envs=0"),
         ({"env": "cube"}, "env=cube was asked for, but the pairs are of lewm/TwoRoom-v0"),
         ({"env": "tworoom"}, "unknown environment 'tworoom'"),
-        ({"episodes": None}, "no start-goal pairs"),
+        ({"episodes": None}, "does not say what it was trained on: give env, one of two_room"),
         ({"protocol": "paper"}, "draws from split='train', but these episodes are 'test'"),
         ({"protocol": load_protocol(PAPER, {"action_block": 4})}, "frameskip=5, but protocol .* action_block=4"),
         ({"protocol": load_protocol(PAPER, {"context_frames": 9})}, "history_size=3"),
