@@ -1,45 +1,51 @@
 """Cards from measured results only: what is not in a file of the checkpoint or of an evaluation is not claimed."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-from huggingface_hub import DatasetCard, EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
 
 from ..configuration_lewm import LeWMConfig
-from ..data.files import replacing
+from ..configuration_lewm_decoder import LeWMDecoderConfig
 from ..evaluation.provenance import model_fingerprint
 from ..evaluation.results import read_result
 from ..modeling_lewm import LeWMModel
+from .card_files import (
+    CARD_FILE,
+    LIBRARY,
+    TRAINING_FILE,
+    check_card,
+    check_folder,
+    check_repo_id,
+    lacks,
+    read_json,
+    write_text,
+)  # fmt: skip
 from .card_text import conversion_text, model_text
+from .decoder_card import write_decoder_card
 from .eval_results import EVAL_RESULTS_FILE, eval_results_text
+from .export_code import export_code
 from .released import find_release
 from .weights import sha256
 
-CARD_FILE = "README.md"
-TRAINING_FILE = "training.json"
 PROVENANCE_FILE = "conversion.json"
-LIBRARY = "lewm-hf"
 # The Hub's closest task; its list does not know world models.
 PIPELINE_TAG = "robotics"
 TAGS = ("lewm", "world-model", "world-model-planning", "jepa", "model-predictive-control")
-REQUIRED_METADATA = {
-    "model": ("license", "library_name", "pipeline_tag", "datasets", "model-index"),
-    "dataset": ("license", "configs", "task_categories"),
-}
 TRAINING_FACTS = (
     "steps", "epochs", "seconds", "parameters", "env_id", "train_windows", "train_fingerprint", "num_processes",
     "mixed_precision", "hardware.device_name", "versions", "recipe.seed", "recipe.batch_size", "recipe.learning_rate",
 )  # fmt: skip
 CONVERSION_FACTS = ("source", "weights_sha256", "tensors", "parameters", "converter")
 RESULT_FACTS = (
-    "protocol.label", "protocol.name", "protocol.hash", "protocol.split", "env.id", "success.n", "success.successes",
-    "success.rate", "success.interval", "floors.random.rate", "floors.random.interval", "excess.random",
-    "solved_at_start.share", "per_seed", "planning.seconds_per_plan", "hardware.device_name", "versions",
-    "dataset.fingerprint", "planning.num_envs", "rows_hash", "model.fingerprint", "finished",
+    "protocol.label", "protocol.name", "protocol.hash", "protocol.split", "protocol.goal_offset", "protocol.budget",
+    "protocol.drop_solved", "protocol.solver", "protocol.samples", "protocol.iterations", "protocol.elites",
+    "protocol.horizon", "protocol.action_block", "protocol.receding_horizon", "env.id", "success.n",
+    "success.successes", "success.rate", "success.interval", "floors.random.rate", "floors.random.interval",
+    "excess.random", "solved_at_start.share", "per_seed", "planning.seconds_per_plan", "hardware.device_name",
+    "versions", "dataset.fingerprint", "planning.num_envs", "rows_hash", "model.fingerprint", "finished",
 )  # fmt: skip
 
 
@@ -79,28 +85,47 @@ class CardFacts:
 
 
 def write_card(folder: str | Path, **given: Any) -> Path:
-    """Writes the card of a checkpoint or of a data set, whichever `folder` holds.
+    """Writes the card of a checkpoint, a decoder or a data set, whichever `folder` holds.
 
     Args:
-        folder: as for `write_model_card` or `write_dataset_card`.
-        **given: the keywords of `write_model_card`; a data set takes none.
+        folder: as for `write_model_card`, `write_decoder_card` or `write_dataset_card`.
+        **given: the keywords of these; a data set takes none. What is not given may be `None`, empty or missing.
+
+    Raises:
+        FileNotFoundError, ValueError: one line; nothing is written then.
     """
-    if not (Path(folder) / "episodes.json").exists():
-        return write_model_card(folder, **given)
-    if stated := [name for name, value in given.items() if value]:
-        raise ValueError(f"{folder} is a data set, whose card is measured on its files: leave {', '.join(stated)} away")
-    return write_dataset_card(folder)
+    folder, given = Path(folder), {name: value for name, value in given.items() if value}
+    if (folder / "episodes.json").exists():
+        if given:
+            raise ValueError(
+                f"{folder} is a data set, whose card is measured on its files: leave {', '.join(given)} away"
+            )
+        return write_dataset_card(folder)
+    check_folder(folder)
+    model_type = (read_json(folder / "config.json") or {}).get("model_type")
+    if model_type == LeWMDecoderConfig.model_type:
+        if "results" in given:
+            raise ValueError(f"{folder} is a decoder, whose results stand in its {TRAINING_FILE}: leave --results away")
+        return write_decoder_card(folder, **given)
+    if model_type != LeWMConfig.model_type:
+        raise ValueError(
+            f"{folder}/config.json has model_type={model_type!r}: cards are written for LeWM and its decoders"
+        )
+    if "world_model" in given:
+        raise ValueError(f"{folder} is a world model itself: --world-model is for decoders")
+    return write_model_card(folder, **given)
 
 
 def write_model_card(
     folder: str | Path,
     *,
-    repo_id: str,
+    repo_id: str | None = None,
     license: str | None = None,
     data_license: str | None = None,
     dataset_id: str | None = None,
     dataset_revision: str | None = None,
     results: Sequence[str | Path] = (),
+    with_code: bool = False,
 ) -> Path:
     """Writes `README.md` of a checkpoint's folder, and its results for the Hub's leaderboards to `.eval_results/`.
 
@@ -111,23 +136,29 @@ def write_model_card(
         data_license: of the training episodes.
         dataset_id, dataset_revision: Hub id and commit of the training episodes. Default: those of the recipe.
         results: `results.json` of evaluations of exactly these weights, or their folders. Default: `folder/evaluation`.
+        with_code: also put the code into the folder, so that `trust_remote_code=True` does without this package; see
+            `export_code`.
 
     Raises:
         FileNotFoundError, ValueError: one line that names every missing field, or a result of other weights.
     """
     folder = Path(folder)
     facts = collect_facts(folder, repo_id, license, data_license, dataset_id, dataset_revision, list(results))
+    if with_code:
+        facts = replace(facts, remote_code=True)
     text = model_card(facts)
     check_card(text, "model")
     sources = enumerate(facts.result_files)
     entries = eval_results_text(facts, {number: file for number, file in sources if file is not None})
-    _write(folder / EVAL_RESULTS_FILE, entries)
-    return _write(folder / CARD_FILE, text)
+    if with_code:
+        export_code(folder)
+    write_text(folder / EVAL_RESULTS_FILE, entries)
+    return write_text(folder / CARD_FILE, text)
 
 
 def collect_facts(
     folder: Path,
-    repo_id: str,
+    repo_id: str | None,
     license: str | None,
     data_license: str | None,
     dataset_id: str | None,
@@ -135,8 +166,10 @@ def collect_facts(
     results: Sequence[str | Path],
 ) -> CardFacts:
     """Reads and checks what a card states; see `write_model_card`."""
-    _check_folder(folder)
-    training, conversion = (_read_json(folder / name) for name in (TRAINING_FILE, PROVENANCE_FILE))
+    check_folder(folder)
+    if repo_id is not None:
+        check_repo_id(repo_id)
+    training, conversion = (read_json(folder / name) for name in (TRAINING_FILE, PROVENANCE_FILE))
     recipe = (training or {}).get("recipe", {})
     if recipe.get("dataset_revision"):  # only a data set of the Hub has one
         dataset_id, dataset_revision = (
@@ -148,18 +181,16 @@ def collect_facts(
     missing = [
         f"--{name.replace('_', '-')}"
         for name, value in (
-            ("license", license), ("data_license", data_license), ("dataset_id", dataset_id),
+            ("repo_id", repo_id), ("license", license), ("data_license", data_license), ("dataset_id", dataset_id),
             ("dataset_revision", dataset_revision),
         )
         if not value
     ]  # fmt: skip
     if training is None and conversion is None:
         missing.append(f"{TRAINING_FILE} or {PROVENANCE_FILE}")
+    missing += [f"{TRAINING_FILE}: {name}" for name in TRAINING_FACTS if training is not None and lacks(training, name)]
     missing += [
-        f"{TRAINING_FILE}: {name}" for name in TRAINING_FACTS if training is not None and _lacks(training, name)
-    ]
-    missing += [
-        f"{PROVENANCE_FILE}: {name}" for name in CONVERSION_FACTS if conversion is not None and _lacks(conversion, name)
+        f"{PROVENANCE_FILE}: {name}" for name in CONVERSION_FACTS if conversion is not None and lacks(conversion, name)
     ]
     model = LeWMModel.from_pretrained(folder)
     if model.config.action_mean is None:
@@ -170,7 +201,7 @@ def collect_facts(
     read = []
     for path in paths:
         result = read_result(path)
-        missing += [f"{path}: {name}" for name in RESULT_FACTS if _lacks(result, name)]
+        missing += [f"{path}: {name}" for name in RESULT_FACTS if lacks(result, name)]
         read.append(result)
     if missing:
         raise ValueError(f"the card of {folder} would lack {'; '.join(missing)}: measure or give them, then try again")
@@ -264,59 +295,10 @@ def write_dataset_card(folder: str | Path) -> Path:
     facts, _ = cards.measure_directory(folder, description)
     text = cards.render_card(description, facts)
     check_card(text, "dataset")
-    return _write(folder / CARD_FILE, text)
-
-
-def check_card(text: str, kind: str) -> None:
-    """Validates a card without a network: what `huggingface_hub` can check by itself, and that nothing is missing.
-
-    Args:
-        text: the whole `README.md`.
-        kind: `"model"` or `"dataset"`.
-
-    Raises:
-        ValueError: one line.
-    """
-    try:
-        card = (ModelCard if kind == "model" else DatasetCard)(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"the {kind} card's metadata is invalid: {' '.join(str(error).split())}") from None
-    metadata = card.data.to_dict()
-    if missing := [name for name in REQUIRED_METADATA[kind] if not metadata.get(name)]:
-        raise ValueError(f"the {kind} card's metadata lacks {', '.join(missing)}: write it again with `lewm card`")
-
-
-def _check_folder(folder: Path) -> None:
-    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} has no {name}: give the folder of a checkpoint, such as RUN/best")
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no JSON ({error}): train or convert again") from None
-
-
-def _lacks(content: Mapping[str, Any], name: str) -> bool:
-    """Whether a dotted name leads nowhere."""
-    for part in name.split("."):
-        if not isinstance(content, Mapping) or content.get(part) is None:
-            return True
-        content = content[part]
-    return False
+    return write_text(folder / CARD_FILE, text)
 
 
 def _within(folder: Path, path: Path) -> str | None:
     """The name of a result within the folder."""
     path = (path / "results.json" if path.is_dir() else path).resolve()
     return path.relative_to(folder.resolve()).as_posix() if path.is_relative_to(folder.resolve()) else None
-
-
-def _write(path: Path, text: str) -> Path:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return path

@@ -17,8 +17,17 @@ from ..data.files import replacing
 from ..pipeline_lewm import TASK
 
 PACKAGE = Path(__file__).resolve().parents[1]
-ENTRIES = ("configuration_lewm", "modeling_lewm", "image_processing_lewm", "pipeline_lewm")
-AUTO_MAP = {"AutoConfig": "configuration_lewm.LeWMConfig", "AutoModel": "modeling_lewm.LeWMModel"}
+ENTRIES = {
+    "lewm": ("configuration_lewm", "modeling_lewm", "image_processing_lewm", "pipeline_lewm"),
+    "lewm_decoder": ("configuration_lewm_decoder", "modeling_lewm_decoder", "image_processing_lewm"),
+}
+AUTO_MAPS = {
+    "lewm": {"AutoConfig": "configuration_lewm.LeWMConfig", "AutoModel": "modeling_lewm.LeWMModel"},
+    "lewm_decoder": {
+        "AutoConfig": "configuration_lewm_decoder.LeWMDecoderConfig",
+        "AutoModel": "modeling_lewm_decoder.LeWMDecoder",
+    },
+}
 PROCESSOR_AUTO_MAP = {"AutoImageProcessor": "image_processing_lewm.LeWMImageProcessor"}
 PIPELINES = {TASK: {"impl": "pipeline_lewm.LeWMPlanner", "pt": ["AutoModel"], "type": "multimodal"}}
 HEADER = f"# Part of lewm-hf {__version__}, Apache-2.0. Exported for trust_remote_code; the package is the original.\n"
@@ -40,17 +49,22 @@ def export_code(folder: str | Path) -> list[str]:
         Names of the files written, configs included.
 
     Raises:
-        FileNotFoundError, ValueError: one line where the folder is no checkpoint of LeWM; nothing is written then.
+        FileNotFoundError, ValueError: one line where the folder is no checkpoint of LeWM or of a decoder; nothing is
+            written then.
     """
     folder = Path(folder)
     config, processor = (_read_config(folder / name) for name in ("config.json", "preprocessor_config.json"))
-    if config.get("model_type") != "lewm":
+    model_type = config.get("model_type")
+    if model_type not in ENTRIES:
         raise ValueError(
-            f"{folder}/config.json has model_type={config.get('model_type')!r}: only checkpoints of LeWM take its code"
+            f"{folder}/config.json has model_type={model_type!r}: only checkpoints of LeWM and its decoders take its "
+            "code"
         )
-    config["auto_map"], config["custom_pipelines"] = AUTO_MAP, PIPELINES
+    config["auto_map"] = AUTO_MAPS[model_type]
+    if model_type == "lewm":
+        config["custom_pipelines"] = PIPELINES
     processor["auto_map"] = PROCESSOR_AUTO_MAP
-    files = {f"{name}.py": HEADER + source for name, source in flat_sources(ENTRIES).items()}
+    files = {f"{name}.py": HEADER + source for name, source in flat_sources(ENTRIES[model_type]).items()}
     # The configs come last: they name the files.
     files["preprocessor_config.json"] = json.dumps(processor, indent=2) + "\n"
     files["config.json"] = json.dumps(config, indent=2) + "\n"

@@ -11,13 +11,12 @@ from huggingface_hub import DatasetCard, HfApi, ModelCard
 from huggingface_hub.constants import EVAL_RESULTS_FOLDER
 
 # HTTPError is the HTTP library's own base class, whichever library this version of the client uses.
-from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
 from safetensors import SafetensorError, safe_open
 
 from ..data.files import size_text
 from ..data.local_paths import SUFFIXES, clean_text
-from .cards import CARD_FILE, check_card
+from .card_files import CARD_FILE, check_card, check_repo_id
 from .eval_results import check_eval_results, eval_result_files
 
 logger = logging.getLogger(__name__)
@@ -149,10 +148,7 @@ def push(
 def _plan(folder: Path, kind: str, repo_id: str, include: Sequence[str]) -> Upload:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: give the folder of a {kind}")
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise ValueError(f"{repo_id!r} is no repository id ({' '.join(str(error).split())}): write org/name") from None
+    check_repo_id(repo_id)
     if missing := [name for name in REQUIRED[kind] if not (folder / name).is_file()]:
         remedy = {
             CARD_FILE: "write its card with `lewm card`",

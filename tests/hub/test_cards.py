@@ -144,6 +144,14 @@ def test_the_command_of_a_card_measures_the_same_protocol(trained):
     assert load_protocol(args.protocol, parse_overrides(args.set)).hash == protocol["hash"]
 
 
+def test_a_card_can_bring_the_code(trained):
+    text = write_card(trained, **GIVEN, with_code=True).read_text()
+    assert 'pipeline(model="org/lewm-tworoom-mini", trust_remote_code=True)' in text
+    assert json.loads((trained / "config.json").read_text())["auto_map"]["AutoModel"] == "modeling_lewm.LeWMModel"
+    files = dict(push("org/lewm-tworoom-mini", model=trained, dry_run=True).uploads[0].files)
+    assert {"modeling_lewm.py", "sigreg.py", "pipeline_lewm.py", "planning_costs.py"} < files.keys()
+
+
 def test_exported_code_is_mentioned(trained):
     assert "trust_remote_code" not in write_card(trained, **GIVEN).read_text()
     (trained / "pipeline_lewm.py").write_text("")
@@ -168,7 +176,7 @@ def refused(folder, match, error=ValueError, **changes):
 
 
 def test_every_missing_field_is_an_error(trained):
-    for name in ("license", "data_license", "dataset_id", "dataset_revision"):
+    for name in ("repo_id", "license", "data_license", "dataset_id", "dataset_revision"):
         refused(trained, f"would lack --{name.replace('_', '-')}:", **{name: None})
     for path, names in (
         (trained / "training.json", TRAINING_FACTS),
@@ -194,6 +202,17 @@ def test_results_of_other_weights_are_refused(trained, tiny_model):
         tiny_model.encoder.cls_token.add_(1e-3)
     tiny_model.save_pretrained(trained)
     refused(trained, "measured on other weights")
+
+
+def test_what_is_no_checkpoint_of_lewm_is_refused(trained, tmp_path):
+    refused(trained, "'lewm' is no repository id", repo_id="lewm")
+    refused(trained, "is a world model itself", world_model="org/lewm")
+    refused(tmp_path / "nowhere", "there is no folder", FileNotFoundError)
+    (trained / "training.json").write_text("[1]")
+    refused(trained, "training.json holds a list")
+    config = json.loads((trained / "config.json").read_text())
+    (trained / "config.json").write_text(json.dumps(config | {"model_type": "vit"}))
+    refused(trained, "model_type='vit'")
 
 
 def test_a_folder_without_its_parts_is_refused(trained):

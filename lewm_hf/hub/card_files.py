@@ -1,0 +1,85 @@
+"""Reading what cards state, checking and writing them; shared by all kinds of cards."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import DatasetCard, ModelCard
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from ..data.files import replacing
+
+CARD_FILE = "README.md"
+TRAINING_FILE = "training.json"
+LIBRARY = "lewm-hf"
+REQUIRED_METADATA = {
+    "model": ("license", "library_name", "pipeline_tag", "datasets", "model-index"),
+    "dataset": ("license", "configs", "task_categories"),
+}
+
+
+def check_card(text: str, kind: str) -> None:
+    """Validates a card without a network: what `huggingface_hub` can check by itself, and that nothing is missing.
+
+    Args:
+        text: the whole `README.md`.
+        kind: `"model"` or `"dataset"`.
+
+    Raises:
+        ValueError: one line.
+    """
+    try:
+        card = (ModelCard if kind == "model" else DatasetCard)(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"the {kind} card's metadata is invalid: {' '.join(str(error).split())}") from None
+    metadata = card.data.to_dict()
+    if missing := [name for name in REQUIRED_METADATA[kind] if not metadata.get(name)]:
+        raise ValueError(f"the {kind} card's metadata lacks {', '.join(missing)}: write it again with `lewm card`")
+
+
+def check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}: give the folder of a checkpoint, such as RUN/best")
+    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} has no {name}: give the folder of a checkpoint, such as RUN/best")
+
+
+def check_repo_id(repo_id: str) -> None:
+    try:
+        validate_repo_id(repo_id)
+        if "/" not in repo_id:
+            raise HFValidationError("it names no owner")
+    except HFValidationError as error:
+        raise ValueError(f"{repo_id!r} is no repository id ({' '.join(str(error).split())}): write org/name") from None
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a file, `None` without the file."""
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no JSON ({error}): train or convert again") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, expected an object: train or convert again")
+    return content
+
+
+def lacks(content: Mapping[str, Any], name: str) -> bool:
+    """Whether a dotted name leads nowhere."""
+    for part in name.split("."):
+        if not isinstance(content, Mapping) or content.get(part) is None:
+            return True
+        content = content[part]
+    return False
+
+
+def write_text(path: Path, text: str) -> Path:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
