@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long lint clean
+.PHONY: demo test test-long test-space lint clean
 
 # Rewritten whenever the metadata or the pinned set changes, so that a stale environment repairs itself.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -22,9 +22,28 @@ test: $(VENV)/.installed
 test-long: $(VENV)/.installed
 	$(BIN)/python -m pytest -m long
 
+# The Space lives apart: Gradio wants an older Pillow than the tested set has.
+SPACE := model_cards/space
+SPACE_VENV := .venv-space
+CHROMIUM ?= /usr/bin/chromium
+
+$(SPACE_VENV)/.installed: pyproject.toml constraints.txt $(SPACE)/requirements.txt $(SPACE)/README.md
+	test -x $(SPACE_VENV)/bin/python || $(PYTHON) -m venv $(SPACE_VENV)
+	grep -iv '^pillow==' constraints.txt > $(SPACE_VENV)/constraints.txt
+	$(SPACE_VENV)/bin/python -m pip install --quiet --constraint $(SPACE_VENV)/constraints.txt torch
+	$(SPACE_VENV)/bin/python -m pip install --quiet --constraint $(SPACE_VENV)/constraints.txt \
+		--editable '.[envs,eval]' "gradio==$$(sed -n 's/^sdk_version: //p' $(SPACE)/README.md)" \
+		pytest pytest-timeout hypothesis playwright
+	touch $@
+
+test-space: $(SPACE_VENV)/.installed
+	@test -x $(CHROMIUM) || { apt-get update && apt-get install --yes --no-install-recommends chromium; } \
+		|| { echo "install Chromium, or name it: make test-space CHROMIUM=/path/to/chromium"; exit 1; }
+	CHROMIUM=$(CHROMIUM) $(SPACE_VENV)/bin/python -m pytest tests/space -m "space or not long"
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) demo runs
+	rm -rf $(VENV) $(SPACE_VENV) demo runs
