@@ -133,7 +133,7 @@ def _export(args) -> None:
 def _doctor(args) -> int:
     from .doctor import doctor, exit_status, format_report
 
-    checks = doctor()
+    checks = doctor(args.env, args.episodes)
     print(format_report(checks))
     return exit_status(checks)
 
@@ -377,7 +377,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--format", choices=["onnx", "torchscript"], default="onnx")
     sub.add_argument("--revision", help="of a Hub checkpoint")
 
-    verb("doctor", _doctor, "versions, device, rendering, disk and caches, with one line of remedy for each problem")
+    sub = verb("doctor", _doctor, "versions, device, rendering, disk and caches; one line of remedy for each problem")
+    sub.add_argument("--env", choices=ENVIRONMENTS, help="what --episodes have to be of")
+    sub.add_argument("--episodes", help="draw states of this data set again and compare with its frames")
 
     sub = verb("demo", _demo, "TwoRoom from nothing: episodes, training, evaluation, report; about ten minutes")
     sub.add_argument("--out", type=Path, default=Path("demo"))

@@ -49,8 +49,18 @@ class Check:
     remedy: str = ""
 
 
-def doctor() -> list[Check]:
-    """All checks, in the order in which they are worth reading. Writes nothing; takes some seconds."""
+def doctor(env: str | None = None, episodes: str | Path | None = None) -> list[Check]:
+    """All checks, in the order in which they are worth reading. Writes nothing; takes some seconds.
+
+    Args:
+        env, episodes: also draw states of this data set again and compare; see `check_drift`.
+
+    Raises:
+        FileNotFoundError, ValueError, ImportError: one line, where `env` or `episodes` is wrong.
+    """
+    if env is not None and episodes is None:
+        raise ValueError(f"env={env!r} needs episodes to compare with: add --episodes, a data set collected elsewhere")
+    drift = [] if episodes is None else [check_drift(episodes, env)]
     return [
         check_python(),
         *check_versions(),
@@ -61,6 +71,7 @@ def doctor() -> list[Check]:
         check_ffmpeg(),
         check_torchcodec(),
         *check_caches(),
+        *drift,
     ]
 
 
@@ -203,6 +214,38 @@ def _check_choice(asked: str, works: list[str], errors: dict[str, str | None]) -
         return Check("MUJOCO_GL", "ok", asked)
     remedy = f"export MUJOCO_GL={works[0]}, or unset it" if works else "unset it, and install a back end as above"
     return Check("MUJOCO_GL", "problem", f"{asked!r} does not work: {error}", remedy)
+
+
+def check_drift(episodes: str | Path, env: str | None = None) -> Check:
+    """Whether this machine draws the frames of a data set as the machine that stored them did.
+
+    Args:
+        episodes: directory or Hub id, with simulator states.
+        env: what they have to be episodes of, short name or id.
+
+    Raises:
+        See `lewm_hf.data.render_drift.render_drift`.
+    """
+    from .data.render_drift import THRESHOLD, render_drift
+
+    try:
+        drift = render_drift(episodes, env)
+    except FileNotFoundError:
+        raise
+    except (ImportError, OSError) as error:
+        return Check("drawing", "problem", " ".join(str(error).split()), "make its rendering work first, see above")
+    value = (
+        f"mean absolute pixel difference {drift.mean:.3f} of 255 over {len(drift.per_frame)} frames of {episodes} "
+        f"(worst frame {drift.per_frame.max():.3f}, {100 * drift.changed:.2f} % of the pixels differ)"
+    )
+    name = f"drawing {drift.env_id.partition('/')[2]}"
+    if drift.mean <= THRESHOLD:
+        return Check(name, "ok", value)
+    if drift.recorded:
+        pinned = " ".join(f"'{package}=={version}'" for package, version in drift.recorded.items())
+        return Check(name, "problem", value, f"draw as the data set does: pip install {pinned}")
+    remedy = "try MUJOCO_GL=osmesa and MUJOCO_GL=egl, or collect the episodes again on this machine"
+    return Check(name, "problem", value, remedy)
 
 
 def check_ffmpeg() -> Check:

@@ -1,16 +1,24 @@
 """The checks in situations that people are in; what is broken is broken for real where that is possible."""
 
+import io
+import json
 import shutil
 import subprocess
 import sys
 from importlib import metadata
 from types import SimpleNamespace
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from lewm_hf import doctor as module
+from lewm_hf.cli import main
 from lewm_hf.doctor import (
     Check,
+    check_drift,
     check_ffmpeg,
     check_mujoco,
     check_rendering,
@@ -159,3 +167,90 @@ def test_the_report_shows_every_remedy_and_counts_problems():
     assert "-> do this" in text and "-> or that" in text and text.endswith("1 problem: follow the arrows")
     assert exit_status(checks) == 1 and exit_status(checks[:1]) == 0
     assert format_report(checks[:1]).endswith("no problems")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Episodes of TwoRoom and Push-T."""
+    from lewm_hf.data.collect import collect
+
+    pytest.importorskip("pymunk")
+    folder = tmp_path_factory.mktemp("drawn")
+    for env in ("two_room", "push_t"):
+        collect(env, folder / env, 2, image_size=32, test_fraction=0.5, max_steps=8, workers=1)
+    return folder
+
+
+def repaint(folder, change):
+    """Changes every stored frame; returns the mean absolute difference that this makes, by hand."""
+    differences = []
+    for path in (folder / "data").glob("*.parquet"):
+        table, frames = pq.read_table(path), []
+        for value in table.column("observation.image").to_pylist():
+            image = np.asarray(Image.open(io.BytesIO(value["bytes"])).convert("RGB"))
+            differences.append(np.abs(change(image).astype(float) - image).mean())
+            buffer = io.BytesIO()
+            Image.fromarray(change(image)).save(buffer, "PNG")
+            frames.append({"bytes": buffer.getvalue(), "path": None})
+        where = table.schema.get_field_index("observation.image")
+        column = pa.array(frames, table.schema.field(where).type)
+        pq.write_table(table.set_column(where, table.schema.field(where), column), path)
+    return np.mean(differences)
+
+
+@pytest.mark.parametrize("env", ["two_room", "push_t"])
+def test_states_drawn_again_are_the_stored_frames(drawn, env):
+    check = check_drift(drawn / env, env)
+    assert check.status == "ok" and "pixel difference 0.000 of 255" in check.value and not check.remedy
+
+
+def test_frames_of_another_renderer_are_a_problem(drawn, tmp_path):
+    folder = tmp_path / "push_t"
+    shutil.copytree(drawn / "push_t", folder)
+    expected = repaint(folder, lambda image: np.where(image > 128, image - 3, image + 5).astype(np.uint8))
+    check = check_drift(folder)
+    found = float(check.value.split("difference ")[1].split(" of")[0])
+    assert check.status == "problem" and 2.9 < expected < 5.1 and found == pytest.approx(expected, abs=0.5)
+    assert "100.00 % of the pixels differ" in check.value and "collect the episodes again" in check.remedy
+    description = json.loads((folder / "episodes.json").read_text())
+    description["versions"] |= {"opencv-python-headless": "1.2.3", "mujoco": "1.2.3"}
+    (folder / "episodes.json").write_text(json.dumps(description))
+    assert check_drift(folder).remedy.endswith("pip install 'opencv-python-headless==1.2.3'")
+
+
+def test_a_small_difference_is_none(drawn, tmp_path):
+    folder = tmp_path / "two_room"
+    shutil.copytree(drawn / "two_room", folder)
+
+    def one_corner(image):
+        image = image.copy()
+        image[0, 0] ^= 1
+        return image
+
+    assert 0 < repaint(folder, one_corner) < 0.01
+    assert check_drift(folder).status == "ok"
+
+
+def test_what_cannot_be_compared_is_refused_in_one_line(drawn, tmp_path, capsys):
+    shutil.copytree(drawn / "two_room", tmp_path / "nameless")
+    description = json.loads((tmp_path / "nameless" / "episodes.json").read_text())
+    (tmp_path / "nameless" / "episodes.json").write_text(json.dumps(description | {"env": None}))
+    for arguments, reason in (
+        (["--env", "cube"], "needs episodes"),
+        (["--env", "cube", "--episodes", drawn / "push_t"], "episodes of lewm/PushT-v0, not of cube"),
+        (["--episodes", tmp_path / "nothing"], "there is no data set"),
+        (["--episodes", tmp_path / "nameless"], "does not say which environment"),
+    ):
+        assert main(["doctor", *map(str, arguments)]) == 2
+        said = capsys.readouterr()
+        assert reason in said.err and said.err.count("\n") == 1 and not said.out
+
+
+def test_a_renderer_that_fails_is_reported_with_the_rest(drawn, monkeypatch):
+    def broken(*_, **__):
+        raise OSError("MuJoCo cannot draw:\n no library")
+
+    monkeypatch.setattr("lewm_hf.data.render_drift.make_env", broken)
+    assert check_drift(drawn / "push_t") == Check(
+        "drawing", "problem", "MuJoCo cannot draw: no library", "make its rendering work first, see above"
+    )

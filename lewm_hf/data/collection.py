@@ -16,7 +16,9 @@ from .parquet import file_name
 
 # So many files at least, so that small collections keep all cores busy too.
 LEAST_FILES = 16
-RECORDED_VERSIONS = ("numpy", "pillow", "gymnasium", "pymunk", "mujoco", "dm-control", "ogbench")
+RECORDED_VERSIONS = (
+    "numpy", "pillow", "gymnasium", "pymunk", "opencv-python-headless", "mujoco", "dm-control", "ogbench",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,10 @@ class EpisodeData:
         return len(self.lengths)
 
     @property
+    def column_names(self) -> list[str]:
+        return self._dataset.column_names
+
+    @property
     def states(self) -> np.ndarray:
         """`(rows, state)` float64: what `set_state` takes to restore a row.
 
