@@ -230,7 +230,7 @@ def _parser() -> argparse.ArgumentParser:
         sub = verbs.add_parser(
             name, help=help, description=help, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
-        sub.set_defaults(run=run)
+        sub.set_defaults(handler=run)
         return sub
 
     sub = verb(
@@ -391,7 +391,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     _quiet_libraries()
     try:
-        return args.run(args) or 0
+        return args.handler(args) or 0
     except (ValueError, OSError, ImportError) as error:
         print(f"lewm {args.verb}: {_one_line(error)}", file=sys.stderr)
         return 2

@@ -140,3 +140,13 @@ def test_the_entry_point_works_in_a_process_of_its_own(tmp_path):
     run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert run.returncode == 2
     assert "Traceback" not in run.stderr and "missing" in run.stderr
+
+
+def test_report_puts_a_run_on_one_page(tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "metrics.jsonl").write_text('{"step": 1, "prediction_loss": 0.5}\n{"step": 2, "prediction_loss": 0.25}\n')
+    assert main(["report", str(run)]) == 0
+    page = run / "report" / "index.html"
+    assert f"wrote {page}" in capsys.readouterr().out and "Prediction loss" in page.read_text()
+    assert "nothing to report" in refused(capsys, "report", tmp_path)

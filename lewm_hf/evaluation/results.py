@@ -10,7 +10,7 @@ from .files import write_atomic
 from .intervals import mcnemar, wilson_interval
 from .protocols import content_hash
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

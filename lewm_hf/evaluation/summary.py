@@ -3,6 +3,10 @@
 from typing import Any
 
 _NOT_SHOWN = ("name", "version", "label", "hash", "overrides")
+_PAIRS = {
+    "drawn": "pairs drawn from the episodes", "given": "pairs of the given manifests",
+    "shipped": "pairs that ship with the package",
+}  # fmt: skip
 _FLOOR_NAMES = {"random": "random policy", "zero_action": "zero actions"}
 
 
@@ -40,8 +44,9 @@ def format_summary(result: dict[str, Any]) -> str:
     solved, planning = result["solved_at_start"], result["planning"]
     lines = [
         f"{result['model']['source']} on {result['env']['id']}",
-        f"protocol {protocol['label']}, hash {protocol['hash'][:12]}",
+        f"protocol {protocol['label']}, hash {protocol['hash'][:12]}; {_PAIRS[result['pairs']]}",
         *_columns(protocol_values(result)),
+        f"  success: {result['env']['success_rule']} at any step within the budget",
         "",
         _line("success", format_rate(success)),
     ]

@@ -25,7 +25,7 @@ def write_evaluation(folder, outcomes, *, pairs: str = "pairs", samples: int = 3
     sources = {"first_frame": "stored", "goal_frame": "stored"}
     protocol = {"name": "clean", "label": "clean-v1", "hash": "h", "overrides": {}, "samples": samples, "pairs": 100}
     result = {
-        "format": 1, "protocol": protocol | {"seeds": list(outcomes)} | sources, "dataset": sources,
+        "format": 2, "protocol": protocol | {"seeds": list(outcomes)} | sources, "dataset": sources,
         "env": {"id": "lewm/TwoRoom-v0", "kwargs": {"image_size": 64}}, "rows_hash": rows_hash(rows), **score(rows),
         "model": {"source": model, "fingerprint": model}, "versions": {"torch": "2"}, "hardware": {"device_name": "x"},
         "manifests": [{"seed": seed, "n": len(part), "hash": f"{pairs}{seed}"} for seed, part in outcomes.items()],

@@ -71,7 +71,7 @@ def test_success_table(tmp_path):
         folder = tmp_path / name
         folder.mkdir(parents=True)
         result = {
-            "format": 1,
+            "format": 2,
             "protocol": {"hash": protocol, "label": f"{protocol}-v3"},
             "success": {"rate": rate, "n": 50},
             "floors": {"random": {"rate": 0.1}},

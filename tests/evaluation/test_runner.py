@@ -331,6 +331,8 @@ def test_the_summary_names_every_protocol_value_and_figure(episodes, agent):
         "excess over random",
         "solved at the start",
         "s/plan",
+        "pairs drawn from the episodes",
+        "success: |agent - goal| < 16 px at any step",
     ):
         assert part in text
 
