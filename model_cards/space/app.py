@@ -8,6 +8,7 @@ Only widgets here: what a click means is in `clicks.py`, what the agent does in 
 
 import argparse
 import base64
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,10 +32,13 @@ The agent has seen nothing but pictures and the actions between them. It imagine
 its embeddings, and looks for those that end near the goal's. **Click on a picture** to change the start or the goal,
 then press **Plan**. Let the world cheat on the way, and see whether the model notices.
 ([paper](https://arxiv.org/abs/2603.19312))"""
+EXPLANATION = """The planner compares squared distances between embeddings; the upper curve shows how far the agent was
+from the goal in these terms. **Surprise** is the squared error of the embedding that the model expected, from the
+frames and actions before. The model was never told what is possible."""
 WAITING = '<div class="waiting">The film and the curves of the next plan appear here.</div>'
 CSS = """
 .gradio-container { max-width: 1240px !important; margin: auto }
-#start img, #goal img { cursor: crosshair }
+#start img, #goal img { cursor: crosshair; box-shadow: 0 0 0 1px #d5d8e0 }
 #film .html-container, #curves .html-container { padding: 0 }
 #film img, #curves img { width: 100%; display: block; background: white; border-radius: 8px }
 .waiting { padding: 150px 24px; text-align: center; opacity: .55; border: 1px dashed; border-radius: 8px }
@@ -53,8 +57,13 @@ def find_checkpoints() -> list[str]:
     """`LEWM_CHECKPOINTS`, separated by blanks, else every folder of a checkpoint inside or beside this one."""
     if os.environ.get(VARIABLE, "").strip():
         return os.environ[VARIABLE].split()
-    weights = sorted([*HERE.glob("*/model.safetensors"), *HERE.parent.glob("*/model.safetensors")])
-    return [str(path.parent) for path in weights if (path.parent / "config.json").is_file()]
+    configs = sorted([*HERE.glob("*/config.json"), *HERE.parent.glob("*/config.json")])
+    folders = [path.parent for path in configs if (path.parent / "model.safetensors").is_file()]
+    return [str(folder) for folder in folders if "decoder" not in json.loads(_read(folder))["model_type"]]
+
+
+def _read(folder: Path) -> str:
+    return (folder / "config.json").read_text(encoding="utf-8")
 
 
 def open_stages(sources: Sequence[str]) -> tuple[dict[str, Stage], list[str]]:
@@ -84,7 +93,7 @@ def build(stages: Mapping[str, Stage], notes: Sequence[str]) -> gr.Blocks:
     def choose(title: str, seed: float | None) -> tuple:
         clicks = CLICKS[stages[title].name]
         part = gr.Radio(choices=list(clicks.parts), value=clicks.parts[0], visible=len(clicks.parts) > 1)
-        angle = gr.Slider(label=clicks.angle, visible=clicks.angle is not None)
+        angle = gr.Slider(label=clicks.angle or "", visible=clicks.angle is not None)
         return part, angle, *draw(title, seed)
 
     def draw(title: str, seed: float | None) -> tuple:
@@ -117,7 +126,7 @@ def build(stages: Mapping[str, Stage], notes: Sequence[str]) -> gr.Blocks:
             run = on_stage(stage.run, start, goal, wishes, lambda done, total: progress((done, total), "acting"))
         except ValueError as error:
             return refuse(error, 3)
-        progress((1, 1), "drawing the film")
+        progress(1.0, "drawing the film")
         shown = film(run, on_stage(stage.pictures, run), on_stage(stage.picture, goal), stage.film_every)
         return (
             on_stage(stage.summary, run),
@@ -150,6 +159,7 @@ def build(stages: Mapping[str, Stage], notes: Sequence[str]) -> gr.Blocks:
                         budget = gr.Slider(50, 200, 100, step=25, label="steps at most")
                     seed = gr.Number(0, label="seed", precision=0, minimum=0, maximum=2**31 - 1)
                     gr.Markdown("It looks 5 action blocks ahead; goals farther away than that are luck.")
+                gr.Markdown(EXPLANATION)
             with gr.Column(scale=7):
                 verdict = gr.Markdown(elem_id="verdict")
                 moving = gr.HTML(WAITING, elem_id="film")

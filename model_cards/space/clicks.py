@@ -94,9 +94,9 @@ def _cube(env, state, part, x, y, angle):
 REACHER_PARTS = ("fingertip, elbow to the right", "fingertip, elbow to the left")
 CLICKS = {
     "two_room": Clicks(("agent",), _two_room),
-    "push_t": Clicks(("block", "pusher"), _push_t, "angle of the block"),
+    "push_t": Clicks(("block", "pusher"), _push_t, "Angle of the block"),
     "reacher": Clicks(REACHER_PARTS, _reacher),
-    "cube": Clicks(("cube",), _cube, "angle of the cube"),
+    "cube": Clicks(("cube",), _cube, "Angle of the cube"),
 }
 
 

@@ -84,7 +84,7 @@ def curves(run: Run, history: int) -> bytes:
                 message = f"too short to tell: {history} frames of context come first"
                 below.text(0.5, 0.5, message, transform=below.transAxes, ha="center", color=PALE)
             above.legend()
-            for axes in (above, below):
-                axes.set_ylim(bottom=0)
+            for axes, values in ((above, run.latent_distance), (below, run.surprise)):
+                axes.set_ylim(0, 1.1 * values.max(initial=1e-6))
             below.set_xlim(0, boundaries[-1])
         return path.read_bytes()

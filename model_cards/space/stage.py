@@ -234,7 +234,7 @@ class Stage:
             f"Reached the goal after {run.steps} steps" if run.success else f"Missed the goal in {run.steps} steps"
         )
         plans = f"{len(run.plan_steps)} plans, {1000 * run.seconds_per_plan:.0f} ms each"
-        return f"### {verdict}\n{plans} · ends {end:.3g} away from the goal ({UNITS[self.name]})"
+        return f"### {verdict}\n{plans} · ends {end:.3g} from the goal ({UNITS[self.name]})"
 
     def _policy(self, wishes: Wishes) -> MPCPolicy:
         settings = PlanSettings(

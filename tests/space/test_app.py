@@ -4,6 +4,7 @@ import base64
 import io
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,13 +25,16 @@ CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 pytestmark = pytest.mark.space
 
 
-def start(*arguments, timeout: float = 180):
+def start(*arguments, timeout: float = 180, **environment: str):
     """The app as a process of its own, and its address once it answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, str(APP), "--port", str(port), *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, **environment},
+    )  # fmt: skip
     address, end = f"http://127.0.0.1:{port}", time.monotonic() + timeout
     while time.monotonic() < end and process.poll() is None:
         try:
@@ -44,8 +48,12 @@ def start(*arguments, timeout: float = 180):
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    broken = tmp_path_factory.mktemp("broken")
-    process, address = start("--checkpoints", CHECKPOINT, broken)
+    """The app with the shipped checkpoint, an empty folder, and a PushT checkpoint on a machine without pymunk."""
+    empty, push_t, modules = (tmp_path_factory.mktemp(name) for name in ("empty", "push-t", "modules"))
+    shutil.copytree(CHECKPOINT, push_t, dirs_exist_ok=True)
+    (push_t / "training.json").write_text('{"env_id": "lewm/PushT-v0"}')
+    (modules / "pymunk.py").write_text("raise ModuleNotFoundError(\"No module named 'pymunk'\", name='pymunk')")
+    process, address = start("--checkpoints", CHECKPOINT, empty, push_t, PYTHONPATH=str(modules))
     yield address
     process.terminate()
     process.communicate(timeout=30)
@@ -73,16 +81,18 @@ def page(browser, address):
 
 
 def picture(page, selector: str) -> np.ndarray:
-    """The pixels of a picture as the browser has them."""
-    drawn = page.eval_on_selector(
-        f"{selector} img",
-        """image => {
+    """The pixels of a picture as the browser has them, once it has."""
+    drawn = page.wait_for_function(
+        """selector => {
+            const image = document.querySelector(selector);
+            if (!image?.complete || !image.naturalWidth) return false;
             const canvas = document.createElement("canvas");
             [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
             canvas.getContext("2d").drawImage(image, 0, 0);
             return canvas.toDataURL();
         }""",
-    )
+        arg=f"{selector} img",
+    ).json_value()
     return np.asarray(decoded(drawn).convert("RGB")).astype(int)
 
 
@@ -128,7 +138,7 @@ def test_a_visitor_clicks_a_goal_plans_and_sees_the_model_surprised(page):
 
     verdict = page.inner_text("#verdict")
     assert re.search(r"(Reached the goal after|Missed the goal in) \d+ steps", verdict)
-    assert re.search(r"\d+ plans, \d+ ms each · ends [\d.]+ away from the goal", verdict)
+    assert re.search(r"\d+ plans, \d+ ms each · ends [\d.]+ from the goal", verdict)
     moving = decoded(page.get_attribute("#film img", "src"))
     assert moving.n_frames >= 21  # the event comes at step 20
     assert picture(page, "#film").shape == (moving.height, moving.width, 3)
@@ -186,7 +196,24 @@ def test_random_tasks_repeat_for_the_next_visitor(page, browser, address):
 
 
 def test_what_cannot_be_shown_is_said(page):
-    assert "holds no config.json" in page.inner_text("#notes")
+    empty, push_t = page.inner_text("#notes").strip().splitlines()
+    assert "holds no config.json" in empty
+    assert "pip install 'lewm-hf[pusht]'" in push_t
+
+
+def test_checkpoints_are_found_beside_the_app_or_named(tmp_path, monkeypatch):
+    import app
+
+    for name, kind in (("one", "lewm"), ("its-decoder", "lewm_decoder"), ("space", None)):
+        (tmp_path / name).mkdir()
+        if kind:
+            (tmp_path / name / "config.json").write_text(f'{{"model_type": "{kind}"}}')
+            (tmp_path / name / "model.safetensors").touch()
+    monkeypatch.setattr(app, "HERE", tmp_path / "space")
+    monkeypatch.delenv("LEWM_CHECKPOINTS", raising=False)
+    assert app.find_checkpoints() == [str(tmp_path / "one")]
+    monkeypatch.setenv("LEWM_CHECKPOINTS", "org/one  two")
+    assert app.find_checkpoints() == ["org/one", "two"]
 
 
 def test_no_checkpoint_at_all_ends_with_one_line(tmp_path):

@@ -1,7 +1,6 @@
 """What the Space shows is what happened, judged by the library's own measures."""
 
 import io
-import json
 
 import numpy as np
 import pytest
@@ -10,22 +9,14 @@ from pictures import curves, film
 from PIL import Image
 from stage import Stage, Wishes
 
-from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
+from lewm_hf import LeWMConfig
 
 QUICK = {"samples": 20, "iterations": 2, "budget": 50}
 
 
-def save(folder, config: LeWMConfig, env_id: str | None = "lewm/TwoRoom-v0"):
-    torch.manual_seed(0)
-    LeWMModel(config).eval().save_pretrained(folder)
-    LeWMImageProcessor(image_size=config.image_size).save_pretrained(folder)
-    (folder / "training.json").write_text(json.dumps({"env_id": env_id} if env_id else {}))
-    return str(folder)
-
-
 @pytest.fixture
-def stage(tiny_config, tmp_path):
-    return Stage(save(tmp_path, tiny_config))
+def stage(tiny_config, tmp_path, save_checkpoint):
+    return Stage(save_checkpoint(tmp_path, tiny_config))
 
 
 def test_the_same_wishes_give_the_same_run(stage):
@@ -96,14 +87,14 @@ def test_nothing_to_do_is_refused(stage):
         stage.run(np.array([60.0, 60.0]), np.array([61.0, 60.0]), Wishes())
 
 
-def test_a_checkpoint_has_to_say_what_it_was_trained_on(tiny_config, tmp_path):
+def test_a_checkpoint_has_to_say_what_it_was_trained_on(tiny_config, tmp_path, save_checkpoint):
     with pytest.raises(ValueError, match="does not say what it was trained on"):
-        Stage(save(tmp_path, tiny_config, env_id=None))
+        Stage(save_checkpoint(tmp_path, tiny_config, env_id=None))
     three = LeWMConfig.from_dict(
         tiny_config.to_dict() | {"action_dim": 3, "action_mean": [0.0] * 3, "action_std": [1.0] * 3}
     )
     with pytest.raises(ValueError, match="action_dim=3, but lewm/TwoRoom-v0 has 2"):
-        Stage(save(tmp_path, three))
+        Stage(save_checkpoint(tmp_path, three))
 
 
 def test_film_and_curves(stage):
@@ -120,7 +111,7 @@ def test_film_and_curves(stage):
 
 @pytest.mark.parametrize("env", ["push_t", "reacher", "cube"])
 @pytest.mark.long
-def test_every_environment(env, tiny_config, tmp_path):
+def test_every_environment(env, tiny_config, tmp_path, save_checkpoint):
     from clicks import CLICKS
 
     ids = {"push_t": "lewm/PushT-v0", "reacher": "lewm/Reacher-v0", "cube": "lewm/Cube-v0"}
@@ -128,7 +119,7 @@ def test_every_environment(env, tiny_config, tmp_path):
         tiny_config = LeWMConfig.from_dict(
             tiny_config.to_dict() | {"action_dim": 5, "action_mean": [0.0] * 5, "action_std": [0.5] * 5}
         )
-    stage = Stage(save(tmp_path, tiny_config, ids[env]))
+    stage = Stage(save_checkpoint(tmp_path, tiny_config, ids[env]))
     start, goal = stage.sample(0)
     assert not stage.view.reached(start[None], goal[None])[0]
     spot = {"push_t": (0.5, 0.35), "reacher": (0.6, 0.4), "cube": (0.5, 0.72)}[env]
