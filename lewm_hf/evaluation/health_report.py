@@ -6,7 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from ..extras import requires_extra
 from .plots import COLORS, PALE, figure
+
+with requires_extra("eval"):
+    from matplotlib.ticker import LogLocator, NullFormatter
 
 WAY_NAMES = {"true": "true actions", "swapped": "swapped actions", "none": "no actions", "copy": "no motion"}
 
@@ -83,6 +87,10 @@ def _normality(axis, normality: Mapping[str, Any]) -> None:
         axis.hist(normality[name]["values"], bins=bins, color=color, alpha=0.6, label=name)
     axis.axvline(normality["usual"], color=PALE, linestyle="--", label="95 % of Gaussian samples")
     axis.set_xscale("log")
+    # Default labels of a short logarithmic axis overlap.
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("Epps-Pulley statistic")
     axis.set_ylabel("dimensions")
     axis.set_title("normality per dimension")

@@ -17,6 +17,10 @@ from .results import read_result
 from .summary import percent, protocol_values
 
 ORDER = ("paper", "clean")
+_MIDDLE = {
+    "decoded": "the imagined embedding, decoded",
+    "nearest frames": "the known picture whose embedding is nearest to the imagined one",
+}
 
 
 def write_report(
@@ -135,6 +139,7 @@ def _headline(results: Sequence[dict[str, Any]]) -> str:
             )
         lines.append(f"solved before the first action: {percent(result['solved_at_start']['share'])}")
         split = {"test": "held-out episodes", "train": "training episodes"}[result["dataset"]["split"]]
+        split = "pairs that ship with the package" if result["pairs"] == "shipped" else split
         cards.append(
             f'<div class="card"><div class="name">{escape(result["protocol"]["name"])} <span class="muted">· {split}'
             f'</span></div><div class="big">{100 * success["rate"]:.0f} %</div>'
@@ -165,9 +170,10 @@ def _films(results, limit: int) -> str:
             figures.append(f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>")
     if not figures:
         return ""
+    ways = {result["films"] for result, _ in results}
+    middle = " or ".join(_MIDDLE[way] for way in _MIDDLE if way in ways)
     text = (
-        "Left, what happened. Middle, what the model expected while it executed its plan: of the data set's pictures, "
-        "the one whose embedding is nearest to the imagined one. Right, the goal."
+        f"Left, what happened. Middle, what the model expected while it executed its plan: {middle}. Right, its goal."
     )
     return section("Watch it plan", f'<p class="muted">{text}</p><div class="films">{"".join(figures)}</div>')
 

@@ -133,7 +133,8 @@ def run(
             acted.append(_act(task, vector_env, one, progress))
             blind = _floors(vector_env, one, task.protocol) if floors else {}
             rows += _rows(one, acted[-1], blind)
-    result = _result(task, rows, acted, num_envs) | {"wall_time": round(time.perf_counter() - clock, 3)}
+    result = _result(task, rows, acted, num_envs) | {"films": "nearest frames" if decoder is None else "decoded"}
+    result |= {"wall_time": round(time.perf_counter() - clock, 3)}
     files: list[Path] = []
     if out is not None:
         out = Path(out)
