@@ -18,7 +18,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "model_cards" / "space" / "app.py"
-CHECKPOINT = Path(os.environ.get("SPACE_CHECKPOINT", ROOT / "model_cards" / "lewm-tworoom-mini"))
+CHECKPOINT = ROOT / "model_cards" / "lewm-tworoom-mini"
 SCREENSHOT = ROOT / "runs" / "space" / "screenshot.png"
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 
