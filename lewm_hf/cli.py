@@ -401,13 +401,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _quiet_libraries() -> None:
-    """Their bars for a file of a megabyte would drown what the commands have to say."""
+    """Their bars for a file of a megabyte and their reports would drown what the commands have to say."""
     import datasets
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     datasets.disable_progress_bars()
 
+    transformers_logging.set_verbosity_error()
 
 def _one_line(error: Exception) -> str:
     # Strict dataclasses of huggingface_hub put the cause on a second line.

@@ -1,5 +1,7 @@
 """Configuration of LeWorldModel (LeWM, arXiv 2603.19312). Defaults equal the released weights."""
 
+import dataclasses
+import difflib
 import math
 
 from huggingface_hub.dataclasses import strict
@@ -7,6 +9,14 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 ENCODERS = ("vit", "resnet18")
+# What transformers of several versions and the Hub keep in a config.json beside the fields.
+NOT_OURS = frozenset(
+    {
+        "model_type", "auto_map", "custom_pipelines", "torch_dtype", "attn_implementation", "output_attentions",
+        "use_cache", "quantization_config", "tie_word_embeddings", "torchscript", "is_decoder", "add_cross_attention",
+        "loss_type", "trust_remote_code",
+    }
+)  # fmt: skip
 
 
 def strict_reason(error: StrictDataclassError) -> str:
@@ -99,10 +109,18 @@ class LeWMConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
+        name = kwargs.get("name_or_path") or config_dict.get("_name_or_path") or "this checkpoint"
+        known = {entry.name for entry in dataclasses.fields(cls)} | NOT_OURS
+        for field in config_dict:
+            # Transformers keeps whatever it does not know, and the field that was meant would keep its default.
+            if field not in known and not field.startswith("_"):
+                closest = difflib.get_close_matches(field, known, n=1, cutoff=0.0)[0]
+                raise ValueError(
+                    f"config.json of {name} is invalid: unknown field {field!r}, the closest known one is {closest!r}"
+                )
         try:
             return super().from_dict(config_dict, **kwargs)
         except StrictDataclassError as error:
-            name = kwargs.get("name_or_path") or config_dict.get("_name_or_path") or "this checkpoint"
             raise ValueError(f"config.json of {name} is invalid: {strict_reason(error)}") from None
 
     def validate_encoder(self):

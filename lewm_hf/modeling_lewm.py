@@ -332,9 +332,11 @@ class LeWMPreTrainedModel(PreTrainedModel):
                 tensors; transformers would go on with random weights.
         """
         kwargs.setdefault("use_safetensors", True)
+        # Transformers would raise a report of many lines; they are told below.
+        reshape = kwargs.pop("ignore_mismatched_sizes", False)
         try:
             model, info = super().from_pretrained(
-                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+                pretrained_model_name_or_path, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
             )
         except SafetensorError as error:
             raise ValueError(
@@ -342,7 +344,7 @@ class LeWMPreTrainedModel(PreTrainedModel):
                 "again, or load with force_download=True"
             ) from error
         wrong = {kind: sorted(map(str, keys)) for kind, keys in info.items() if keys}
-        if kwargs.get("ignore_mismatched_sizes"):
+        if reshape:
             wrong.pop("mismatched_keys", None)
         if wrong:
             details = "; ".join(f"{len(keys)} {kind} such as {keys[0]}" for kind, keys in wrong.items())

@@ -94,6 +94,12 @@ def load_agent(
         processor = AutoImageProcessor.from_pretrained(model, revision=revision)
     except OSError as error:
         reason = " ".join(str(error).split())[:200]
+        if folder.exists() and not (folder / "preprocessor_config.json").is_file():
+            raise FileNotFoundError(
+                f"{model} holds no preprocessor_config.json: save its image processor beside the model"
+            ) from None
+        if folder.exists():
+            raise ValueError(f"{model} is damaged ({reason}): save or copy it again") from None
         raise FileNotFoundError(f"{str(model)!r} is neither a checkpoint's folder nor a Hub id: {reason}") from None
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[problem]:
@@ -102,6 +108,12 @@ def load_agent(
                 f"checkpoint {model} does not fit {type(loaded).__name__}: {len(keys)} {kind} such as {keys[0]}; part "
                 f"of the model would be random, so save the checkpoint again or fix its config.json"
             )
+    size = getattr(processor, "image_size", loaded.config.image_size)
+    if size != loaded.config.image_size:
+        raise ValueError(
+            f"the image processor of {model} makes {size} pixels, but the model takes image_size="
+            f"{loaded.config.image_size}: the files belong to different checkpoints, copy them again"
+        )
     loaded = loaded.eval().to(device or default_device())
     commit = getattr(loaded.config, "_commit_hash", None)
     facts = _training_facts(model, revision)

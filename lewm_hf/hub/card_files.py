@@ -11,6 +11,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..data.files import replacing
+from ..modeling_lewm import LeWMModel
+from ..modeling_lewm_decoder import LeWMDecoder
 
 CARD_FILE = "README.md"
 TRAINING_FILE = "training.json"
@@ -41,11 +43,29 @@ def check_card(text: str, kind: str) -> None:
 
 
 def check_folder(folder: Path) -> None:
+    """Whether a folder holds a checkpoint of LeWM or of a decoder that loads, with the image processor that it needs.
+
+    Raises:
+        FileNotFoundError, ValueError: one line.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: give the folder of a checkpoint, such as RUN/best")
     for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}: give the folder of a checkpoint, such as RUN/best")
+    config, processor = (read_json(folder / name) for name in ("config.json", "preprocessor_config.json"))
+    kinds = {kind.config_class.model_type: kind for kind in (LeWMModel, LeWMDecoder)}
+    if config.get("model_type") not in kinds:
+        raise ValueError(
+            f"{folder}/config.json has model_type={config.get('model_type')!r}: only LeWM and its decoders have a card "
+            "here"
+        )
+    loaded = kinds[config["model_type"]].from_pretrained(folder).config  # strict: all tensors, no others
+    if processor.get("image_size", loaded.image_size) != loaded.image_size:
+        raise ValueError(
+            f"the image processor of {folder} makes {processor['image_size']} pixels, but config.json says image_size="
+            f"{loaded.image_size}: the files belong to different checkpoints, copy them again"
+        )
 
 
 def check_repo_id(repo_id: str) -> None:

@@ -102,15 +102,10 @@ def write_card(folder: str | Path, **given: Any) -> Path:
             )
         return write_dataset_card(folder)
     check_folder(folder)
-    model_type = (read_json(folder / "config.json") or {}).get("model_type")
-    if model_type == LeWMDecoderConfig.model_type:
+    if read_json(folder / "config.json")["model_type"] == LeWMDecoderConfig.model_type:
         if "results" in given:
             raise ValueError(f"{folder} is a decoder, whose results stand in its {TRAINING_FILE}: leave --results away")
         return write_decoder_card(folder, **given)
-    if model_type != LeWMConfig.model_type:
-        raise ValueError(
-            f"{folder}/config.json has model_type={model_type!r}: cards are written for LeWM and its decoders"
-        )
     if "world_model" in given:
         raise ValueError(f"{folder} is a world model itself: --world-model is for decoders")
     return write_model_card(folder, **given)

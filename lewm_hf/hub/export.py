@@ -170,6 +170,8 @@ def write_torchscript(graph: nn.Module, inputs: tuple[Tensor, ...], path: Path) 
     with warnings.catch_warnings():
         # Checks of shapes become constants; `compare` shows that nothing else did.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        # Tracing looks at every attribute of the model, those that transformers is about to rename included.
+        warnings.simplefilter("ignore", FutureWarning)
         torch.jit.trace(graph, inputs, check_trace=False).save(path)
 
 

@@ -12,11 +12,10 @@ from huggingface_hub.constants import EVAL_RESULTS_FOLDER
 
 # HTTPError is the HTTP library's own base class, whichever library this version of the client uses.
 from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
-from safetensors import SafetensorError, safe_open
 
 from ..data.files import size_text
 from ..data.local_paths import SUFFIXES, clean_text
-from .card_files import CARD_FILE, check_card, check_repo_id
+from .card_files import CARD_FILE, check_card, check_folder, check_repo_id
 from .eval_results import check_eval_results, eval_result_files
 
 logger = logging.getLogger(__name__)
@@ -159,7 +158,7 @@ def _plan(folder: Path, kind: str, repo_id: str, include: Sequence[str]) -> Uplo
         raise FileNotFoundError(f"{folder} has no data/*.parquet: finish collecting first")
     check_card((folder / CARD_FILE).read_text(encoding="utf-8"), kind)
     if kind == "model":
-        _check_weights(folder / "model.safetensors")
+        check_folder(folder)
         for path in eval_result_files(folder):
             check_eval_results(path.read_text(encoding="utf-8"), str(path))
     files, left, cleaned, paths = [], [], {}, {}
@@ -188,14 +187,6 @@ def _without_paths(path: Path) -> tuple[str, dict[str, str]]:
 def _matches(name: str, pattern: str) -> bool:
     """Like a shell's: a star does not reach into folders, except below a folder that the pattern names."""
     return fnmatchcase(name, pattern) and ("/" in pattern or "/" not in name)
-
-
-def _check_weights(path: Path) -> None:
-    try:
-        with safe_open(path, "pt"):
-            pass
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or cut short ({error}): save or fetch it again") from None
 
 
 def _prepare(api: HfApi, upload: Upload, public: bool, revision: str | None) -> None:

@@ -8,6 +8,7 @@ from huggingface_hub import constants
 from transformers import AutoModel
 
 from lewm_hf import LeWMConfig, LeWMModel, LeWMPlanner
+from lewm_hf.cli import main
 from lewm_hf.evaluation.agent import load_agent
 from lewm_hf.hub.push import push
 from lewm_hf.hub.released import released_config
@@ -92,6 +93,7 @@ def test_weights_cut_short_are_one_line(model_folder, kept):
         ({"image_size": "28"}, "'image_size' expected int, got str"),
         ({"image_size": 30}, "image_size=30 is no multiple of patch_size=14"),
         ({"encoder": "transformer"}, "encoder='transformer' is unknown"),
+        ({"history_sise": 3}, "unknown field 'history_sise', the closest known one is 'history_size'"),
     ],
 )
 def test_a_config_that_contradicts_itself_is_one_line(model_folder, change, match):
@@ -105,8 +107,88 @@ def test_a_config_that_contradicts_the_weights_is_one_line(model_folder):
     config = json.loads((model_folder / "config.json").read_text())
     (model_folder / "config.json").write_text(json.dumps(config | {"predictor_layers": 3}))
     one_line(ValueError, "missing_keys such as predictor.layers.2", LeWMModel.from_pretrained, model_folder)
+    (model_folder / "config.json").write_text(json.dumps(config | {"image_size": 56}))
+    one_line(ValueError, "mismatched_keys such as .*position_embedding", LeWMModel.from_pretrained, model_folder)
+    model = LeWMModel.from_pretrained(model_folder, ignore_mismatched_sizes=True)
+    assert model.encoder.position_embedding.shape[1] == 17
 
 
 def test_a_missing_processor_is_one_line(model_folder):
     (model_folder / "preprocessor_config.json").unlink()
     one_line(OSError, "preprocessor_config.json", LeWMPlanner.from_pretrained, model_folder)
+    one_line(FileNotFoundError, "holds no preprocessor_config.json: save its image", load_agent, model_folder)
+
+
+def test_what_transformers_and_the_hub_add_to_a_config_is_no_unknown_field(model_folder):
+    config = json.loads((model_folder / "config.json").read_text())
+    added = {"auto_map": {}, "custom_pipelines": {}, "_commit_hash": "0", "torch_dtype": "float32", "id2label": {}}
+    (model_folder / "config.json").write_text(json.dumps(config | added))
+    assert LeWMModel.from_pretrained(model_folder).config.history_size == config["history_size"]
+    again = LeWMConfig.from_dict(LeWMConfig(history_size=2).to_dict())
+    assert again.history_size == 2
+
+
+def test_a_processor_of_another_size_is_one_line(model_folder):
+    path = model_folder / "preprocessor_config.json"
+    path.write_text(path.read_text().replace("28", "64"))
+    for load in (LeWMPlanner.from_pretrained, load_agent):
+        one_line(ValueError, "makes 64 pixels, but the model takes image_size=28", load, model_folder)
+
+
+CHANGES = {
+    "other sizes": {"image_size": 56},
+    "unknown": {"history_sise": 3},
+    "contradiction": {"action_dim": 3},
+    "architecture": {"model_type": "vit", "hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2},
+}
+
+
+def damage(folder, how):
+    config = json.loads((folder / "config.json").read_text())
+    if how == "cut":
+        (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-100])
+    elif how == "processor":
+        (folder / "preprocessor_config.json").unlink()
+    elif how == "processor of another size":
+        path = folder / "preprocessor_config.json"
+        path.write_text(path.read_text().replace("28", "64"))
+    elif how == "published":
+        (folder / "config.json").write_text(json.dumps(released_config(2)))
+    else:
+        change = CHANGES[how]
+        (folder / "config.json").write_text(json.dumps(config | change))
+
+
+BROKEN = (
+    "cut",
+    "other sizes",
+    "processor",
+    "processor of another size",
+    "unknown",
+    "contradiction",
+    "architecture",
+    "published",
+)
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_every_command_refuses_it_in_one_line_and_writes_nothing(model_folder, collected, tmp_path, capfd, how):
+    damage(model_folder, how)
+    before = sorted(tmp_path.rglob("*"))
+    text = {path: path.read_bytes() for path in before if path.is_file()}
+    commands = (
+        ["export", model_folder, "--format", "torchscript", "--out", tmp_path / "new"],
+        ["eval", model_folder, "--env", "two_room", "--episodes", collected, "-n", "1", "--out", tmp_path / "new"],
+        ["card", model_folder, "--repo-id", "a/b", "--license", "mit", "--data-license", "mit", "--dataset-id", "a/b",
+         "--dataset-revision", "main"],
+        ["push", "a/b", "--model", model_folder],
+        ["convert", model_folder, "--out", tmp_path / "new", "--allow-unknown-weights"],
+    )  # fmt: skip
+    for command in commands:
+        capfd.readouterr()
+        assert main([str(part) for part in command]) == 2, command
+        said = capfd.readouterr()
+        assert said.err.count("\n") == 1 and not said.out, said
+        assert said.err.startswith(f"lewm {command[0]}: ") and len(said.err) > 40
+    assert sorted(tmp_path.rglob("*")) == before
+    assert text == {path: path.read_bytes() for path in before if path.is_file()}

@@ -134,8 +134,24 @@ def test_incomplete_and_damaged_folders_are_refused_before_anything_is_sent(onli
     (model_folder / "preprocessor_config.json").write_bytes(processor)
     weights = (model_folder / "model.safetensors").read_bytes()
     (model_folder / "model.safetensors").write_bytes(weights[:-100])
-    refused("model.safetensors is damaged or cut short", model=model_folder)
+    refused("weights of .*checkpoint are damaged or cut short", model=model_folder)
     (model_folder / "model.safetensors").write_bytes(weights)
+    config = (model_folder / "config.json").read_text()
+    for change, match in (
+        ({"model_type": "vit"}, "model_type='vit': only LeWM and its decoders"),
+        ({"predictor_layers": 3}, "does not hold the tensors of its config"),
+        ({"image_size": 56}, "does not hold the tensors of its config"),
+        ({"history_sise": 3}, "unknown field 'history_sise', the closest known one is 'history_size'"),
+        ({"action_dim": 3}, "action_mean has 2 entries, but action_dim=3"),
+    ):
+        (model_folder / "config.json").write_text(json.dumps(json.loads(config) | change))
+        refused(match, model=model_folder)
+    (model_folder / "config.json").write_text(config)
+    (model_folder / "preprocessor_config.json").write_bytes(processor.replace(b"28", b"64"))
+    refused("makes 64 pixels, but config.json says image_size=28", model=model_folder)
+    (model_folder / "preprocessor_config.json").write_bytes(b"{")
+    refused("preprocessor_config.json is no JSON", model=model_folder)
+    (model_folder / "preprocessor_config.json").write_bytes(processor)
     (model_folder / "training.json").write_text("{")
     refused("training.json is damaged", model=model_folder)
     (model_folder / "training.json").write_text("{}")
