@@ -79,14 +79,16 @@ def _eval(args) -> None:
     from .evaluation.runner import prepare, run
     from .evaluation.summary import format_summary
 
-    offsets = args.offset or [None]
+    overrides, offsets = parse_overrides(args.set), args.offset or [None]
+    if args.offset and "goal_offset" in overrides:
+        raise ValueError(f"--offset and --set goal_offset={overrides['goal_offset']} contradict each other: give one")
     tasks = []
     for offset in offsets:
         changes = {} if offset is None else {"goal_offset": offset, "budget": 2 * offset}
         tasks.append(
             prepare(
                 args.model, env=args.env, episodes=args.episodes, manifest=args.manifest or None,
-                protocol=args.protocol, overrides=changes | parse_overrides(args.set), n=args.n, seeds=args.seeds,
+                protocol=args.protocol, overrides=changes | overrides, n=args.n, seeds=args.seeds,
                 revision=args.revision,
             )
         )  # fmt: skip
@@ -406,9 +408,9 @@ def _quiet_libraries() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     datasets.disable_progress_bars()
 
-    transformers_logging.set_verbosity_error()
 
 def _one_line(error: Exception) -> str:
     # Strict dataclasses of huggingface_hub put the cause on a second line.

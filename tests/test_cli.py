@@ -74,7 +74,8 @@ def test_eval_at_several_offsets_with_the_pairs_that_ship(checkpoint, decoder, t
             assert film.n_frames > 1
     # Before the first episode of the first offset.
     said = refused(capsys, *argv[:-1], "7")
-    assert "no manifest two_room-clean-7-seed43 ships" in said
+    assert "no pairs ship for two_room, protocol clean, goal_offset=7, seed 43" in said
+    assert "contradict" in refused(capsys, *argv, "--set", "goal_offset=50")
 
 
 def test_decode_writes_strips_and_errors(dataset, checkpoint, decoder, tmp_path, capsys):
@@ -86,7 +87,7 @@ def test_decode_writes_strips_and_errors(dataset, checkpoint, decoder, tmp_path,
     assert len(list((out / "strips").iterdir())) == 2 and (out / "decode.png").is_file()
     assert json.loads((out / "decode.json").read_text())["settings"]["steps"] == [0, 5, 10]
     assert "no config.json" in refused(capsys, "decode", checkpoint, tmp_path, "--episodes", dataset)
-    assert "world model" in refused(capsys, "decode", decoder, decoder, "--episodes", dataset)
+    assert "is a lewm, not a lewm_decoder" in refused(capsys, "decode", checkpoint, checkpoint, "--episodes", dataset)
 
 
 def test_collect_again_changes_nothing_and_data_stats_agrees(dataset, capsys):

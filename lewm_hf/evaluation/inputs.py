@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ..configuration_lewm_decoder import LeWMDecoderConfig
 from ..envs import short_name
 from ..modeling_lewm_decoder import LeWMDecoder
 from .agent import Agent, load_agent
@@ -75,6 +76,12 @@ def open_decoder(decoder: Any, agent: Agent, revision: str | None = None) -> LeW
         if Path(decoder).exists() and not (Path(decoder) / "config.json").is_file():
             raise FileNotFoundError(f"{decoder} holds no config.json: give the folder of a decoder, such as RUN/best")
         try:
+            kind = LeWMDecoderConfig.get_config_dict(decoder, revision=revision)[0].get("model_type")
+            if kind != LeWMDecoderConfig.model_type:
+                raise ValueError(
+                    f"{source} is a {kind}, not a {LeWMDecoderConfig.model_type}: train a decoder with "
+                    "training/train_decoder.py"
+                )
             decoder = LeWMDecoder.from_pretrained(decoder, revision=revision).eval()
         except OSError as error:
             reason = " ".join(str(error).split())[:200]

@@ -163,6 +163,10 @@ def load_protocol(name_or_path: str | Path | Protocol, overrides: Mapping[str, A
         return name_or_path.override(overrides or {})
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"there is no protocol file {path}: give another, or one of {', '.join(protocol_names())}"
+            )
         text = path.read_text(encoding="utf-8")
     elif str(name_or_path) in protocol_names():
         text = (_folder() / f"{name_or_path}.yaml").read_text(encoding="utf-8")

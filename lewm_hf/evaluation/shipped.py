@@ -20,6 +20,17 @@ def shipped_name(env: str, protocol: Protocol, seed: int) -> str:
     return f"{short_name(env)}-{protocol.name}-{protocol.goal_offset}-seed{seed}.json"
 
 
+def _offered(env: str) -> str:
+    """`"clean at 25, 50, 75, 100; paper at 25; seeds 42, 43, 44"`."""
+    names = [path.stem.removeprefix(f"{env}-").split("-") for path in shipped_folder().glob(f"{env}-*.json")]
+    offsets = {
+        protocol: sorted({int(o) for p, o, _ in names if p == protocol}) for protocol in sorted({n[0] for n in names})
+    }
+    seeds = sorted({int(seed.removeprefix("seed")) for *_, seed in names})
+    parts = [f"{protocol} at {', '.join(map(str, values))}" for protocol, values in offsets.items()]
+    return "; ".join([*parts, f"seeds {', '.join(map(str, seeds))}"])
+
+
 def shipped_manifests(env: str, protocol: Protocol, seeds: Sequence[int], n: int | None = None) -> list[Manifest]:
     """One manifest per seed.
 
@@ -35,11 +46,9 @@ def shipped_manifests(env: str, protocol: Protocol, seeds: Sequence[int], n: int
     for seed in seeds:
         path = shipped_folder() / shipped_name(env, protocol, seed)
         if not path.is_file():
-            prefix = path.name.partition("-")[0]
-            known = sorted(other.stem for other in shipped_folder().glob(f"{prefix}-*.json"))
             raise FileNotFoundError(
-                f"no manifest {path.stem} ships with the package: give episodes to draw pairs from, or use one of "
-                f"{', '.join(known) or 'none'}"
+                f"no pairs ship for {short_name(env)}, protocol {protocol.name}, goal_offset={protocol.goal_offset}, "
+                f"seed {seed}: give episodes to draw them from, or choose of {_offered(short_name(env))}"
             )
         manifest = load_manifest(path)
         manifest.check_protocol(protocol)

@@ -263,7 +263,7 @@ def test_pairs_that_ship_with_the_package_are_the_default(agent, tmp_path):
     assert done.result["pairs"] == "shipped"
     # The environment looks and moves as in training, at the model's picture size.
     assert done.result["env"]["kwargs"] == {"physics": "swept", "image_size": 28}
-    with pytest.raises(FileNotFoundError, match="no manifest two_room-clean-25-seed5 ships"):
+    with pytest.raises(FileNotFoundError, match="goal_offset=25, seed 5: give episodes"):
         evaluate(tmp_path / "model", protocol=clean, seeds=[5])
     with pytest.raises(ValueError, match="trained on lewm/TwoRoom-v0, not on lewm/Reacher-v0"):
         evaluate(tmp_path / "model", env="reacher", protocol=clean, n=3)
