@@ -59,11 +59,8 @@ def find_checkpoints() -> list[str]:
         return os.environ[VARIABLE].split()
     configs = sorted([*HERE.glob("*/config.json"), *HERE.parent.glob("*/config.json")])
     folders = [path.parent for path in configs if (path.parent / "model.safetensors").is_file()]
-    return [str(folder) for folder in folders if "decoder" not in json.loads(_read(folder))["model_type"]]
-
-
-def _read(folder: Path) -> str:
-    return (folder / "config.json").read_text(encoding="utf-8")
+    kinds = [json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type") for folder in folders]
+    return [str(folder) for folder, kind in zip(folders, kinds, strict=True) if kind != "lewm_decoder"]
 
 
 def open_stages(sources: Sequence[str]) -> tuple[dict[str, Stage], list[str]]:
@@ -75,7 +72,7 @@ def open_stages(sources: Sequence[str]) -> tuple[dict[str, Stage], list[str]]:
         except (ImportError, OSError, ValueError) as error:
             notes.append(f"Left out {Path(source).name}: {' '.join(str(error).split())}")
         else:
-            stages[stage.title] = stage
+            stages[stage.title if stage.title not in stages else f"{stage.title} ({source})"] = stage
     return stages, notes
 
 
@@ -117,6 +114,8 @@ def build(stages: Mapping[str, Stage], notes: Sequence[str]) -> gr.Blocks:
         title: str, task: tuple, event: str, samples: float, iterations: float, blocks: float, budget: float,
         seed: float | None, progress=gr.Progress(),  # noqa: B008
     ) -> tuple:  # fmt: skip
+        if task is None:
+            return refuse(ValueError("draw a start and a goal first"), 3)
         stage, (start, goal) = stages[title], task
         wishes = Wishes(
             samples=int(samples), iterations=int(iterations), blocks=int(blocks), budget=int(budget),
