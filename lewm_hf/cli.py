@@ -409,6 +409,8 @@ def _quiet_libraries() -> None:
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+    for client in ("httpx", "httpx2"):  # one line per request
+        logging.getLogger(client).setLevel(logging.WARNING)
     datasets.disable_progress_bars()
 
 

@@ -1,6 +1,9 @@
 """Uploads against a Hub on this machine: what goes, what stays, what happens when it goes wrong."""
 
 import json
+import os
+import subprocess
+import sys
 
 import datasets
 import numpy as np
@@ -114,6 +117,29 @@ def test_a_refused_token_is_one_line(online, model_folder, monkeypatch):
             push("org/lewm", model=model_folder, token=token)
         assert "\n" not in str(caught.value)
     assert not online.repos
+
+
+def test_the_command_itself_says_what_went_and_what_went_wrong_and_no_more(hub, model_folder, tmp_path):
+    settings = {
+        "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1",
+        "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+
+    def lewm(token):
+        return subprocess.run(
+            [sys.executable, "-m", "lewm_hf.cli", "push", "org/lewm", "--model", str(model_folder)],
+            env=os.environ | settings | {"HF_TOKEN": token}, capture_output=True, text=True, timeout=240,
+        )  # fmt: skip
+
+    run = lewm("hf_wrong")
+    assert run.returncode == 2 and not run.stdout and not hub.repos
+    assert run.stderr.startswith("lewm push: model org/lewm was not uploaded") and run.stderr.count("\n") == 1, (
+        run.stderr
+    )
+    run = lewm("hf_valid")
+    assert run.returncode == 0, run.stderr
+    assert f"uploaded: {hub.url}/org/lewm/commit/" in run.stdout and "HTTP" not in run.stderr
+    assert hub.repos["model", "org/lewm"].private and hub.files("model", "org/lewm").keys() == MODEL_FILES | GIT
 
 
 def test_incomplete_and_damaged_folders_are_refused_before_anything_is_sent(online, model_folder, episode_folder):
