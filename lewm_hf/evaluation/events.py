@@ -80,7 +80,7 @@ def record_takes(
         pictures, states, actions = [], [], []
         for frame in range(frames):
             if frame == event:
-                _restart(env, *_change(env, events, variant, np.random.default_rng([seed, episode, 1])))
+                happen(env, events, variant, np.random.default_rng([seed, episode, 1]))
             shared = before is not None and frame < event
             pictures.append(before.frames[frame] if shared else env.render())
             states.append(env.get_state())
@@ -96,19 +96,22 @@ def _advance(env, policy: Expert) -> np.ndarray:
     return action
 
 
-def _change(env, events: EventSet, variant: str, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
-    """State and changed factors of variation after the event."""
-    state = env.get_state()
+def happen(env, events: EventSet, variant: str, rng: np.random.Generator) -> dict[str, Any]:
+    """Makes the event happen now, in an environment that looks as it does by default. The goal stays.
+
+    Returns:
+        The factors of variation that are new, by dotted name: none unless a color changed.
+    """
+    state, changed = env.get_state(), {}
     if variant == "color":
-        return state, {events.color: _other_color(env, events.color, rng)}
-    return (events.teleport(env, state, rng) if variant == "teleport" else state), {}
-
-
-def _restart(env, state: np.ndarray, values: Mapping[str, Any]) -> None:
+        changed = {events.color: _other_color(env, events.color, rng)}
+    elif variant == "teleport":
+        state = events.teleport(env, state, rng)
     options = {
-        "variation": [], "variation_values": dict(values), "state": state, "goal": env.goal_state, "goal_image": False,
+        "variation": [], "variation_values": changed, "state": state, "goal": env.goal_state, "goal_image": False,
     }  # fmt: skip
     env.reset(options=options)
+    return changed
 
 
 def _other_color(env, name: str, rng: np.random.Generator) -> np.ndarray:

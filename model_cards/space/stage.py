@@ -18,7 +18,7 @@ from lewm_hf.envs import make_env, short_name
 from lewm_hf.evaluation.agent import check_agent
 from lewm_hf.evaluation.distances import UNITS, task_distance
 from lewm_hf.evaluation.embeddings import encode
-from lewm_hf.evaluation.events import EVENTS
+from lewm_hf.evaluation.events import EVENTS, happen
 from lewm_hf.evaluation.inputs import open_agent
 from lewm_hf.evaluation.pairs import room
 from lewm_hf.evaluation.protocols import load_protocol
@@ -192,7 +192,7 @@ class Stage:
         record, plan_steps, seconds, changed, reached_at = _Recorder(), [], 0.0, {}, None
         for step in range(budget):
             if step == event_step:
-                changed = self._happen(wishes)
+                changed = happen(world, EVENTS[self.name], wishes.event, np.random.default_rng([wishes.seed, 1]))
             record.states.append(world.get_state())
             if step % frameskip == 0:
                 record.frames.append(world.render())
@@ -241,19 +241,6 @@ class Stage:
             samples=wishes.samples, iterations=wishes.iterations, elites=max(2, wishes.samples // 7), seed=wishes.seed
         )
         return MPCPolicy(self.agent.model, self.agent.processor, settings, receding_horizon=wishes.blocks)
-
-    def _happen(self, wishes: Wishes) -> dict[str, Any]:
-        """Changes the world behind the agent's back. Returns the factors of variation that are new."""
-        world, events = self.world, EVENTS[self.name]
-        state, changed = world.get_state(), {}
-        if wishes.event == "teleport":
-            state = events.teleport(world, state, np.random.default_rng([wishes.seed, 1]))
-        else:
-            factor, color = world.variation_space.factors[events.color], np.asarray(world.variation[events.color])
-            # The far end of every channel: nobody could take it for the old color.
-            changed[events.color] = np.where(color > (factor.low + factor.high) / 2, factor.low, factor.high)
-        _set(world, state, world.goal_state, changed)
-        return changed
 
     def _judge(self, frames: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Latent distance to the goal and surprise, from the frames at block boundaries and, last, the goal's."""
