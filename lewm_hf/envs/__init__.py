@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from .extras import requires_extra
+from ..extras import requires_extra
 
 with requires_extra("tworoom"):
     import gymnasium

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .extras import requires_extra
+from ..extras import requires_extra
 
 DEBIAN_PACKAGES = {"egl": "libegl1 libgl1-mesa-dri libopengl0", "osmesa": "libosmesa6 libopengl0"}
 NO_BACKEND = "disabled"  # MuJoCo's and dm_control's own word for "physics only"

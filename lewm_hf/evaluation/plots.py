@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..envs.extras import requires_extra
+from ..extras import requires_extra
 from .files import write_atomic
 
 with requires_extra("eval"):

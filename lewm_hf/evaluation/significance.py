@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..envs.extras import requires_extra
+from ..extras import requires_extra
 
 with requires_extra("eval"):
     from scipy import special

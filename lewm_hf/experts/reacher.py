@@ -14,8 +14,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from ..envs.extras import requires_extra
 from ..envs.reacher import ReacherEnv
+from ..extras import requires_extra
 from .rollout import episode_rng, reset_episode
 
 logger = logging.getLogger(__name__)

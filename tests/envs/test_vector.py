@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from lewm_hf.envs import ENVS, find_env, make_env
-from lewm_hf.envs.extras import requires_extra
 from lewm_hf.envs.two_room import TwoRoomEnv, render_positions, step_positions
 from lewm_hf.envs.vector import GoalVectorEnv
+from lewm_hf.extras import requires_extra
 
 STARTS = np.array([[40.0, 50.0], [60.0, 150.0], [150.0, 49.0], [190.0, 190.0]])
 GOALS = np.array([[170.0, 50.0], [64.0, 170.0], [60.0, 49.0], [190.0, 170.0]])
