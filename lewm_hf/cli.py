@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from .progress import quiet_libraries
+
 # One line of progress beats a warning about tokenizers this package does not use.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -391,7 +393,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    _quiet_libraries()
+    quiet_libraries()
     try:
         return args.handler(args) or 0
     except (ValueError, OSError, ImportError) as error:
@@ -400,18 +402,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"lewm {args.verb}: interrupted; what is finished stays usable", file=sys.stderr)
         return 130
-
-
-def _quiet_libraries() -> None:
-    """Their bars for a file of a megabyte and their reports would drown what the commands have to say."""
-    import datasets
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    for client in ("httpx", "httpx2"):  # one line per request
-        logging.getLogger(client).setLevel(logging.WARNING)
-    datasets.disable_progress_bars()
 
 
 def _one_line(error: Exception) -> str:

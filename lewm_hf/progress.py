@@ -1,5 +1,6 @@
-"""Progress bars that suit where they are shown."""
+"""What commands show while they work."""
 
+import logging
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -20,3 +21,15 @@ def progress_bar(iterable: Iterable | None = None, *, show: bool, **options: Any
     pace = TERMINAL_SECONDS if alive else LOG_SECONDS
     # tqdm's monitor would draw every `maxinterval` seconds whatever `mininterval` says.
     return tqdm(iterable, disable=not show, mininterval=pace, maxinterval=max(10.0, pace), **options)
+
+
+def quiet_libraries() -> None:
+    """For commands: bars for a file of a megabyte, reports and a line per request would drown what they have to say."""
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    for chatty in ("accelerate", "httpx", "httpx2"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -18,19 +18,17 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-import datasets
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.utils import ProjectConfiguration, set_seed
-from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
-from transformers.utils import logging as transformers_logging
 
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
 from lewm_hf.data.episodes import EpisodeData, load_episodes
 from lewm_hf.data.files import duration_text
 from lewm_hf.data.windows import WindowDataset
+from lewm_hf.progress import progress_bar, quiet_libraries
 from lewm_hf.training.arguments import TrainingRecipe, parse_recipe, recipe_values
 from lewm_hf.training.batch_norm import recalibrate_batch_norm
 from lewm_hf.training.batches import WindowBatches, batch_loader
@@ -177,8 +175,7 @@ def train(
         len(windows), recipe.batch_size, recipe.seed, first * accumulation, length.steps * accumulation, rank, ranks
     )
     loader = iter(batches(windows, order))
-    pace = 0.1 if sys.stderr.isatty() else 30  # seconds between two drawings
-    bar = tqdm(total=length.steps, initial=first, desc="training", unit="step", disable=not main, mininterval=pace)
+    bar = progress_bar(total=length.steps, initial=first, desc="training", unit="step", show=main)
     model.train()
     with StopRequest() as stop, bar:
         if progress["evaluated"] < first and is_due(first, recipe.eval_every, length.steps):
@@ -290,9 +287,7 @@ def raise_stopped(run: RunDirectory, progress: dict, stop: StopRequest):
 def main(argv: list[str] | None = None) -> int:
     main_process = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO if main_process else logging.ERROR, format="%(message)s")
-    logging.getLogger("accelerate").setLevel(logging.WARNING)
-    transformers_logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    quiet_libraries()
     try:
         recipe, config = parse_recipe(sys.argv[1:] if argv is None else argv)
         with logging_redirect_tqdm():

@@ -15,14 +15,11 @@ import os
 import sys
 import time
 
-import datasets
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
-from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
-from transformers.utils import logging as transformers_logging
 
 from lewm_hf import LeWMImageProcessor
 from lewm_hf.data.episodes import load_episodes
@@ -30,6 +27,7 @@ from lewm_hf.data.windows import WindowDataset
 from lewm_hf.evaluation.inputs import open_inputs
 from lewm_hf.evaluation.provenance import hardware, library_versions, model_fingerprint
 from lewm_hf.modeling_lewm_decoder import LeWMDecoder
+from lewm_hf.progress import progress_bar, quiet_libraries
 from lewm_hf.training.batches import WindowBatches, batch_loader
 from lewm_hf.training.checkpoints import RunDirectory
 from lewm_hf.training.decoder_arguments import DecoderRecipe, parse_decoder_recipe
@@ -157,8 +155,7 @@ def train_decoder(recipe: DecoderRecipe) -> dict:
         )  # fmt: skip
     first = progress["step"]
     order = WindowBatches(len(frames), recipe.batch_size, recipe.seed, first, recipe.max_steps, rank, ranks)
-    pace = 0.1 if sys.stderr.isatty() else 30  # seconds between two drawings
-    bar = tqdm(total=recipe.max_steps, initial=first, desc="decoder", unit="step", disable=not main, mininterval=pace)
+    bar = progress_bar(total=recipe.max_steps, initial=first, desc="decoder", unit="step", show=main)
     decoder.train()
     with StopRequest() as stop, bar:
         if progress["evaluated"] < first and is_due(first, recipe.eval_every, recipe.max_steps):
@@ -220,9 +217,7 @@ def is_due(step: int, every: int | None, steps: int) -> bool:
 def main(argv: list[str] | None = None) -> int:
     main_process = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO if main_process else logging.ERROR, format="%(message)s")
-    logging.getLogger("accelerate").setLevel(logging.WARNING)
-    transformers_logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    quiet_libraries()
     try:
         with logging_redirect_tqdm():
             train_decoder(parse_decoder_recipe(sys.argv[1:] if argv is None else argv))
