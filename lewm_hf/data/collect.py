@@ -126,6 +126,8 @@ def collect(
             part, parts, elsewhere, len(files), out,
         )  # fmt: skip
         return out
+    for file in files:  # of a process killed while it numbered the rows; nobody else works on a complete set
+        remove_leftovers(out / file.name)
     facts = finish_dataset(out, {key: description[key] for key in probe.description})
     logger.info("%s is complete: %d episodes, %d frames", out, facts.episodes, facts.rows)
     return out

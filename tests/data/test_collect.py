@@ -135,6 +135,23 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path):
     assert content(out) == expected
 
 
+def test_killed_while_numbering_rows_it_leaves_nothing_behind(tmp_path):
+    """All files are there, the set is not finished, and the killed process had begun to rewrite one of them."""
+    arguments = {"episodes": 6, "image_size": 28, "episodes_per_file": 3, "workers": 1}
+    expected = content(collect("two_room", tmp_path / "whole", **arguments))
+    out = tmp_path / "killed"
+    shutil.copytree(tmp_path / "whole", out)
+    description = json.loads((out / "episodes.json").read_text())
+    for name in ("splits", "action_mean", "action_std"):
+        description.pop(name, None)
+    (out / "episodes.json").write_text(json.dumps(description))
+    (out / "README.md").unlink()
+    file = next((out / "data").glob("train-*.parquet"))
+    file.with_name(f".{file.name}.12345.tmp").write_bytes(b"half")
+    collect("two_room", out, **arguments)
+    assert content(out) == expected
+
+
 def test_an_interrupted_collection_is_usable(small, tmp_path):
     out = tmp_path / "part"
     shutil.copytree(small, out)
