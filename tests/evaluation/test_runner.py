@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from lewm_hf import LeWMImageProcessor
-from lewm_hf.envs import make_env
+from lewm_hf import LeWMImageProcessor, LeWMModel
+from lewm_hf.envs import ENVS, make_env
 from lewm_hf.envs.two_room import TwoRoomEnv
 from lewm_hf.envs.vector import GoalVectorEnv
 from lewm_hf.evaluation.manifests import load_manifest, sample_manifest
@@ -267,6 +267,21 @@ def test_pairs_that_ship_with_the_package_are_the_default(agent, tmp_path):
         evaluate(tmp_path / "model", protocol=clean, seeds=[5])
     with pytest.raises(ValueError, match="trained on lewm/TwoRoom-v0, not on lewm/Reacher-v0"):
         evaluate(tmp_path / "model", env="reacher", protocol=clean, n=3)
+
+
+@pytest.mark.parametrize("env", ENVS)
+def test_every_task_is_evaluated_without_a_data_set(env, tiny_config):
+    """A random model on two of the pairs that ship, drawn without a display."""
+    tiny_config.action_dim = 5 if env == "cube" else 2
+    tiny_config.action_mean, tiny_config.action_std = [0.0] * tiny_config.action_dim, [0.3] * tiny_config.action_dim
+    model, processor = LeWMModel(tiny_config).eval(), LeWMImageProcessor(image_size=28)
+    given = {"processor": processor, "env": env, "overrides": QUICK | {"budget": 10}, "n": 2, "seeds": [42]}
+    first, second = (evaluate(model, **given, num_envs=num_envs) for num_envs in (1, 2))
+    assert first.result["rows_hash"] == second.result["rows_hash"] and len(first.rows) == 2
+    result = first.result
+    assert result["env"]["success_rule"] and result["env"]["distance_unit"]
+    assert all(row.final_distance > 0 for row in first.rows)
+    assert f"success: {result['env']['success_rule']} at any step" in format_summary(result)
 
 
 def test_given_episodes_decide_how_the_environment_is_made(episodes, agent):

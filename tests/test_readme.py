@@ -1,0 +1,44 @@
+"""What the README shows works as it stands there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lewm_hf.cli import _parser
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+COMMANDS = [
+    line.partition(" #")[0].strip()
+    for block in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("lewm ")
+]
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+def test_python_runs(code, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names: dict = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["plan"]["actions"].shape == (25, 2)
+    assert np.isfinite(names["plan"]["actions"]).all() and names["plan"]["cost"] >= 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_are_understood(command):
+    _parser().parse_args(shlex.split(command)[1:])
+
+
+def test_every_verb_that_is_mentioned_exists():
+    verbs = next(action for action in _parser()._actions if action.dest == "verb").choices
+    assert set(re.findall(r"`lewm\s+([a-z][a-z-]*)", TEXT)) <= set(verbs)
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT):
+        assert (ROOT / target).exists(), target
