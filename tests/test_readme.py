@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lewm_hf.cli import _parser
+from lewm_hf.cli_arguments import parser
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,11 +31,11 @@ def test_python_runs(code, monkeypatch):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_are_understood(command):
-    _parser().parse_args(shlex.split(command)[1:])
+    parser().parse_args(shlex.split(command)[1:])
 
 
 def test_every_verb_that_is_mentioned_exists():
-    verbs = next(action for action in _parser()._actions if action.dest == "verb").choices
+    verbs = next(action for action in parser()._actions if action.dest == "verb").choices
     assert set(re.findall(r"`lewm\s+([a-z][a-z-]*)", TEXT)) <= set(verbs)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lewm_hf.cli import _parser
+from lewm_hf.cli_arguments import parser
 from lewm_hf.evaluation.analyses import find_analyses
 from lewm_hf.training.arguments import parse_recipe
 from lewm_hf.training.decoder_arguments import parse_decoder_recipe
@@ -38,13 +38,13 @@ def test_commands_are_understood(name, monkeypatch):
     listed = reproduce(name, RUNS="/data/runs").stdout.splitlines()
     commands = [shlex.split(line) for line in listed if not line.startswith("#")]
     assert commands or name == "table7"
-    verbs = next(action for action in _parser()._actions if action.dest == "verb").choices
+    verbs = next(action for action in parser()._actions if action.dest == "verb").choices
     for command in commands:
         match command:
             case ["lewm", verb, *rest]:
                 if verb not in verbs:
                     pytest.skip(f"`lewm {verb}` is not installed")
-                _parser().parse_args([verb, *rest])
+                parser().parse_args([verb, *rest])
             case ["accelerate", "launch", "training/train.py", *rest]:
                 recipe, _ = parse_recipe(rest)
                 assert recipe.dataset.startswith("/data/runs/episodes/")

@@ -13,7 +13,7 @@ import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from lewm_hf import LeWMImageProcessor, LeWMModel
-from lewm_hf.cli import _parser
+from lewm_hf.cli_arguments import parser
 from lewm_hf.evaluation.protocols import load_protocol, parse_overrides
 from lewm_hf.evaluation.runner import evaluate
 from lewm_hf.hub.cards import CONVERSION_FACTS, RESULT_FACTS, TRAINING_FACTS, check_card, write_card
@@ -138,7 +138,7 @@ def test_results_from_elsewhere_have_no_address(trained, tmp_path):
 def test_the_command_of_a_card_measures_the_same_protocol(trained):
     text = write_card(trained, **GIVEN).read_text()
     program, *words = shlex.split(text.split("```bash\n")[1].split("\n```")[0])
-    args, protocol = _parser().parse_args(words), result_of(trained)["protocol"]
+    args, protocol = parser().parse_args(words), result_of(trained)["protocol"]
     assert program == "lewm" and (args.env, args.n, args.seeds) == ("two_room", 2, [1, 2])
     assert (args.model, args.episodes) == (GIVEN["repo_id"], "org/two-room")
     assert load_protocol(args.protocol, parse_overrides(args.set)).hash == protocol["hash"]
