@@ -1,4 +1,4 @@
-"""Episodes -> training on all four tasks, with the commands a user types."""
+"""Episodes -> training -> everything that can be measured, on all four tasks, with the commands a user types."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ TINY = {
         ("cube", 5, 40, ["--env-arg", "render_quality=fast", "--max-steps", "60"]),
     ],
 )
-def test_collected_episodes_train(env, action_dim, episodes, collecting, tmp_path):
+def test_collected_episodes_train_and_everything_is_measured(env, action_dim, episodes, collecting, tmp_path, capsys):
     data, run = tmp_path / "episodes", tmp_path / "run"
     assert (
         main(["collect", env, "--episodes", str(episodes), "--image-size", "32", "--out", str(data), *collecting]) == 0
@@ -47,3 +47,26 @@ def test_collected_episodes_train(env, action_dim, episodes, collecting, tmp_pat
         assert late < early, loss
     # On episodes it has not seen, better than saying that nothing moves.
     assert records[-1]["eval/prediction_over_copy_last"] < 1
+
+    model, frames = str(run / "last"), ["--episodes", str(data), "--split", "train"]
+    quick = [part for value in ("samples=16", "iterations=2", "elites=4") for part in ("--set", value)]
+    drawn = [*frames[:2], "--set", "split=train", "-n", "4", "--seeds", "1"]
+    for folder, command in {
+        "eval-drawn": ["eval", model, "--protocol", "paper", *drawn, *quick, "--video", "1"],
+        "eval-shipped": ["eval", model, "--protocol", "clean", "-n", "4", "--seeds", "42", "44", *quick],
+        "probe": ["probe", model, *frames, "--frames", "300", "--seeds", "0"],
+        "surprise": ["surprise", model, "--trajectories", "3"],
+        "health": ["health", model, *frames],
+    }.items():
+        assert main([*command, "--out", str(run / folder)]) == 0, command
+    assert main(["report", str(run)]) == 0
+    page = (run / "report" / "index.html").read_text()
+    for title in (
+        "Goals reached by planning",
+        "What can be read off",
+        "Violation of expectation",
+        "health",
+        "Training",
+    ):
+        assert title in page
+    capsys.readouterr()
