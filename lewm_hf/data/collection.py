@@ -95,11 +95,7 @@ class Collection:
 
     def description(self) -> dict[str, Any]:
         """The part of `episodes.json` that is known before the first episode."""
-        try:
-            env = make_env(self.env, **self.env_kwargs)
-        except TypeError as error:
-            reason = str(error).partition(" was raised from")[0]
-            raise ValueError(f"env_kwargs={self.env_kwargs} do not fit {self.env}: {reason}") from None
+        env = make_env(self.env, **self.env_kwargs)
         fps, state_names = float(env.metadata["render_fps"]), list(env.state_names)
         env.close()
         versions = {"lewm-hf": __version__}

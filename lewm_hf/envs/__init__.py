@@ -67,7 +67,13 @@ def make_env(name: str, **kwargs: Any):
     entry = find_env(name)
     register_envs()
     with requires_extra(entry.extra):
-        return gymnasium.make(entry.env_id, disable_env_checker=True, **kwargs).unwrapped
+        try:
+            return gymnasium.make(entry.env_id, disable_env_checker=True, **kwargs).unwrapped
+        except TypeError as error:
+            reason = str(error).partition(" was raised from")[0]
+            if "unexpected keyword argument" not in reason:
+                raise
+            raise ValueError(f"arguments {kwargs} do not fit {entry.env_id}: {reason}") from None
 
 
 register_envs()

@@ -1,6 +1,5 @@
 """A checkpoint ready to be judged: loaded strictly, or refused."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from transformers import AutoImageProcessor, AutoModel
 
 from ..configuration_lewm import LeWMConfig
 from ..planning.world_model import check_ready
+from .files import read_object
 from .protocols import Protocol
 from .provenance import model_fingerprint
 
@@ -129,7 +129,14 @@ def _training_facts(model: str | Path, revision: str | None) -> dict[str, Any]:
             path = Path(hf_hub_download(str(model), "training.json", revision=revision))
         except EntryNotFoundError:
             return {}
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    facts = read_object(path, "copy it again from the training run, or remove it")
+    if not isinstance(facts.get("env_kwargs", {}), dict):
+        raise ValueError(
+            f"{path}: env_kwargs={facts['env_kwargs']!r} is no object: copy it again from the training run"
+        )
+    return facts
 
 
 def check_agent(agent: Agent, env, env_id: str, protocol: Protocol) -> None:

@@ -1,6 +1,5 @@
 """What was measured besides planning success: every analysis and comparison below a folder."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from .comparison import format_comparison
 from .decode_report import format_decoding
+from .files import read_object
 from .health_report import format_health
 from .probe_report import format_probe
 from .surprise_report import format_surprise
@@ -52,12 +52,13 @@ def find_analyses(folder: str | Path) -> list[Analysis]:
     found = []
     for kind, title, describe, patterns in _KINDS:
         for path in sorted(Path(folder).rglob(f"{kind}.json")):
-            try:
-                result = json.loads(path.read_text(encoding="utf-8"))
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise ValueError(f"{path} is not valid JSON ({error}): run `lewm {kind}` again") from None
-            if not isinstance(result, dict) or (result.get("kind"), result.get("format")) != (kind, 1):
+            result = read_object(path, f"run `lewm {kind}` again")
+            if (result.get("kind"), result.get("format")) != (kind, 1):
                 continue  # another program's file
+            try:
+                text = describe(result)
+            except (KeyError, TypeError, IndexError) as error:
+                raise ValueError(f"{path} lacks a field ({error}): run `lewm {kind}` again") from None
             pictures = tuple(picture for pattern in patterns for picture in sorted(path.parent.glob(pattern)))
-            found.append(Analysis(kind, title, describe(result), pictures, result, path))
+            found.append(Analysis(kind, title, text, pictures, result, path))
     return found

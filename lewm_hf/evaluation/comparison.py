@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from .intervals import mcnemar
+from .files import check_out
+from .intervals import mcnemar, paired_difference_interval
 from .protocols import content_hash
 from .results import rate, read_result, read_rows, rows_hash, write_result
-from .significance import bootstrap_interval
 from .summary import format_rate, protocol_values
-
-BOOTSTRAP_SEED = 0
 
 
 def compare(first: str | Path, second: str | Path, out: str | Path | None = None) -> dict[str, Any]:
@@ -20,16 +18,19 @@ def compare(first: str | Path, second: str | Path, out: str | Path | None = None
         out: folder for `compare.json`. Default: nothing is written.
 
     Returns:
-        The content of `compare.json`: both rates with their Wilson intervals, their difference with a bootstrap
-        interval over pairs, the test, all of it per seed too, and what else differed between the two.
+        The content of `compare.json`: both rates with their Wilson intervals, their difference with Newcombe's
+        interval, the test, all of it per seed too, and what else differed between the two.
 
     Raises:
         FileNotFoundError: where a folder holds no evaluation.
         ValueError: where the two ran different pairs, or rows do not belong to their result.
     """
+    check_out(out)
     results = [read_result(folder) for folder in (first, second)]
     rows = [_rows_of(folder, result) for folder, result in zip((first, second), results, strict=True)]
     _check_pairs(first, second, results)
+    # By problem: the runs may have taken their seeds in different orders.
+    rows = [sorted(part, key=lambda row: (row.seed, row.episode, row.start)) for part in rows]
     outcomes = [[row.success for row in part] for part in rows]
     result: dict[str, Any] = {
         "format": 1,
@@ -96,15 +97,10 @@ def _differences(results) -> dict[str, list[Any]]:
 
 
 def _test(first: list[bool], second: list[bool]) -> dict[str, Any]:
-    n = len(first)
-
-    def difference(index) -> float:
-        return sum(first[i] - second[i] for i in index) / n
-
     return {
         "first": rate(first),
         "second": rate(second),
-        "difference_interval": list(bootstrap_interval(difference, n, BOOTSTRAP_SEED)),
+        "difference_interval": list(paired_difference_interval(first, second)),
         "mcnemar": vars(mcnemar(first, second)),
     }
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..image_processing_lewm import LeWMImageProcessor
 from ..modeling_lewm_decoder import LeWMDecoder
 from .embeddings import BATCH, Stretches, blocks_of, encode_rows, sample_stretches
+from .files import check_out, clear
 from .inputs import Inputs, open_decoder, open_inputs
 from .pixels import pixel_metrics
 from .protocols import content_hash
@@ -90,6 +91,7 @@ def decode(
         ValueError, FileNotFoundError: one line, before anything is computed, where decoder, model and episodes do not
             belong together, or no episode is long enough.
     """
+    check_out(out)
     for name, value, least in (
         ("strips", strips, 1), ("stretches", stretches, 2), ("steps", steps, 1), ("seed", seed, 0),
     ):  # fmt: skip
@@ -123,6 +125,7 @@ def decode(
     if out is not None:
         from .decode_report import draw_strip, plot_decoding
 
+        clear(out, ("decode.json", "strips/*-episode-*.png"))
         for number, index in enumerate(shown):
             episode = inputs.episodes.episode_ids[chosen.episodes[index]]
             path = Path(out) / "strips" / f"{number:02d}-episode-{episode}.png"

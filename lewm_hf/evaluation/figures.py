@@ -52,7 +52,13 @@ def success_figure(results: Sequence[Record]) -> str:
                 axes.errorbar(rate, position, xerr=[[rate - low], [high - rate]], color=INK, capsize=3, lw=1.1)
                 axes.text(high + 1.5, position, f"{rate:.0f} %", va="center", color=INK)
                 label = {"model": "world model", "random": "random", "zero_action": "zero actions"}[name]
-                ticks.append((position, f"{result['protocol']['name']}: {label}" if name == "model" else label))
+                group = result.get("title", result["protocol"]["name"])
+                ticks.append(
+                    (
+                        position,
+                        f"{group}: {label}" if name == "model" else label,
+                    )
+                )
                 position += 1
             position += 0.6
         axes.set_yticks(*zip(*ticks, strict=True))

@@ -11,9 +11,10 @@ from ..planning.world_model import check_ready
 from ..training.monitors import effective_rank
 from .dynamics import rollout_errors, summarize
 from .embeddings import encode_rows, sample_frames, sample_stretches
+from .files import check_out, clear
 from .geometry import Geometry
 from .inputs import open_inputs
-from .normality import epps_pulley, normal_quantile
+from .normality import epps_pulley, normal_quantile, standardized
 from .protocols import content_hash
 from .results import write_result
 from .significance import mean_interval
@@ -73,6 +74,7 @@ def health(
             episodes are too few or too short. `distances` and the distances of `retrieval` are `None` for
             environments that are not of this package.
     """
+    check_out(out)
     for name, value, least in (
         ("frames", frames, LEAST_FRAMES), ("stretches", stretches, 2), ("horizon", horizon, 1), ("seed", seed, 0),
     ):  # fmt: skip
@@ -113,6 +115,7 @@ def health(
     if out is not None:
         from .health_report import plot_health
 
+        clear(out, ("health.json",))
         plot_health(Path(out) / "health.png", result)
         geometry.draw(Path(out) / "neighbors.png")
         write_result(Path(out) / "health.json", result)  # last: where it exists the folder is complete
@@ -149,15 +152,16 @@ def _spectrum(embeddings: torch.Tensor) -> dict[str, Any]:
 
 
 def _normality(embeddings: torch.Tensor, config) -> dict[str, Any]:
-    """Per dimension; `usual` is the 95 % quantile of as many independent Gaussian draws."""
+    """Per dimension; `usual` is the 95 % quantile of as many independent Gaussian draws, treated alike."""
     knots = {"knots": getattr(config, "sigreg_knots", 17), "t_max": getattr(config, "sigreg_t_max", 3.0)}
-    std = embeddings.std(0, correction=0).clamp_min(1e-8)
-    found: dict[str, Any] = {"n": len(embeddings), "usual": normal_quantile(min(len(embeddings), 500))}
-    for name, values in (("raw", embeddings), ("standardized", (embeddings - embeddings.mean(0)) / std)):
-        statistic = epps_pulley(values, **knots)
+    draws = min(len(embeddings), 500)
+    found: dict[str, Any] = {"n": len(embeddings)}
+    for name, values in (("raw", embeddings), ("standardized", standardized(embeddings))):
+        statistic, usual = epps_pulley(values, **knots), normal_quantile(draws, fitted=name == "standardized")
         found[name] = {
             "values": statistic.tolist(),
             "mean": float(statistic.mean()),
-            "share_usual": float((statistic <= found["usual"]).float().mean()),
+            "usual": usual,
+            "share_usual": float((statistic <= usual).float().mean()),
         }
     return found

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..extras import requires_extra
-from .plots import COLORS, PALE, figure
+from .plots import COLORS, figure
 
 with requires_extra("eval"):
     from matplotlib.ticker import LogLocator, NullFormatter
@@ -35,7 +35,7 @@ def format_health(result: Mapping[str, Any]) -> str:
         lines.append(
             _line(
                 f"normality, {name}",
-                f"Epps-Pulley {found['mean']:.2f} on average, {normal['usual']:.2f} or less in "
+                f"Epps-Pulley {found['mean']:.2f} on average, {found['usual']:.2f} or less in "
                 f"{100 * found['share_usual']:.0f} % of the dimensions (95 % for a Gaussian)",
             )
         )
@@ -85,7 +85,7 @@ def _normality(axis, normality: Mapping[str, Any]) -> None:
     bins = np.geomspace(max(both.min(), 1e-2), max(both.max() * 1.01, 2.0), 30)
     for name, color in (("raw", COLORS[0]), ("standardized", COLORS[3])):
         axis.hist(normality[name]["values"], bins=bins, color=color, alpha=0.6, label=name)
-    axis.axvline(normality["usual"], color=PALE, linestyle="--", label="95 % of Gaussian samples")
+        axis.axvline(normality[name]["usual"], color=color, linestyle="--", label=f"95 % of Gaussians, {name}")
     axis.set_xscale("log")
     # Default labels of a short logarithmic axis overlap.
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))

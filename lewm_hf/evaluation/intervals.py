@@ -66,6 +66,37 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> McNemar:
     return McNemar(only_first, only_second, both, neither, p_value, (only_first - only_second) / len(pairs))
 
 
+def paired_difference_interval(
+    first: Sequence[bool], second: Sequence[bool], confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the difference of two success rates on the same episodes: Newcombe's method 10 (1998), made of the
+    two Wilson intervals and the correlation of the outcomes. Never empty, unlike a bootstrap's.
+
+    Raises:
+        ValueError: as `mcnemar`.
+    """
+    table = mcnemar(first, second)
+    n, both, neither, only_first, only_second = (
+        len(first), table.both, table.neither, table.only_first, table.only_second,
+    )  # fmt: skip
+    rates = (both + only_first) / n, (both + only_second) / n
+    (low1, high1), (low2, high2) = (wilson_interval(round(rate * n), n, confidence) for rate in rates)
+    margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
+    product = both * neither - only_first * only_second
+    if 0 <= product <= n / 2:
+        product = 0  # a continuity correction
+    elif product > 0:
+        product -= n / 2
+    phi = product / math.sqrt(margins) if margins else 0.0
+
+    def reach(one: float, other: float) -> float:
+        return math.sqrt(max(0.0, one**2 - 2 * phi * one * other + other**2))
+
+    difference = rates[0] - rates[1]
+    low = difference - reach(rates[0] - low1, high2 - rates[1])
+    return low, difference + reach(high1 - rates[0], rates[1] - low2)
+
+
 def _check_counts(successes: int, n: int) -> None:
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"successes={successes} of n={n} is not a rate: expected 0 <= successes <= n and n >= 1")

@@ -26,8 +26,18 @@ def epps_pulley(values: Tensor, knots: int = LeWMConfig.sigreg_knots, t_max: flo
     return len(values) * (error @ weights)
 
 
-def normal_quantile(n: int, quantile: float = 0.95, samples: int = 2000, seed: int = 0) -> float:
-    """The statistic's quantile on n independent draws from N(0, 1), by simulation."""
+def standardized(values: Tensor) -> Tensor:
+    """Values `(n, D)` with the mean and the population standard deviation of each dimension taken out."""
+    return (values - values.mean(0)) / values.std(0, correction=0).clamp_min(1e-8)
+
+
+def normal_quantile(n: int, quantile: float = 0.95, samples: int = 2000, seed: int = 0, fitted: bool = False) -> float:
+    """The statistic's quantile on n independent draws from N(0, 1), by simulation.
+
+    Args:
+        fitted: of draws that are standardized with their own mean and deviation, which fit better (Lilliefors 1967).
+    """
     generator = torch.Generator().manual_seed(seed)
-    parts = [epps_pulley(torch.randn(n, 100, generator=generator)) for _ in range(-(-samples // 100))]
+    draws = (torch.randn(n, 100, generator=generator) for _ in range(-(-samples // 100)))
+    parts = [epps_pulley(standardized(drawn) if fitted else drawn) for drawn in draws]
     return float(np.quantile(torch.cat(parts).numpy(), quantile))

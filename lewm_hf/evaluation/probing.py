@@ -13,12 +13,13 @@ from ..envs import make_env
 from ..progress import progress_bar
 from ..training.randomness import preserved_randomness
 from .embeddings import FrameSample, encode_rows, sample_frames
+from .files import check_out, clear
 from .inputs import Inputs, open_inputs
 from .probe_targets import TARGETS, Target, TargetSet
 from .probes import Standardizer, fit_mlp, fit_ridge, pixel_components
 from .protocols import content_hash
 from .results import write_result
-from .significance import mean_interval
+from .significance import resampled_interval
 from .statistics import pearson, r_squared
 
 WINDOW = 3
@@ -122,6 +123,7 @@ def probe(
         ValueError, FileNotFoundError: one line, before anything is computed, for unknown targets or probes, episodes
             of an unknown environment or of another one than the model's, or too few of them.
     """
+    check_out(out)
     seeds, probes = list(seeds), list(probes)
     _check_numbers(frames, seeds, probes, mlp_steps)
     inputs = open_inputs(model, episodes, split=split, processor=processor, revision=revision, device=device)
@@ -171,6 +173,7 @@ def probe(
     if out is not None:
         from .probe_report import plot_probe
 
+        clear(out, ("probe.json",))
         plot_probe(Path(out) / "probe.png", result)
         write_result(Path(out) / "probe.json", result)  # last: where it exists the folder is complete
     return Probing(result, rows)
@@ -300,7 +303,7 @@ def _row(
     summary: dict[str, Any] = {}
     for score, found in per_seed.items():
         summary[score] = float(np.mean(found))
-        summary[f"{score}_interval"] = mean_interval(found)
+        summary[f"{score}_interval"] = resampled_interval(found, split[1].sum() / split[0].sum())
     return ProbeRow(
         target=target.name,
         dimensions=values.shape[1],

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -17,6 +18,7 @@ from .results import read_result
 from .summary import percent, protocol_values
 
 ORDER = ("paper", "clean")
+FILM = re.compile(r"\d+-(?P<verdict>\w+)-seed(?P<seed>\d+)-episode(?P<episode>\d+)-frame(?P<frame>\d+)")
 _MIDDLE = {
     "decoded": "the imagined embedding, decoded",
     "nearest frames": "the known picture whose embedding is nearest to the imagined one",
@@ -60,6 +62,9 @@ def write_report(
         evaluations = sorted(path.parent for path in Path(run_dir).rglob("results.json")) if run_dir is not None else []
     folders = [Path(folder) for folder in evaluations]
     results = [(read_result(folder), folder) for folder in folders]
+    results = [
+        (result | {"title": title}, folder) for title, (result, folder) in zip(titles(results), results, strict=True)
+    ]
     results.sort(key=lambda entry: (ORDER + (entry[0]["protocol"]["name"],)).index(entry[0]["protocol"]["name"]))
     if analyses is None:
         analyses = find_analyses(run_dir) if run_dir is not None else []
@@ -98,12 +103,38 @@ def read_run(run_dir: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any]]
     lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
     for number, line in enumerate(lines, 1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError
+            records.append(record)
+        except ValueError:
             if number < len(lines):
                 raise ValueError(f"{metrics}, line {number}, is no JSON: the file was damaged, restore it") from None
-    recipe = run_dir / "recipe.yaml"
-    return records, yaml.safe_load(recipe.read_text(encoding="utf-8")) if recipe.is_file() else {}
+    path, recipe = run_dir / "recipe.yaml", {}
+    if path.is_file():
+        try:
+            recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is not valid YAML ({' '.join(str(error).split())}): restore it") from None
+        if not isinstance(recipe, dict):
+            raise ValueError(f"{path} holds a {type(recipe).__name__} instead of fields: restore it")
+    return records, recipe
+
+
+def titles(results: Sequence[tuple[dict[str, Any], Path]]) -> list[str]:
+    """What to call each result: its protocol, then its goal offset, then its folder, as far as needed to tell them
+    apart."""
+    names, offsets, folders, paths = [], [], [], []
+    for result, folder in results:
+        protocol = result["protocol"]
+        names.append(protocol["name"])
+        offsets.append(f"{names[-1]}, goals {protocol['goal_offset']} steps away")
+        folders.append(f"{offsets[-1]}, {folder.name}")
+        paths.append(f"{offsets[-1]}, {folder}")
+    for named in (names, offsets, folders):
+        if len(set(named)) == len(named):
+            return named
+    return paths
 
 
 def _short(env_id: str) -> str:
@@ -141,7 +172,7 @@ def _headline(results: Sequence[dict[str, Any]]) -> str:
         split = {"test": "held-out episodes", "train": "training episodes"}[result["dataset"]["split"]]
         split = "pairs that ship with the package" if result["pairs"] == "shipped" else split
         cards.append(
-            f'<div class="card"><div class="name">{escape(result["protocol"]["name"])} <span class="muted">· {split}'
+            f'<div class="card"><div class="name">{escape(result["title"])} <span class="muted">· {split}'
             f'</span></div><div class="big">{100 * success["rate"]:.0f} %</div>'
             + "".join(f'<div class="muted">{line}</div>' for line in lines)
             + "</div>"
@@ -159,12 +190,13 @@ def _headline(results: Sequence[dict[str, Any]]) -> str:
 def _films(results, limit: int) -> str:
     figures = []
     for result, folder in results:
-        for path in sorted((folder / "videos").glob("*.gif"))[:limit]:
-            # 01-missed-seed42-episode110-frame2.gif
-            _, verdict, seed, episode, frame = path.stem.split("-")
+        for path in sorted((folder / "videos").glob("*-seed*-episode*.gif"))[:limit]:
+            named = FILM.fullmatch(path.stem)
+            if named is None:
+                continue  # somebody else's picture
             caption = (
-                f"{result['protocol']['name']}: {verdict}. Episode {episode.removeprefix('episode')} from frame "
-                f"{frame.removeprefix('frame')}, seed {seed.removeprefix('seed')}"
+                f"{result['title']}: {named['verdict']}. Episode {named['episode']} from frame {named['frame']}, "
+                f"seed {named['seed']}"
             )
             image = _image(path.read_bytes(), "gif", caption)
             figures.append(f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>")
@@ -178,6 +210,11 @@ def _films(results, limit: int) -> str:
     return section("Watch it plan", f'<p class="muted">{text}</p><div class="films">{"".join(figures)}</div>')
 
 
+def _pairs(result: dict[str, Any]) -> str:
+    n, distinct = result["success"]["n"], result["distinct"]["pairs"]
+    return str(n) if distinct == n else f"{n} ({distinct} distinct)"
+
+
 def _results_table(results: Sequence[dict[str, Any]]) -> str:
     def interval(value: dict[str, Any]) -> str:
         return f"{100 * value['rate']:.1f} ({100 * value['interval'][0]:.1f}–{100 * value['interval'][1]:.1f})"
@@ -187,8 +224,8 @@ def _results_table(results: Sequence[dict[str, Any]]) -> str:
         floors, test = result["floors"], result.get("mcnemar_against_random")
         rows.append(
             [
-                result["protocol"]["label"],
-                str(result["success"]["n"]),
+                result["title"] + (" (modified)" if result["protocol"]["overrides"] else ""),
+                _pairs(result),
                 interval(result["success"]),
                 *(interval(floors[name]) if name in floors else "–" for name in ("random", "zero_action")),
                 f"{100 * result['excess']['random']:+.1f}" if "random" in floors else "–",
@@ -255,7 +292,7 @@ def _protocols(results: Sequence[dict[str, Any]]) -> str:
             )
         rows.append([escape(name), *cells])
     rows.append(["hash", *(f"<code>{result['protocol']['hash'][:12]}</code>" for result in results)])
-    head = ["", *(result["protocol"]["label"] for result in results)]
+    head = ["", *(f"{result['title']} ({result['protocol']['label']})" for result in results)]
     return section(
         "Protocols", '<p class="muted">* differs from the protocol\'s file.</p>' + table(head, rows, escaped=False)
     )
@@ -272,7 +309,7 @@ def _origin(results, recipe: dict[str, Any], commands: Sequence[str]) -> str:
             "model": result["model"]["source"],
             "model fingerprint": result["model"]["fingerprint"][:16],
             "data set fingerprint": result["dataset"]["fingerprint"][:16],
-            **{f"manifest hash, {one['protocol']['name']}": one["manifests"][0]["hash"][:16] for one, _ in results},
+            **{f"manifest hash, {one['title']}": one["manifests"][0]["hash"][:16] for one, _ in results},
             **{name.replace("_", " "): value for name, value in result["hardware"].items()},
         }
         rows = [[name, str(value)] for name, value in facts.items()]

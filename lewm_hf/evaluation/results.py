@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import write_atomic
+from .files import read_object, write_atomic
 from .intervals import mcnemar, wilson_interval
 from .protocols import content_hash
 
 FORMAT = 2
+REQUIRED = ("protocol", "env", "model", "dataset", "manifests", "success", "floors", "planning", "rows_hash")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def score(rows: Sequence[EpisodeRow]) -> dict[str, Any]:
     """Everything that follows from the rows alone.
 
     Returns:
-        `success`; `floors` by name, `excess` over each of them and `mcnemar` against the random policy, where they
+        `success`; `distinct`, numbers of different pairs and episodes (seeds may draw the same ones); `floors` by name,
+        `excess` over each of them and `mcnemar` against the random policy, where they
         were run; `solved_at_start`; `per_seed`.
     """
     outcomes = [row.success for row in rows]
@@ -68,6 +70,8 @@ def score(rows: Sequence[EpisodeRow]) -> dict[str, Any]:
         result["excess"][name] = result["success"]["rate"] - result["floors"][name]["rate"]
         if name == "random":
             result["mcnemar_against_random"] = vars(mcnemar(outcomes, floor))
+    problems = {(row.episode, row.start) for row in rows}
+    result["distinct"] = {"pairs": len(problems), "episodes": len({episode for episode, _ in problems})}
     solved = sum(row.solved_at_start for row in rows)
     result["solved_at_start"] = {"n": solved, "share": solved / len(rows)}
     steps = [row.first_success_step for row in rows if row.success]
@@ -100,7 +104,7 @@ def read_rows(path: str | Path) -> list[EpisodeRow]:
         ValueError: for a damaged line.
     """
     path = Path(path)
-    path = path if path.suffix == ".jsonl" else path / "episodes.jsonl"
+    path = path.parent / "episodes.jsonl" if path.suffix in (".json", ".jsonl") else path / "episodes.jsonl"
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}: run `lewm eval ... --out {path.parent}` first")
     rows = []
@@ -128,11 +132,10 @@ def read_result(path: str | Path) -> dict[str, Any]:
     path = path if path.suffix == ".json" else path / "results.json"
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}: run `lewm eval ... --out {path.parent}` first")
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}): run the evaluation again") from None
-    found = result.get("format") if isinstance(result, dict) else type(result).__name__
-    if found != FORMAT:
-        raise ValueError(f"{path} has format {found!r}, expected {FORMAT}: run the evaluation again")
+    result = read_object(path, "run the evaluation again")
+    if result.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {result.get('format')!r}, expected {FORMAT}: run the evaluation again")
+    missing = [name for name in REQUIRED if name not in result]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}: run the evaluation again")
     return result

@@ -17,6 +17,7 @@ from ..planning.planner import PlanSettings
 from ..progress import progress_bar
 from .agent import Agent, check_agent, load_agent
 from .distances import UNITS
+from .files import check_out, clear
 from .filming import film
 from .inputs import check_trained_on, open_decoder
 from .manifests import Manifest, load_manifest, protocol_env_kwargs, sample_manifest
@@ -28,6 +29,8 @@ from .rollouts import Outcome, Rollouts, StoredFrames, run_policy
 from .shipped import shipped_manifests
 
 MAX_ENVS = 50
+# Of an earlier evaluation; first the mark that the folder is complete.
+LEFT_BEHIND = ("results.json", "manifests/seed-*.json", "videos/*-seed*-episode*.gif")
 
 Manifests = Manifest | str | Path | Sequence[Manifest | str | Path]
 
@@ -138,7 +141,7 @@ def run(
     files: list[Path] = []
     if out is not None:
         out = Path(out)
-        _clear(out)
+        clear(out, LEFT_BEHIND)
         outcomes = [outcome for rollouts in acted for outcome in rollouts.outcomes]
         files = film(
             out / "videos", task.agent, task.env_id, task.env_kwargs, task.manifests, outcomes, task.protocol,
@@ -159,6 +162,7 @@ def _check_counts(least: int = 1, **values: int | None) -> None:
 
 
 def _check_run(num_envs: int, out, videos: int, video_successes: int) -> None:
+    check_out(out)
     _check_counts(num_envs=num_envs)
     _check_counts(0, videos=videos, video_successes=video_successes)
     if out is None and (videos or video_successes):
@@ -338,13 +342,6 @@ def _rows(manifest: Manifest, acted: Rollouts, blind: Mapping[str, Sequence[Outc
             )
         )
     return rows
-
-
-def _clear(out: Path) -> None:
-    """Removes what an earlier evaluation left in the folder, the mark of its completeness first."""
-    for pattern in ("results.json", "manifests/seed-*.json", "videos/*-seed*-episode*.gif"):
-        for path in out.glob(pattern):
-            path.unlink()
 
 
 def _result(task: Task, rows: list[EpisodeRow], acted: list[Rollouts], num_envs: int) -> dict[str, Any]:

@@ -38,6 +38,23 @@ def band(values: ArrayLike, confidence: float = 0.95) -> tuple[np.ndarray, np.nd
     return mean - half, mean + half
 
 
+def resampled_interval(values: ArrayLike, test_share: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a mean score over random splits of the same data, which overlap and so agree too well: the variance
+    is that of Nadeau and Bengio (2003).
+
+    Args:
+        values: `(k,)` one score per split; one split has no spread.
+        test_share: size of a test part over that of its training part.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    mean, k = float(values.mean()), len(values)
+    if k < 2:
+        return mean, mean
+    low, high = mean_interval(values, confidence)
+    stretch = math.sqrt(1 + k * test_share)
+    return mean - (mean - low) * stretch, mean + (high - mean) * stretch
+
+
 @dataclass(frozen=True)
 class PairedTest:
     """Student's test that paired differences have mean 0.

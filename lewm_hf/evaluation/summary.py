@@ -59,6 +59,14 @@ def format_summary(result: dict[str, Any]) -> str:
     lines.append(_line("solved at the start", f"{percent(solved['share']):>7}   {solved['n']} of {success['n']}"))
     if result["mean_steps_to_success"] is not None:
         lines.append(_line("steps to success", f"{result['mean_steps_to_success']:>5.1f}     mean over solved pairs"))
+    if result["distinct"]["pairs"] < success["n"]:
+        lines.append(
+            _line(
+                "distinct pairs",
+                f"{result['distinct']['pairs']:>5} of {success['n']}, from {result['distinct']['episodes']} episodes: "
+                "intervals and tests count repeated ones as new",
+            )
+        )
     if len(result["per_seed"]) > 1:
         lines.append(
             _line("by seed", "   ".join(f"{entry['seed']}: {percent(entry['rate'])}" for entry in result["per_seed"]))

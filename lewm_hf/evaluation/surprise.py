@@ -18,6 +18,7 @@ from ..envs import make_env
 from ..progress import progress_bar
 from .embeddings import encode
 from .events import EVENTS, VARIANTS, Take, record_takes
+from .files import check_out, clear
 from .inputs import Agent, check_trained_on, env_name, machine_facts, open_agent
 from .protocols import content_hash
 from .results import write_result
@@ -121,6 +122,7 @@ def surprise(
         ValueError, FileNotFoundError: one line, before the first episode, for an unknown environment or another one
             than the model's, too few trajectories or steps.
     """
+    check_out(out)
     if trajectories < 2 or seed < 0:
         raise ValueError(f"trajectories={trajectories}, seed={seed}: at least 2 trajectories and a seed from 0")
     if isinstance(episodes, str | Path):
@@ -170,6 +172,7 @@ def surprise(
     if out is not None:
         from .surprise_report import film_surprise, plot_surprise
 
+        clear(out, ("surprise.json",))
         plot_surprise(Path(out) / "surprise.png", result)
         film_surprise(Path(out) / "surprise.gif", *example, result)
         write_result(Path(out) / "surprise.json", result)  # last: where it exists the folder is complete
@@ -253,9 +256,14 @@ def _compare(rows: Sequence[SurpriseRow], variant: str) -> dict[str, Any]:
             "ratio": float(odd.mean() / usual.mean()) if usual.mean() > 0 else None,
             "paired_test": asdict(paired_test(odd, usual)),
             "roc_auc": area(np.arange(n)),
-            "roc_auc_interval": bootstrap_interval(area, n, BOOTSTRAP_SEED),
+            "roc_auc_interval": _unless_empty(bootstrap_interval(area, n, BOOTSTRAP_SEED)),
         }
     return compared
+
+
+def _unless_empty(interval: tuple[float, float]) -> tuple[float, float] | None:
+    """A bootstrap says nothing where no resample differs, as for groups that do not overlap."""
+    return interval if interval[0] < interval[1] else None
 
 
 def _curves(rows: Sequence[SurpriseRow]) -> dict[str, dict[str, list[float]]]:

@@ -29,11 +29,12 @@ def format_surprise(result: Mapping[str, Any]) -> str:
         lines += ["", f"{variant}: {settings[variant]}"]
         for where, found in compared.items():
             test = found["paired_test"]
-            low, high = found["roc_auc_interval"]
+            ends = found["roc_auc_interval"]
+            interval = "" if ends is None else f" ({ends[0]:.3f}-{ends[1]:.3f})"
             lines.append(
                 f"  {where.replace('_', ' '):<14}surprise {found['perturbed_mean']:.4g} against "
                 f"{found['unperturbed_mean']:.4g}   t({test['n'] - 1}) = {test['t']:.2f}, p = {test['p_value']:.2g}, "
-                f"d = {test['effect_size']:.2f}   ROC-AUC {found['roc_auc']:.3f} ({low:.3f}-{high:.3f})"
+                f"d = {test['effect_size']:.2f}   ROC-AUC {found['roc_auc']:.3f}{interval}"
             )
     return "\n".join(lines)
 

@@ -118,7 +118,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path):
         while process.is_alive() and len(list(out.rglob("[!.]*.parquet"))) < files + 1 and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.15))
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.join()
         seen.append(len(list(out.rglob("[!.]*.parquet"))))
         if process.exitcode == 0 or (out / "README.md").exists():

@@ -56,6 +56,14 @@ def test_a_place_without_a_checkpoint_is_refused_in_one_line(tmp_path):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"env_kwargs": null}', '{"env_kwargs": [1]}'])
+def test_damaged_facts_of_the_training_are_refused_in_one_line(checkpoint, content):
+    (checkpoint / "training.json").write_text(content)
+    with pytest.raises(ValueError, match=r"training\.json") as error:
+        load_agent(checkpoint, device="cpu")
+    assert "\n" not in str(error.value)
+
+
 def test_a_model_of_another_environment_is_refused(checkpoint):
     (checkpoint / "training.json").write_text(json.dumps({"env_id": "lewm/PushT-v0"}))
     agent = load_agent(checkpoint, device="cpu")

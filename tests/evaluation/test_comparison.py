@@ -27,7 +27,8 @@ def write_evaluation(folder, outcomes, *, pairs: str = "pairs", samples: int = 3
     result = {
         "format": 2, "protocol": protocol | {"seeds": list(outcomes)} | sources, "dataset": sources,
         "env": {"id": "lewm/TwoRoom-v0", "kwargs": {"image_size": 64}}, "rows_hash": rows_hash(rows), **score(rows),
-        "model": {"source": model, "fingerprint": model}, "versions": {"torch": "2"}, "hardware": {"device_name": "x"},
+        "planning": {}, "model": {"source": model, "fingerprint": model}, "versions": {"torch": "2"},
+        "hardware": {"device_name": "x"},
         "manifests": [{"seed": seed, "n": len(part), "hash": f"{pairs}{seed}"} for seed, part in outcomes.items()],
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +49,7 @@ def test_the_test_is_statsmodels_and_the_counts_are_right(tmp_path, seed):
     assert result["mcnemar"]["p_value"] == pytest.approx(reference(table, exact=True).pvalue)
     assert result["mcnemar"]["difference"] == pytest.approx(x.mean() - y.mean())
     low, high = result["difference_interval"]
-    # The interval of a paired mean, which the bootstrap approaches.
+    # The textbook interval of a paired mean, which Newcombe's approaches.
     half = 1.96 * (x.astype(float) - y).std(ddof=1) / np.sqrt(len(x))
     assert low == pytest.approx(x.mean() - y.mean() - half, abs=0.03)
     assert high == pytest.approx(x.mean() - y.mean() + half, abs=0.03)
@@ -56,6 +57,14 @@ def test_the_test_is_statsmodels_and_the_counts_are_right(tmp_path, seed):
         assert entry["mcnemar"]["difference"] == pytest.approx(
             first[entry["seed"]].mean() - second[entry["seed"]].mean()
         )
+
+
+def test_runs_that_took_their_seeds_in_another_order_are_paired_by_problem(tmp_path):
+    one, two = [1, 0, 1, 1, 0, 1], [0, 0, 1, 0, 0, 0]
+    a = write_evaluation(tmp_path / "a", {1: one, 2: two})
+    b = write_evaluation(tmp_path / "b", {2: two, 1: one})
+    test = compare(a, b)["mcnemar"]
+    assert (test["both"], test["only_first"], test["only_second"], test["neither"]) == (5, 0, 0, 7)
 
 
 def test_text_file_and_command(tmp_path, capsys):

@@ -176,6 +176,12 @@ def test_strips_show_what_the_model_imagines(episodes, tiny_model, decoder, proc
     assert (tmp_path / "decode.png").exists()
 
 
+def test_a_second_run_leaves_nothing_of_the_first(episodes, tiny_model, decoder, processor, tmp_path):
+    for strips in (3, 1):
+        found = decode(tiny_model, decoder, episodes, processor=processor, out=tmp_path, **SMALL | {"strips": strips})
+    assert sorted((tmp_path / "strips").iterdir()) == found.files and len(found.files) == 1
+
+
 def test_errors_follow_from_the_pictures_and_repeat_themselves(episodes, tiny_model, decoder, processor, tmp_path):
     every = SMALL | {"strips": 12}
     one, two = (decode(tiny_model, decoder, episodes, processor=processor, **every) for _ in range(2))

@@ -107,6 +107,13 @@ def test_epps_pulley_against_the_integral():
 
 def test_usual_values_are_those_of_gaussian_samples():
     usual = normal_quantile(200)
+    # Standardized with their own mean and deviation, Gaussian draws fit a Gaussian better than they should.
+    fitted, drawn = (
+        normal_quantile(200, fitted=True),
+        torch.randn(200, 2000, generator=torch.Generator().manual_seed(5)),
+    )
+    own = (drawn - drawn.mean(0)) / drawn.std(0, correction=0)
+    assert float((epps_pulley(own) <= fitted).float().mean()) == pytest.approx(0.95, abs=0.02) and fitted < usual / 2
     fresh = epps_pulley(torch.randn(200, 3000, generator=torch.Generator().manual_seed(99)))
     assert float((fresh <= usual).float().mean()) == pytest.approx(0.95, abs=0.02)
     assert float(fresh.mean()) == pytest.approx(1.0525, abs=0.06)

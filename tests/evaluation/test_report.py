@@ -1,6 +1,7 @@
 import base64
 import json
 import re
+import shutil
 from html import escape
 from html.parser import HTMLParser
 
@@ -130,6 +131,44 @@ def test_every_analysis_below_the_run_is_shown_with_its_pictures(tmp_path, episo
     # Without a training run and without evaluations, analyses are a report of their own.
     (folder / "metrics.jsonl").unlink()
     assert "Straightness and health" in write_report(folder, tmp_path / "alone.html").read_text()
+
+
+def test_evaluations_of_one_protocol_are_told_apart(run, tmp_path):
+    near = json.loads((run / "clean" / "results.json").read_text())
+    far = near | {"protocol": near["protocol"] | {"goal_offset": 50}}
+    for folder, result in (("a", near), ("b", far), ("c", far)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "results.json").write_text(json.dumps(result))
+    two = write_report(out=tmp_path / "two.html", evaluations=[tmp_path / "a", tmp_path / "b"]).read_text()
+    for name in ("clean, goals 25 steps away", "clean, goals 50 steps away"):
+        assert two.count(f">{name}") >= 2 and f"manifest hash, {name}" in two
+    three = write_report(out=tmp_path / "three.html", evaluations=[tmp_path / name for name in "abc"]).read_text()
+    assert "clean, goals 50 steps away, c" in three
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("results.json", '{"format": 2}'),
+        ("probe.json", '{"kind": "probe", "format": 1}'),
+        ("recipe.yaml", "a: [1"),
+        ("recipe.yaml", "- 1"),
+        ("metrics.jsonl", '[1]\n{"step": 2}\n'),
+    ],
+)
+def test_damaged_files_of_a_run_are_named_in_one_line(name, content, tmp_path):
+    (write_run(tmp_path / "run") / name).write_text(content)
+    with pytest.raises(ValueError, match=re.escape(name)) as error:
+        write_report(tmp_path / "run")
+    assert "\n" not in str(error.value) and not (tmp_path / "run" / "report").exists()
+
+
+def test_pictures_of_others_are_no_films(run, tmp_path):
+    shutil.copytree(run / "clean", tmp_path / "clean")
+    for name in ("holiday.gif", "my-seed1-episode2.gif"):
+        (tmp_path / "clean" / "videos" / name).write_bytes(b"GIF89a")
+    text = write_report(out=tmp_path / "page.html", evaluations=[tmp_path / "clean"]).read_text()
+    assert text.count("<figcaption>") == 1
 
 
 def test_the_same_inputs_give_the_same_page(run, tmp_path):

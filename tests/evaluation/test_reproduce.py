@@ -75,7 +75,7 @@ def test_success_table(tmp_path):
             "protocol": {"hash": protocol, "label": f"{protocol}-v3"},
             "success": {"rate": rate, "n": 50},
             "floors": {"random": {"rate": 0.1}},
-        }
+        } | dict.fromkeys(("env", "model", "dataset", "manifests", "planning", "rows_hash"))
         (folder / "results.json").write_text(json.dumps(result))
 
     rows = runpy.run_path(str(ROOT / "eval" / "success_table.py"))["rows"]

@@ -81,7 +81,11 @@ def test_rows_are_one_json_object_a_line(tmp_path):
 def test_damaged_results_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_result(tmp_path)
-    for text, message in (("{", "not valid JSON"), ('{"format": 9}', "has format 9"), ("[]", "has format 'list'")):
+    for text, message in (
+        ("{", "not valid JSON"),
+        ('{"format": 9}', "has format 9"),
+        ("[]", "holds a list instead of an object"),
+    ):
         (tmp_path / "results.json").write_text(text)
         with pytest.raises(ValueError, match=message):
             read_result(tmp_path)

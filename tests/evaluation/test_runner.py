@@ -284,6 +284,22 @@ def test_every_task_is_evaluated_without_a_data_set(env, tiny_config):
     assert f"success: {result['env']['success_rule']} at any step" in format_summary(result)
 
 
+def test_problems_that_seeds_share_are_counted_once(episodes, agent):
+    pairs = sample_manifest(episodes, PAPER, 5, 1)
+    done = evaluate(**agent, episodes=episodes, manifest=[pairs, dataclasses.replace(pairs, seed=2)], protocol=PAPER)
+    distinct = {"pairs": 5, "episodes": len({pair.episode for pair in pairs.pairs})}
+    assert done.result["success"]["n"] == 10 and done.result["distinct"] == distinct
+    assert f"5 of 10, from {distinct['episodes']} episodes" in format_summary(done.result)
+
+
+def test_a_place_that_cannot_hold_results_is_refused_before_any_episode(episodes, agent, tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match="cannot be a folder, .*file is a file"):
+            evaluate(**agent, episodes=episodes, protocol=PAPER, n=10**6, out=out)
+    assert (tmp_path / "file").read_text() == ""
+
+
 def test_given_episodes_decide_how_the_environment_is_made(episodes, agent):
     """A manifest may have been drawn from the same states at another picture size."""
     manifest = dataclasses.replace(sample_manifest(episodes, PAPER, 3, 42), env_kwargs={"image_size": 224})

@@ -12,7 +12,7 @@ from sklearn.metrics import r2_score, roc_auc_score
 from statsmodels.stats.weightstats import DescrStatsW
 
 from lewm_hf.evaluation.probes import fit_mlp, fit_ridge, pixel_components
-from lewm_hf.evaluation.significance import band, bootstrap_interval, mean_interval, paired_test
+from lewm_hf.evaluation.significance import band, bootstrap_interval, mean_interval, paired_test, resampled_interval
 from lewm_hf.evaluation.statistics import pearson, r_squared, ranks, roc_auc, spearman
 
 small = st.integers(-4, 4).map(float)  # few values: many ties
@@ -150,3 +150,11 @@ def test_pixel_components_are_scikit_learns(pixels):
     ours = pixel_components(pictures.astype(np.float32), fitted, 4)
     theirs = PCA(4, svd_solver="full").fit(pictures[fitted]).transform(pictures)
     np.testing.assert_allclose(np.abs(ours), np.abs(theirs), rtol=1e-3, atol=1e-3)  # the sign is free
+
+
+def test_scores_of_overlapping_splits_have_wider_intervals():
+    """The variance of Nadeau and Bengio, by hand: (1 / k + n_test / n_train) s^2."""
+    scores = np.array([0.91, 0.93, 0.88, 0.95, 0.9])
+    half = stats.t.ppf(0.975, 4) * np.sqrt((1 / 5 + 30 / 70) * scores.var(ddof=1))
+    assert resampled_interval(scores, 30 / 70) == pytest.approx((scores.mean() - half, scores.mean() + half))
+    assert resampled_interval([0.5], 1.0) == (0.5, 0.5)
