@@ -3,10 +3,11 @@
 #
 #   eval/reproduce.sh                  what there is
 #   eval/reproduce.sh table1           the commands of one of them
-#   eval/reproduce.sh table1 --run     runs them
+#   eval/reproduce.sh table1 --run     runs them; again after an interruption, it continues
 #
 # RUNS (default: runs) is where episodes, checkpoints and results go. Where a checkpoint is used, its training comes
-# first; leave that line out if you have one. TRAIN is the launcher, PYTHON the interpreter.
+# first. Tables share collections and trainings: what is finished is not made twice. TRAIN is the launcher, PYTHON the
+# interpreter.
 set -euo pipefail
 
 RUNS=${RUNS:-runs}
@@ -131,8 +132,19 @@ if [ $# -eq 0 ]; then
     exit
 fi
 listed=$(commands "$1")
-if [ "${2:-}" = --run ]; then
-    bash -euxo pipefail -c "$listed"
-else
-    printf '# %s\n%s\n' "$(describe "$1")" "$listed"
-fi
+case ${2:-} in
+--run)
+    while IFS= read -r line; do
+        run=$(sed -n 's/.*--output_dir \([^ ]*\).*/\1/p' <<<"$line")
+        # A training that was begun for another table, or interrupted, is continued; a finished one ends at once.
+        if [ -n "$run" ] && [ -e "$run/recipe.yaml" ]; then line+=" --resume"; fi
+        echo "+ $line" >&2
+        bash -c "$line" </dev/null
+    done <<<"$listed"
+    ;;
+"") printf '# %s\n%s\n' "$(describe "$1")" "$listed" ;;
+*)
+    echo "error: what is $2? Leave it out, or give --run" >&2
+    exit 2
+    ;;
+esac

@@ -119,6 +119,7 @@ def train(
     progress = run.progress() if recipe.resume else None
     if progress:
         accelerator.load_state(str(run.state))
+        progress = facts | progress
     else:
         progress = {"step": 0, "evaluated": 0, "best": None, "last": None, "seconds": 0.0} | facts
     run.truncate_metrics(progress["step"], progress["evaluated"])

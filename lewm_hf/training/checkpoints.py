@@ -138,7 +138,8 @@ class RunDirectory:
         if self.main:
             for name in ("state", "last", "best"):
                 recover(self.path / name)
-        before = yaml.safe_load(recipe.read_text(encoding="utf-8")) | (self.progress() or facts)
+        # Facts that an older version did not record cannot have changed.
+        before = yaml.safe_load(recipe.read_text(encoding="utf-8")) | facts | (self.progress() or {})
         for key, value in (values | facts).items():
             if key not in FREE_KEYS and before.get(key) != value:
                 raise ValueError(

@@ -66,6 +66,23 @@ def test_run_runs_and_stops_at_the_first_failure(tmp_path):
     assert [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()] == ["collect", "probe"]
 
 
+def test_what_another_table_has_trained_is_continued(tmp_path):
+    """fig17 and table1 share the PushT model."""
+    for name in ("lewm", "train", "python"):
+        shim = tmp_path / name
+        shim.write_text(f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/log\n')
+        shim.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "TRAIN": "train", "RUNS": str(tmp_path)}
+    assert reproduce("fig17", "--run", **environment).returncode == 0
+    (tmp_path / "push_t").mkdir()
+    (tmp_path / "push_t" / "recipe.yaml").touch()
+    assert reproduce("table1", "--run", **environment).returncode == 0
+    trained = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("train ")]
+    assert [line.endswith("--resume") for line in trained] == [False, True]
+    wrong = reproduce("table1", "--rn")
+    assert wrong.returncode == 2 and wrong.stderr == "error: what is --rn? Leave it out, or give --run\n"
+
+
 def test_success_table(tmp_path):
     def write(name: str, rate: float, protocol: str = "paper"):
         folder = tmp_path / name
