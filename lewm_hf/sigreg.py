@@ -12,6 +12,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from transformers import initialization as init
 
+from .configuration_lewm import LeWMConfig
+
 
 def world_size() -> int:
     """Number of ranks that share one batch."""
@@ -80,6 +82,18 @@ def quadrature(knots: int, t_max: float) -> tuple[Tensor, Tensor, Tensor]:
     weights = torch.full((knots,), 2 * t_max / (knots - 1), device="cpu", dtype=torch.float32)
     weights[[0, -1]] /= 2
     return t, phi, weights * phi
+
+
+def sigreg_bounds(config: LeWMConfig, batch_size: int) -> tuple[float, float]:
+    """SIGReg's expected value on perfect N(0, I), and its least value where all embeddings of a batch coincide.
+
+    The first does not depend on the batch size: `sum_k w_k (1 - phi_k^2)`; the second is proportional to it:
+    `batch_size * sum_k w_k (1 - phi_k)^2`.
+    """
+    _, phi, weights = (value.double() for value in quadrature(config.sigreg_knots, config.sigreg_t_max))
+    gaussian = (weights * (1 - phi.square())).sum()
+    collapsed = batch_size * (weights * (1 - phi).square()).sum()
+    return float(gaussian), float(collapsed)
 
 
 class SIGReg(nn.Module):

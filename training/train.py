@@ -29,16 +29,17 @@ from lewm_hf.data.episodes import EpisodeData, load_episodes
 from lewm_hf.data.files import duration_text
 from lewm_hf.data.windows import WindowDataset
 from lewm_hf.progress import progress_bar, quiet_libraries
+from lewm_hf.randomness import preserved_randomness
+from lewm_hf.sigreg import sigreg_bounds
 from lewm_hf.training.arguments import TrainingRecipe, parse_recipe, recipe_values
 from lewm_hf.training.batch_norm import recalibrate_batch_norm
 from lewm_hf.training.batches import WindowBatches, batch_loader
 from lewm_hf.training.checkpoints import RunDirectory
 from lewm_hf.training.facts import content_fingerprint, training_facts
 from lewm_hf.training.interruption import StopRequest
-from lewm_hf.training.monitors import embedding_monitors, heldout_metrics, sigreg_bounds
+from lewm_hf.training.monitors import embedding_monitors, heldout_metrics
 from lewm_hf.training.planning_success import PlanningSuccess
 from lewm_hf.training.precision import mixed_precision, training_device
-from lewm_hf.training.randomness import preserved_randomness
 from lewm_hf.training.schedule import RunLength, learning_rate
 
 logger = logging.getLogger("lewm.train")

@@ -1,5 +1,6 @@
 """A checkpoint ready to be judged: loaded strictly, or refused."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +94,7 @@ def load_agent(
             raise ValueError(f"{model} is a {type(loaded).__name__}, which encodes nothing: give a world model")
         processor = AutoImageProcessor.from_pretrained(model, revision=revision)
     except OSError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = first_sentence(error)
         if folder.exists() and not (folder / "preprocessor_config.json").is_file():
             raise FileNotFoundError(
                 f"{model} holds no preprocessor_config.json: save its image processor beside the model"
@@ -108,17 +109,31 @@ def load_agent(
                 f"checkpoint {model} does not fit {type(loaded).__name__}: {len(keys)} {kind} such as {keys[0]}; part "
                 f"of the model would be random, so save the checkpoint again or fix its config.json"
             )
-    size = getattr(processor, "image_size", loaded.config.image_size)
-    if size != loaded.config.image_size:
-        raise ValueError(
-            f"the image processor of {model} makes {size} pixels, but the model takes image_size="
-            f"{loaded.config.image_size}: the files belong to different checkpoints, copy them again"
-        )
+    check_processor(model, getattr(processor, "image_size", None), loaded.config.image_size)
     loaded = loaded.eval().to(device or default_device())
     commit = getattr(loaded.config, "_commit_hash", None)
     facts = _training_facts(model, revision)
     env_kwargs = {name: value for name, value in facts.get("env_kwargs", {}).items() if name != "image_size"}
     return Agent(loaded, processor, str(model), commit, facts.get("env_id"), env_kwargs)
+
+
+def check_processor(source: str | Path, made: int | None, taken: int) -> None:
+    """Refuses a checkpoint whose image processor makes pictures of another size than its model takes.
+
+    Raises:
+        ValueError: one line with both sizes.
+    """
+    if made not in (None, taken):
+        raise ValueError(
+            f"the image processor of {source} makes {made} pixels, but the model takes image_size={taken}: the files "
+            "belong to different checkpoints, copy them again"
+        )
+
+
+def first_sentence(error: Exception) -> str:
+    """The first sentence of what a library says; the rest is its advice."""
+    text = re.split(r"(?<=[.!?])\s|\n", str(error).strip(), maxsplit=1)[0]
+    return " ".join(text.split()).rstrip(".")
 
 
 def _training_facts(model: str | Path, revision: str | None) -> dict[str, Any]:

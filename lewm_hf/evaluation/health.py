@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from ..planning.world_model import check_ready
-from ..training.monitors import effective_rank
 from .dynamics import rollout_errors, summarize
 from .embeddings import encode_rows, sample_frames, sample_stretches
 from .files import check_out, clear
@@ -18,6 +17,7 @@ from .normality import epps_pulley, normal_quantile, standardized
 from .protocols import content_hash
 from .results import write_result
 from .significance import mean_interval
+from .spectrum import effective_rank
 from .straightness import cosines, pixel_straightness, straightness
 
 LEAST_EPISODES, LEAST_FRAMES = 5, 50

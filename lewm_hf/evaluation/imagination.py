@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..action_blocks import to_blocks
+from .embeddings import encode
 
 
 @dataclass(frozen=True)
@@ -25,21 +26,11 @@ class FrameBank:
     @classmethod
     def of(cls, model, processor, frames: np.ndarray) -> "FrameBank":
         """Encodes the pictures."""
-        return cls(frames, encode_pictures(model, processor, frames).flatten(1))
+        return cls(frames, encode(model, processor, frames)["embeddings"].flatten(1))
 
     def nearest(self, embeddings: Tensor) -> np.ndarray:
         """The picture nearest to each embedding `(m, *latent)` by Euclidean distance: `(m, H, W, 3)` uint8."""
         return self.frames[torch.cdist(embeddings.flatten(1), self.embeddings).argmin(1).numpy()]
-
-
-@torch.no_grad()
-def encode_pictures(model, processor, frames: np.ndarray, batch_size: int = 64) -> Tensor:
-    """Pictures `(n, H, W, 3)` uint8 -> embeddings `(n, *latent)` float32 on the CPU."""
-    device = next(model.parameters()).device
-    chunks = torch.from_numpy(np.ascontiguousarray(frames)).split(batch_size)
-    return torch.cat(
-        [model.encode(processor.normalize(chunk.to(device))[:, None])[:, 0].float().cpu() for chunk in chunks]
-    )
 
 
 def seen_steps(plan_steps: Sequence[int], frameskip: int, context_frames: int) -> list[int]:
@@ -75,7 +66,7 @@ def imagine(
     config, device = model.config, next(model.parameters()).device
     frameskip, steps = config.frameskip, len(actions)
     order = sorted(pictures)
-    encoded = encode_pictures(model, processor, np.stack([pictures[step] for step in order]))
+    encoded = encode(model, processor, np.stack([pictures[step] for step in order]))["embeddings"]
     latents = dict(zip(order, encoded, strict=True))
     # Success may have cut the last block short: mean actions fill it up, and nothing behind it is shown.
     fill = np.tile(config.action_mean, (-steps % frameskip, 1))

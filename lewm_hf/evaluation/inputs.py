@@ -9,7 +9,7 @@ import torch
 from ..configuration_lewm_decoder import LeWMDecoderConfig
 from ..envs import short_name
 from ..modeling_lewm_decoder import LeWMDecoder
-from .agent import Agent, load_agent
+from .agent import Agent, first_sentence, load_agent
 from .embeddings import check_frozen
 from .provenance import dataset_fingerprint, hardware, library_versions, model_fingerprint
 
@@ -84,7 +84,7 @@ def open_decoder(decoder: Any, agent: Agent, revision: str | None = None) -> LeW
                 )
             decoder = LeWMDecoder.from_pretrained(decoder, revision=revision).eval()
         except OSError as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = first_sentence(error)
             raise FileNotFoundError(f"no decoder at {source!r}, neither a folder nor a Hub id: {reason}") from None
     check_frozen(decoder)
     model = agent.model

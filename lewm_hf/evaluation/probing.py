@@ -11,7 +11,7 @@ import torch
 
 from ..envs import make_env
 from ..progress import progress_bar
-from ..training.randomness import preserved_randomness
+from ..randomness import preserved_randomness
 from .embeddings import FrameSample, encode_rows, sample_frames
 from .files import check_out, clear
 from .inputs import Inputs, open_inputs

@@ -261,7 +261,7 @@ def _curves(records, recipe: dict[str, Any]) -> str:
 
 def _sigreg_bounds(recipe: dict[str, Any]) -> tuple[float, float] | None:
     from ..configuration_lewm import LeWMConfig
-    from ..training.monitors import sigreg_bounds
+    from ..sigreg import sigreg_bounds
 
     if "batch_size" not in recipe:
         return None

@@ -6,36 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..configuration_lewm import LeWMConfig
+from ..evaluation.spectrum import effective_rank
 from ..evaluation.straightness import straightness
-from ..sigreg import quadrature
 from .batch_norm import encode_and_predict
-
-
-def effective_rank(embeddings: Tensor) -> float:
-    """Effective number of dimensions that `(rows, dim)` embeddings fill, between 1 and dim.
-
-    The exponential of the entropy of the normalized singular values of the centred matrix (Roy and Vetterli, "The
-    effective rank: a measure of effective dimensionality", EUSIPCO 2007). 0 where all rows coincide.
-    """
-    embeddings = embeddings.float()
-    singular_values = torch.linalg.svdvals(embeddings - embeddings.mean(0))
-    total = singular_values.sum()
-    if not total > 0:
-        return 0.0
-    return float(torch.special.entr(singular_values / total).sum().exp())
-
-
-def sigreg_bounds(config: LeWMConfig, batch_size: int) -> tuple[float, float]:
-    """SIGReg's expected value on perfect N(0, I), and its least value where all embeddings of a batch coincide.
-
-    The first does not depend on the batch size: `sum_k w_k (1 - phi_k^2)`; the second is proportional to it:
-    `batch_size * sum_k w_k (1 - phi_k)^2`.
-    """
-    _, phi, weights = (value.double() for value in quadrature(config.sigreg_knots, config.sigreg_t_max))
-    gaussian = (weights * (1 - phi.square())).sum()
-    collapsed = batch_size * (weights * (1 - phi).square()).sum()
-    return float(gaussian), float(collapsed)
 
 
 @torch.no_grad()

@@ -8,8 +8,9 @@ from PIL import Image
 from lewm_hf import LeWMImageProcessor
 from lewm_hf.envs.two_room import render_positions
 from lewm_hf.evaluation.agent import Agent
+from lewm_hf.evaluation.embeddings import encode
 from lewm_hf.evaluation.filming import choose_episodes, film
-from lewm_hf.evaluation.imagination import FrameBank, encode_pictures, imagine, seen_steps
+from lewm_hf.evaluation.imagination import FrameBank, imagine, seen_steps
 from lewm_hf.evaluation.manifests import sample_manifest
 from lewm_hf.evaluation.protocols import load_protocol
 from lewm_hf.evaluation.rollouts import Outcome
@@ -79,7 +80,7 @@ def test_seen_steps_are_block_boundaries_before_each_plan():
 def test_the_bank_shows_the_nearest_picture(tiny_model, processor):
     frames = pictures(70)
     bank = FrameBank.of(tiny_model, processor, frames)
-    embeddings = encode_pictures(tiny_model, processor, frames[[3, 65]])
+    embeddings = encode(tiny_model, processor, frames[[3, 65]])["embeddings"]
     assert (bank.nearest(embeddings + 1e-4) == frames[[3, 65]]).all()
     query = torch.randn(5, 16)
     distances = ((query[:, None] - bank.embeddings[None]) ** 2).sum(-1)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from lewm_hf.randomness import preserved_randomness
 from lewm_hf.training.interruption import StopRequest
 from lewm_hf.training.precision import mixed_precision, training_device
-from lewm_hf.training.randomness import preserved_randomness
 
 CPU = torch.device("cpu")
 
