@@ -67,6 +67,7 @@ def decode(
     out: str | Path | None = None,
     processor: Any = None,
     revision: str | None = None,
+    episodes_revision: str | None = None,
     decoder_revision: str | None = None,
     device: torch.device | str | None = None,
 ) -> Decoding:
@@ -84,7 +85,7 @@ def decode(
         stretches: how many stretches the errors are measured on.
         seed: of the stretches.
         out: folder for `decode.json`, `decode.png` and `strips/`. Default: nothing is written.
-        revision, decoder_revision: of Hub checkpoints.
+        revision, episodes_revision, decoder_revision: of Hub checkpoints and the data set.
         device: default: the accelerator, else the CPU.
 
     Raises:
@@ -97,7 +98,10 @@ def decode(
     ):  # fmt: skip
         if value < least:
             raise ValueError(f"{name}={value} must be at least {least}")
-    inputs = open_inputs(model, episodes, split=split, processor=processor, revision=revision, device=device)
+    inputs = open_inputs(
+        model, episodes, split=split, processor=processor, revision=revision, episodes_revision=episodes_revision,
+        device=device,
+    )  # fmt: skip
     config = inputs.agent.model.config
     decoder = open_decoder(decoder, inputs.agent, decoder_revision)
     horizon = steps // config.frameskip

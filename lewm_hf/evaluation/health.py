@@ -48,6 +48,7 @@ def health(
     out: str | Path | None = None,
     processor: Any = None,
     revision: str | None = None,
+    episodes_revision: str | None = None,
     device: torch.device | str | None = None,
 ) -> Health:
     """Measures a frozen world model on held-out episodes.
@@ -66,7 +67,7 @@ def health(
         horizon: imagined action blocks of a stretch.
         seed: of all draws.
         out: folder for `health.json`, `health.png` and `neighbors.png`. Default: nothing is written.
-        revision: of a Hub checkpoint.
+        revision, episodes_revision: of a Hub checkpoint and data set.
         device: default: the accelerator, else the CPU.
 
     Raises:
@@ -80,7 +81,10 @@ def health(
     ):  # fmt: skip
         if value < least:
             raise ValueError(f"{name}={value} must be at least {least}")
-    inputs = open_inputs(model, episodes, split=split, processor=processor, revision=revision, device=device)
+    inputs = open_inputs(
+        model, episodes, split=split, processor=processor, revision=revision, episodes_revision=episodes_revision,
+        device=device,
+    )  # fmt: skip
     agent, episodes = inputs.agent, inputs.episodes
     check_ready(agent.model)
     if len(episodes.lengths) < LEAST_EPISODES:

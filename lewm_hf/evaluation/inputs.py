@@ -36,6 +36,7 @@ class Inputs:
             "model": self.agent.facts(),
             "dataset": {
                 "source": self.source,
+                "revision": getattr(self.episodes, "revision", None),
                 "split": self.episodes.split,
                 "env": self.episodes.env_id,
                 "episodes": len(self.episodes.lengths),
@@ -109,6 +110,7 @@ def open_inputs(
     split: str = "test",
     processor: Any = None,
     revision: str | None = None,
+    episodes_revision: str | None = None,
     device: torch.device | str | None = None,
 ) -> Inputs:
     """Opens both and refuses what does not belong together.
@@ -125,7 +127,7 @@ def open_inputs(
     if isinstance(episodes, str | Path):
         from ..data.episodes import load_episodes
 
-        source, episodes = str(episodes), load_episodes(episodes, split)
+        source, episodes = str(episodes), load_episodes(episodes, split, episodes_revision)
     agent = open_agent(model, processor, revision, device)
     check_trained_on(agent, episodes.env_id)
     made_for, found = agent.model.config.action_dim, episodes.actions.shape[1]

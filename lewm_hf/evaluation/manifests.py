@@ -10,7 +10,7 @@ import numpy as np
 
 from ..envs import find_env, make_env
 from ..envs.goal_env import GoalEnv
-from .files import write_atomic
+from .files import read_object, write_atomic
 from .pairs import PairCounts, draw_order, select_pairs
 from .protocols import Protocol, content_hash
 from .provenance import dataset_fingerprint
@@ -226,13 +226,15 @@ def load_manifest(path: str | Path) -> Manifest:
         FileNotFoundError: where there is no such file.
         ValueError: for damaged files and other formats, and where the content does not give its own hash.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"manifest {path} is not valid JSON ({error}): draw it again") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"manifest {path} has format {found!r}, expected {FORMAT}: draw it again with this version")
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"there is no manifest {path}: give a file that `lewm eval --out` wrote into manifests/"
+        )
+    content = read_object(path, "draw the manifest again")
+    if content.get("format") != FORMAT:
+        raise ValueError(
+            f"manifest {path} has format {content.get('format')!r}, expected {FORMAT}: draw it again with this version"
+        )
     recorded = content.pop("hash", None)
     try:
         manifest = Manifest(

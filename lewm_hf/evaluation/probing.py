@@ -96,6 +96,7 @@ def probe(
     out: str | Path | None = None,
     processor: Any = None,
     revision: str | None = None,
+    episodes_revision: str | None = None,
     device: torch.device | str | None = None,
     progress: bool = False,
 ) -> Probing:
@@ -115,7 +116,7 @@ def probe(
         mlp_steps: optimizer steps of an MLP probe.
         controls: probe an untrained copy of the encoder and the pictures' principal components too.
         out: folder for `probe.json` and `probe.png`. Default: nothing is written.
-        revision: of a Hub checkpoint.
+        revision, episodes_revision: of a Hub checkpoint and data set.
         device: default: the accelerator, else the CPU.
         progress: show a bar.
 
@@ -126,7 +127,10 @@ def probe(
     check_out(out)
     seeds, probes = list(seeds), list(probes)
     _check_numbers(frames, seeds, probes, mlp_steps)
-    inputs = open_inputs(model, episodes, split=split, processor=processor, revision=revision, device=device)
+    inputs = open_inputs(
+        model, episodes, split=split, processor=processor, revision=revision, episodes_revision=episodes_revision,
+        device=device,
+    )  # fmt: skip
     target_set = _target_set(inputs)
     chosen = target_set.choose(targets)
     usable = int((inputs.episodes.lengths >= WINDOW).sum())

@@ -117,6 +117,7 @@ def run(
     task: "Task",
     *,
     decoder: Any = None,
+    decoder_revision: str | None = None,
     num_envs: int = MAX_ENVS,
     out: str | Path | None = None,
     videos: int = 0,
@@ -127,7 +128,7 @@ def run(
     """The second half of `evaluate`: does what `prepare` has checked. Arguments as there."""
     clock = time.perf_counter()
     _check_run(num_envs, out, videos, video_successes)
-    decoder = None if decoder is None else open_decoder(decoder, task.agent)
+    decoder = None if decoder is None else open_decoder(decoder, task.agent, decoder_revision)
     num_envs = min(num_envs, max(map(len, task.manifests)))
     rows: list[EpisodeRow] = []
     acted: list[Rollouts] = []
@@ -192,7 +193,6 @@ class Task:
     env_id: str
     env_kwargs: dict[str, Any]
     episodes: Any
-    episodes_revision: str | None
 
 
 def prepare(
@@ -255,7 +255,7 @@ def prepare(
             one.check_env(example, env_id)
         check_agent(agent, example, env_id, protocol)
         rule = example.success_rule
-    return Task(agent, protocol, manifests, pairs, rule, env_id, env_kwargs, episodes, episodes_revision)
+    return Task(agent, protocol, manifests, pairs, rule, env_id, env_kwargs, episodes)
 
 
 def _given_manifests(given: Manifests, protocol: Protocol, episodes, n: int | None) -> list[Manifest]:
@@ -360,7 +360,7 @@ def _result(task: Task, rows: list[EpisodeRow], acted: list[Rollouts], num_envs:
         "model": task.agent.facts(),
         "dataset": {
             "source": str(task.episodes.name) if stored else None,
-            "revision": task.episodes_revision,
+            "revision": getattr(task.episodes, "revision", None),
             "split": protocol.split,
             "fingerprint": manifests[0].dataset,
             "first_frame": protocol.first_frame if stored else "rendered",

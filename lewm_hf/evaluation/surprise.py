@@ -96,6 +96,7 @@ def surprise(
     out: str | Path | None = None,
     processor: Any = None,
     revision: str | None = None,
+    episodes_revision: str | None = None,
     device: torch.device | str | None = None,
     progress: bool = False,
 ) -> Surprise:
@@ -114,7 +115,7 @@ def surprise(
         steps: environment steps of an episode; the event is in the middle. Default: per environment.
         seed: of starts, policies and events.
         out: folder for `surprise.json`, `surprise.png` and `surprise.gif`. Default: nothing is written.
-        revision: of a Hub checkpoint.
+        revision, episodes_revision: of a Hub checkpoint and data set.
         device: default: the accelerator, else the CPU.
         progress: show a bar.
 
@@ -128,7 +129,7 @@ def surprise(
     if isinstance(episodes, str | Path):
         from ..data.episodes import load_episodes
 
-        episodes = load_episodes(episodes, "test")
+        episodes = load_episodes(episodes, "test", episodes_revision)
     if episodes is not None and env is not None and env_name(env) != env_name(episodes.env_id):
         raise ValueError(f"env={env} contradicts the episodes, which are of {episodes.env_id}: leave one of them out")
     agent = open_agent(model, processor, revision, device)

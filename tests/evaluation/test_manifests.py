@@ -169,13 +169,15 @@ def test_a_changed_or_damaged_file_is_refused(episodes, tmp_path):
         "not valid JSON": text[: len(text) // 2],
         "has format 7": text.replace('"format": 1', '"format": 7'),
         "lacks or misspells a field": text.replace('"seed"', '"sed"'),
-        "has format 'list'": "[]",
+        "holds a list instead of an object": "[]",
     }
     for message, broken in damaged.items():
         path.write_text(broken)
         with pytest.raises(ValueError, match=message) as error:
             load_manifest(path)
         assert "\n" not in str(error.value)
+    with pytest.raises(FileNotFoundError, match="there is no manifest .*none.json: give a file"):
+        load_manifest(tmp_path / "none.json")
 
 
 def test_checks_name_what_does_not_fit(episodes):
