@@ -18,7 +18,13 @@ PLACES = frozenset(
 SUFFIXES = (".json", ".jsonl", ".yaml", ".yml")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # Two components at least; the slashes of a URL or of "a/b" begin no path.
-_ABSOLUTE = re.compile(r"(?<![\w:/.~<\\-])(?:~|[A-Za-z]:)?(?:[/\\][\w.@+=-]+){2,}[/\\]?")
+_ABSOLUTE = re.compile(
+    r"(?:\bfile:/{1,3}|(?<![\w/.~<\\-]))(?:~[\w.-]*|[A-Za-z]:)?(?:[/\\][\w.@+=-]+){2,}[/\\]?", re.IGNORECASE
+)
+# A whole value that begins like this is one path: its folders may have spaces in their names.
+_BEGINS_ABSOLUTE = re.compile(
+    r"(?:file:/{1,3}|(?=[/~\\]|[a-z]:))(?:~[\w.-]*(?=[/\\])|[a-z]:|\\(?=\\))?[/\\][^\s/\\]", re.IGNORECASE
+)
 
 
 def without_paths(value: str, place: bool = False) -> str:
@@ -28,13 +34,13 @@ def without_paths(value: str, place: bool = False) -> str:
         place: the whole string is a place, so that a relative path is one too. What looks like a Hub id and is no
             path here stays.
     """
-    if place and _is_local(value):
+    if (place and _is_local(value)) or _is_absolute(value):
         return _last_name(value)
     return _ABSOLUTE.sub(lambda found: _last_name(found[0]), value)
 
 
 def published(content: Any) -> Any:
-    """Plain values with every string as `without_paths` returns it; fields named in `PLACES` are places."""
+    """Plain values with every string, keys included, as `without_paths` returns it; fields in `PLACES` are places."""
     return _mapped(content, False)
 
 
@@ -55,13 +61,27 @@ def clean_text(text: str, suffix: str) -> tuple[str, dict[str, str]]:
     # Longest first: a path may be the beginning of another.
     for old in sorted(replaced, key=len, reverse=True):
         if suffix in (".yaml", ".yml"):
-            text = re.sub(rf"{re.escape(old)}(?![\w/.-])", lambda _, old=old: replaced[old], text)
+            text = re.sub(rf"(?<![\w/.-]){re.escape(old)}(?![\w/.-])", lambda _, old=old: replaced[old], text)
             continue
         for ascii_only in (True, False):
             text = text.replace(
                 json.dumps(old, ensure_ascii=ascii_only), json.dumps(replaced[old], ensure_ascii=ascii_only)
             )
-    return text, replaced
+    return (text if not replaced or _is_clean(text, suffix) else _rewritten(text, suffix)), replaced
+
+
+def _is_clean(text: str, suffix: str) -> bool:
+    return all(
+        without_paths(value, place) == value for part in _parse(text, suffix) for place, value in _strings(part, False)
+    )
+
+
+def _rewritten(text: str, suffix: str) -> str:
+    """Where strings stand in the text in another form than they are written here, such as folded over lines."""
+    parts = [published(part) for part in _parse(text, suffix)]
+    if suffix == ".jsonl":
+        return "".join(json.dumps(part) + "\n" for part in parts)
+    return json.dumps(parts[0], indent=2) if suffix == ".json" else yaml.safe_dump_all(parts, sort_keys=False)
 
 
 def _parse(text: str, suffix: str) -> list[Any]:
@@ -78,6 +98,7 @@ def _strings(content: Any, place: bool) -> Iterator[tuple[bool, str]]:
         yield place, content
     elif isinstance(content, Mapping):
         for key, value in content.items():
+            yield from _strings(key, False)
             yield from _strings(value, key in PLACES)
     elif isinstance(content, list | tuple):
         for value in content:
@@ -90,10 +111,16 @@ def _mapped(content: Any, place: bool) -> Any:
     if isinstance(content, PurePath):
         return _last_name(str(content))
     if isinstance(content, Mapping):
-        return {key: _mapped(value, key in PLACES) for key, value in content.items()}
+        return {_mapped(key, False): _mapped(value, key in PLACES) for key, value in content.items()}
     if isinstance(content, list | tuple):
         return [_mapped(value, place) for value in content]
     return content
+
+
+def _is_absolute(value: str) -> bool:
+    found = _BEGINS_ABSOLUTE.match(value)
+    # One component and no more is a slash before a word.
+    return bool(found) and (re.search(r"[/\\]", value[found.end() :]) is not None or ":" in found[0])
 
 
 def _is_local(value: str) -> bool:

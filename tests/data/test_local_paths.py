@@ -11,7 +11,21 @@ from lewm_hf.data.local_paths import clean_text, published, without_paths
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("/home/anna/runs/two room/x", "two room/x"),
+        ("/home/anna/runs/two room/x", "x"),
+        ("/home/John Doe/eps/a", "a"),
+        ("/home/John Doe/eps/", "eps"),
+        ("~/John Doe/eps", "eps"),
+        ("~john/my eps/b", "b"),
+        ("file:///home/u/x", "x"),
+        ("file:///home/John Doe/x y", "x y"),
+        ("from file:///home/u/x and more", "from x and more"),
+        ("path:/home/u/x", "path:x"),
+        ("C:\\Users\\John Doe\\my data", "my data"),
+        ("\\\\server\\share\\John Doe\\d", "d"),
+        ("/slash", "/slash"),
+        ("/ 2 / 3", "/ 2 / 3"),
+        ("//comment", "//comment"),
+        ("hf://datasets/a/b", "hf://datasets/a/b"),
         ("/home/anna/runs/best", "best"),
         ("/home/anna/runs/best/", "best"),
         ("~/data/push-t", "push-t"),
@@ -48,11 +62,20 @@ def test_files_keep_their_form():
     for ascii_only in (True, False):
         text = json.dumps(content, indent=3, ensure_ascii=ascii_only)
         cleaned, replaced = clean_text(text, ".json")
-        assert replaced == {"/home/änna/episodes": "episodes"}
-        expected = content | {"recipe": {"dataset": "episodes", "seed": 3}}
+        assert replaced == {"/home/änna/episodes": "episodes", "/home/a/b": "b"}
+        expected = {"recipe": {"dataset": "episodes", "seed": 3}, "env": "lewm/TwoRoom-v0", "b": 1}
         assert cleaned == json.dumps(expected, indent=3, ensure_ascii=ascii_only)
     lines = '{"model": "/a/b/c"}\n{"model": "/a/b"}\n'
     assert clean_text(lines, ".jsonl")[0] == '{"model": "c"}\n{"model": "b"}\n'
+    assert published(content) == expected
+    # In a form that is not written here: escaped slashes, a string over two lines.
+    cleaned, _ = clean_text('{"a": "\\/home\\/u\\/x", "/home/u/key": 1}', ".json")
+    assert json.loads(cleaned) == {"a": "x", "key": 1}
+    cleaned, _ = clean_text('a: "/home/John\n  Doe/eps"\nb: 1\n', ".yaml")
+    assert yaml.safe_load(cleaned) == {"a": "eps", "b": 1}
+    # A shorter path that is the end of another string.
+    cleaned, _ = clean_text("dataset: runs/eps/one\nother: x/runs/eps/one\n", ".yaml")
+    assert yaml.safe_load(cleaned) == {"dataset": "one", "other": "x/runs/eps/one"}
     recipe = "dataset: /srv/episodes  # comment\noutput_dir: runs/a/b\nseed: 3072\nother: /srv/episodes/train\n"
     cleaned, _ = clean_text(recipe, ".yaml")
     assert "# comment" in cleaned
