@@ -1,7 +1,8 @@
 """A data set's description: `episodes.json` for programs, `README.md` for people, both measured on the files."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 from .features import ACTION, COLUMN_MEANINGS, IMAGE, SIM_STATE
 from .files import replacing, size_text
 from .local_paths import published
-from .parquet import read_columns, read_metadata, renumber, vectors
+from .parquet import file_name, read_columns, read_metadata, renumber, vectors
 from .statistics import GOAL_OFFSET, QUANTILES, Facts, measure
 
 DESCRIPTION_FILE = "episodes.json"
@@ -19,6 +20,7 @@ CARD_FILE = "README.md"
 FORMAT = "lewm-episodes-1"
 FACTS_TITLE = "## Measured facts"
 SPLITS = ("train", "test")
+_NUMBERED = re.compile(r"(?P<split>.+)-(?P<number>\d+)-of-(?P<total>\d+)\.parquet")
 SIZE_CATEGORIES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"))
 
 
@@ -52,6 +54,44 @@ def split_files(directory: Path) -> dict[str, list[Path]]:
     """Episode files by split, in order; splits without a file are left out."""
     found = {split: sorted((directory / "data").glob(f"{split}-*.parquet")) for split in SPLITS}
     return {split: paths for split, paths in found.items() if paths}
+
+
+def check_complete(
+    directory: Path, description: Mapping[str, Any] | None = None, splits: Iterable[str] | None = None
+) -> None:
+    """Whether all episode files are there, by their names alone: `train-00003-of-00005.parquet` is one of five.
+
+    Args:
+        directory: of a data set.
+        description: the content of its `episodes.json`, where there is one.
+        splits: those to look at. Default: all.
+
+    Raises:
+        ValueError: one line that names a missing file, or says that the collection is not finished.
+    """
+    numbers: dict[str, dict[int, set[int]]] = {}
+    for path in (directory / "data").glob("*.parquet"):
+        if found := _NUMBERED.fullmatch(path.name):
+            numbers.setdefault(found["split"], {}).setdefault(int(found["total"]), set()).add(int(found["number"]))
+    if description is not None and "splits" not in description:
+        raise ValueError(f"{directory} is not finished: run the command that collects it again")
+    described = {split: value for split, value in (description or {}).get("splits", {}).items() if value["episodes"]}
+    for split in dict.fromkeys([*described, *numbers]) if splits is None else splits:
+        totals = numbers.get(split, {})
+        if len(totals) > 1:
+            some = " and ".join(f"of {total}" for total in sorted(totals))
+            raise ValueError(f"{directory} mixes {split} files numbered {some}: separate the data sets")
+        if split in described and not any((directory / "data").glob(f"{split}-*.parquet")):
+            raise ValueError(
+                f"{directory} lacks all {split} files, but {DESCRIPTION_FILE} describes {split} episodes: restore the "
+                "files, or collect again"
+            )
+        for total, there in totals.items():
+            if missing := sorted(set(range(total)) - there):
+                raise ValueError(
+                    f"{directory} lacks {len(missing)} of {total} {split} files, such as "
+                    f"data/{file_name(split, missing[0], total)}: restore them, or run the command that collects again"
+                )
 
 
 def finish_dataset(directory: Path, description: Mapping[str, Any]) -> Facts:

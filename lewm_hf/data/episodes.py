@@ -17,7 +17,7 @@ from datasets.exceptions import DatasetGenerationError
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-from .cards import DESCRIPTION_FILE, read_description
+from .cards import DESCRIPTION_FILE, check_complete, read_description
 from .encoding import decode
 from .features import ACTION, IMAGE, SIM_GOAL, SIM_STATE
 from .parquet import read_metadata, vectors
@@ -41,6 +41,7 @@ class EpisodeData:
         image_key: the image column.
         decode: turns the bytes of one frame into `(H, W, 3)` uint8.
         name: what error messages call the data set.
+        revision: commit of a data set of the Hub; `None` for a folder.
 
     Attributes:
         lengths: `(episodes,)` rows of each episode.
@@ -48,6 +49,7 @@ class EpisodeData:
         episode_ids: `(episodes,)` `episode_index` of each.
         actions: `(rows, action)` float32; row t's action leaves row t. NaN where none does.
         split, env_id, env_kwargs, fps, image_size, description: as collected; `env_id` is `None` where unknown.
+        revision: as given.
 
     Raises:
         ValueError: one line, for no rows, missing columns, episodes that are not contiguous, actions of different
@@ -62,8 +64,9 @@ class EpisodeData:
         image_key: str = IMAGE,
         decode: Decoder = decode,
         name: str = "the data set",
+        revision: str | None = None,
     ):
-        self.split, self.description, self.name = split, description or {}, name
+        self.split, self.description, self.name, self.revision = split, description or {}, name, revision
         self._dataset, self._image_key, self._decode = dataset, image_key, decode
         self._check_columns()
         self._read()
@@ -259,7 +262,7 @@ class EpisodeData:
         return self._kept[column]
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("split", "description", "name", "_dataset", "_image_key", "_decode", "image_size")
+        kept = ("split", "description", "name", "revision", "_dataset", "_image_key", "_decode", "image_size")
         return {name: self.__dict__[name] for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -288,9 +291,11 @@ def load_episodes(
 
     Raises:
         FileNotFoundError: one line where `source` or the split does not exist.
-        ValueError: one line for damaged or contradictory files; see `EpisodeData`.
+        ValueError: one line for missing, damaged or contradictory files; see `EpisodeData`.
     """
     directory = _local(source, split, revision)
+    # The Hub's cache names the folder of a snapshot after its commit, whatever branch or tag was asked for.
+    commit = None if Path(source).is_dir() else directory.name
     description = read_description(directory)
     files = sorted((directory / "data").glob(f"{split}-*.parquet"))
     if description is not None and not files:
@@ -298,6 +303,8 @@ def load_episodes(
         raise FileNotFoundError(
             f"{source} has no split {split!r}: " + (f"it has {', '.join(found)}" if found else "collect episodes first")
         )
+    if files:
+        check_complete(directory, description, [split])
     _check_files(files or sorted(directory.rglob("*.parquet")))
     try:
         if files:
@@ -308,7 +315,7 @@ def load_episodes(
     except DatasetGenerationError as error:
         cause = str(error.__cause__ or error).splitlines()[0]
         raise ValueError(f"{source} cannot be read ({cause}): collect or download it again") from None
-    return EpisodeData(dataset, split, description, image_key, decode, name=str(source))
+    return EpisodeData(dataset, split, description, image_key, decode, str(source), commit)
 
 
 def _local(source: str | Path, split: str, revision: str | None) -> Path:

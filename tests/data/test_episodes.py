@@ -224,5 +224,30 @@ def test_a_data_set_of_the_hub(copy, tmp_path, monkeypatch):
     for revision in (None, commit):
         episodes = load_episodes("org/episodes", "test", revision, cache_dir=tmp_path / "cache")
         assert len(episodes) == 4 and episodes.name == "org/episodes"
+        assert episodes.revision == pickle.loads(pickle.dumps(episodes)).revision == commit
+    assert load_episodes(copy, "test", cache_dir=tmp_path / "cache").revision is None
     with pytest.raises(FileNotFoundError, match="cannot be fetched"):
         load_episodes("org/episodes", "test", "v2", cache_dir=tmp_path / "cache")
+
+
+def test_missing_files_are_named(copy, tmp_path):
+    """By what the names of the others say, and by what the description says; the split that is asked for counts."""
+
+    def refused(match, split="train", directory=copy):
+        with pytest.raises(ValueError, match=match) as error:
+            load_episodes(directory, split, cache_dir=tmp_path / "cache")
+        assert "\n" not in str(error.value)
+
+    (copy / "data" / "train-00002-of-00006.parquet").unlink()
+    refused("lacks 1 of 6 train files, such as data/train-00002-of-00006.parquet: restore")
+    assert len(load_episodes(copy, "test", cache_dir=tmp_path / "cache")) == 4
+    shutil.copy(copy / "data" / "train-00001-of-00006.parquet", copy / "data" / "train-00000-of-00002.parquet")
+    refused("mixes train files numbered of 2 and of 6")
+    description = json.loads((copy / "episodes.json").read_text())
+    del description["splits"]
+    (copy / "episodes.json").write_text(json.dumps(description))
+    refused("is not finished", "test")
+    plain = write_plain(tmp_path / "plain", [4, 6])
+    file = plain / "data" / "train-00000-of-00001.parquet"
+    file.rename(file.with_name("train-00000-of-00003.parquet"))
+    refused("lacks 2 of 3 train files, such as data/train-00001-of-00003.parquet", directory=plain)
