@@ -33,3 +33,5 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
     for chatty in ("accelerate", "httpx", "httpx2"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # It warns of every attempt to reach the Hub; what comes of it is raised.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)

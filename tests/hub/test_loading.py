@@ -1,6 +1,9 @@
 """What `from_pretrained` says when a checkpoint is not what it should be, here or on the way from a Hub."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -192,3 +195,20 @@ def test_every_command_refuses_it_in_one_line_and_writes_nothing(model_folder, c
         assert said.err.startswith(f"lewm {command[0]}: ") and len(said.err) > 40
     assert sorted(tmp_path.rglob("*")) == before
     assert text == {path: path.read_bytes() for path in before if path.is_file()}
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path):
+    """Libraries warn of every attempt, and advise at length."""
+    settings = {
+        "HF_ENDPOINT": "http://127.0.0.1:1", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    for words in (
+        ["eval", "org/none", "--env", "two_room"],
+        ["health", "org/none", "--episodes", "org/neither"],
+    ):
+        run = subprocess.run(
+            [sys.executable, "-m", "lewm_hf.cli", *words],
+            env=os.environ | settings, capture_output=True, text=True, timeout=240,
+        )  # fmt: skip
+        assert run.returncode == 2 and not run.stdout
+        assert run.stderr.startswith(f"lewm {words[0]}: ") and run.stderr.count("\n") == 1, run.stderr
