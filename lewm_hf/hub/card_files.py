@@ -1,6 +1,7 @@
 """Reading what cards state, checking and writing them; shared by all kinds of cards."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..data.files import replacing
+from ..evaluation.agent import check_processor
 from ..modeling_lewm import LeWMModel
 from ..modeling_lewm_decoder import LeWMDecoder
 
@@ -18,7 +20,7 @@ CARD_FILE = "README.md"
 TRAINING_FILE = "training.json"
 LIBRARY = "lewm-hf"
 REQUIRED_METADATA = {
-    "model": ("license", "library_name", "pipeline_tag", "datasets", "model-index"),
+    "model": ("license", "library_name", "pipeline_tag", "model-index"),
     "dataset": ("license", "configs", "task_categories"),
 }
 
@@ -61,11 +63,7 @@ def check_folder(folder: Path) -> None:
             "here"
         )
     loaded = kinds[config["model_type"]].from_pretrained(folder).config  # strict: all tensors, no others
-    if processor.get("image_size", loaded.image_size) != loaded.image_size:
-        raise ValueError(
-            f"the image processor of {folder} makes {processor['image_size']} pixels, but config.json says image_size="
-            f"{loaded.image_size}: the files belong to different checkpoints, copy them again"
-        )
+    check_processor(folder, processor.get("image_size"), loaded.image_size)
 
 
 def check_repo_id(repo_id: str) -> None:
@@ -75,6 +73,18 @@ def check_repo_id(repo_id: str) -> None:
             raise HFValidationError("it names no owner")
     except HFValidationError as error:
         raise ValueError(f"{repo_id!r} is no repository id ({' '.join(str(error).split())}): write org/name") from None
+
+
+def check_license(name: str) -> None:
+    """Refuses what cannot be one of the Hub's license identifiers; its list itself is known to the Hub alone."""
+    if not re.fullmatch(r"[a-z0-9]+([.+-][a-z0-9]+)*", name):
+        raise ValueError(f"{name!r} is no license identifier of the Hub: write one such as apache-2.0, or other")
+
+
+def check_local(**given: str | None) -> None:
+    """Refuses what only a repository of the Hub has."""
+    if wrong := [f"--{name.replace('_', '-')}" for name, value in given.items() if value]:
+        raise ValueError(f"{', '.join(wrong)} and --local contradict each other: leave one away")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

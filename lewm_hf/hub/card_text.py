@@ -1,12 +1,12 @@
 """The prose of model cards. Every figure comes from the facts; what is fixed text is true of every LeWM."""
 
-import re
-import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..configuration_lewm import LeWMConfig
 from ..data.local_paths import published
+from .card_results import relative, results_text
+from .collection import collect_command
 
 if TYPE_CHECKING:
     from .cards import CardFacts
@@ -35,14 +35,13 @@ _NOT_ARCHITECTURE = ("action_dim", "action_mean", "action_std", "action_statisti
 
 def model_text(facts: "CardFacts") -> str:
     """The body of a measured model card."""
-    name = facts.repo_id.partition("/")[2]
     origin = _training(facts) if facts.training else _conversion(facts.conversion)
     parameters = (facts.training or facts.conversion)["parameters"]
     sections = [
-        f"# {name}\n\nA {PAPER} for `{facts.env_id}`: {parameters / 1e6:.2f} M parameters, learned end to end from "
-        f"pixels and actions alone. Given a picture of now and one of the goal, it plans the actions between them by "
-        f"imagining futures in a latent space of {facts.config.embed_dim} numbers.",
-        f"## Results\n\n{_results(facts)}",
+        f"# {facts.name}\n\nA {PAPER} for `{facts.env_id}`: {parameters / 1e6:.2f} M parameters, learned end to end "
+        f"from pixels and actions alone. Given a picture of now and one of the goal, it plans the actions between them "
+        f"by imagining futures in a latent space of {facts.config.embed_dim} numbers.",
+        f"## Results\n\n{results_text(facts)}",
         f"## Use\n\n{_usage(facts.repo_id, facts.config, facts.remote_code)}",
         f"## Inputs and outputs\n\n{_interface(facts.config)}",
         origin,
@@ -52,6 +51,7 @@ def model_text(facts: "CardFacts") -> str:
         f"{parameters:,} parameters, {str(facts.config.dtype).removeprefix('torch.')}. Safetensors only, no pickle.",
         f"## Limits\n\n{_limits(facts)}",
         f"## Versions\n\n{_versions(facts)}",
+        *([f"## Notes\n\n{facts.notes}"] if facts.notes else []),
         f"## Licenses\n\nWeights: {facts.license}. Code (`lewm-hf`): apache-2.0. Training data: {facts.data_license}.",
     ]
     return "\n\n".join(sections) + "\n"
@@ -83,66 +83,6 @@ def conversion_text(conversion: Mapping[str, Any], config: LeWMConfig, env: str 
             "before publishing this folder.\n",
         ]
     )
-
-
-def _results(facts: "CardFacts") -> str:
-    lines = [
-        "| protocol | success | random actions | zero actions | excess over random | solved before the first action |",
-        "|---|---|---|---|---|---|",
-    ]
-    details = []
-    for result in facts.results:
-        protocol, floors = result["protocol"], result["floors"]
-        label = f"`{protocol['label']}`, {protocol['split']} episodes"
-        zero = _rate(floors["zero_action"]) if "zero_action" in floors else "not measured"
-        lines.append(
-            f"| {label} | **{_percent(result['success']['rate'])}** {_spread(result['success'])} | "
-            f"{_rate(floors['random'])} | {zero} | {100 * result['excess']['random']:+.1f} points | "
-            f"{_percent(result['solved_at_start']['share'])} |"
-        )
-        details.append(f"{_how_measured(result)}\n\n```bash\n{_command(result, facts)}\n```")
-    note = "Success: the goal is reached within the budget. Intervals are Wilson's, 95 %. Random and "
-    return "\n".join([*lines, "", note + "zero actions ran on the same pairs.", "", "\n\n".join(details)])
-
-
-def _how_measured(result: Mapping[str, Any]) -> str:
-    protocol, planning = result["protocol"], result["planning"]
-    changes = ", ".join(f"{name}={value}" for name, value in protocol.get("overrides", {}).items())
-    seeds = ", ".join(f"{entry['seed']}: {_percent(entry['rate'])}" for entry in result["per_seed"])
-    pairs = (
-        f"goals {protocol['goal_offset']} steps after the start, pairs solved at the start "
-        f"{'removed' if protocol['drop_solved'] else 'kept'}, a budget of {protocol['budget']} steps"
-    )
-    planner = (
-        f"{protocol['solver'].upper()} with {protocol['samples']} samples, {protocol['iterations']} iterations and "
-        f"{protocol['elites']} elites over {protocol['horizon']} blocks of {protocol['action_block']} actions, "
-        f"replanned after {protocol['receding_horizon']}"
-    )
-    return (
-        f"**`{protocol['label']}`**, hash `{protocol['hash'][:12]}`{f' (differs in {changes})' if changes else ''}: "
-        f"{pairs}. {planner}. n = {result['success']['n']}; per seed {seeds}. {planning['seconds_per_plan']:.3g} s per "
-        f"plan, {planning['num_envs']} problems at a time, on {result['hardware']['device_name']}. Finished "
-        f"{result['finished'][:10]}, outcomes `{result['rows_hash'][:12]}`."
-    )
-
-
-def _command(result: Mapping[str, Any], facts: "CardFacts") -> str:
-    """What measures a result again."""
-    protocol = result["protocol"]
-    words = ["lewm", "eval", facts.repo_id, "--env", _short_name(result["env"]["id"])]
-    if (result.get("dataset") or {}).get("source"):
-        words += ["--episodes", facts.dataset_id]
-    words += ["--protocol", protocol["name"]]
-    for name, value in protocol.get("overrides", {}).items():
-        words += ["--set", f"{name}={value}"]
-    words += ["-n", str(result["per_seed"][0]["n"])]
-    return shlex.join([*words, "--seeds", *(str(entry["seed"]) for entry in result["per_seed"])])
-
-
-def _short_name(env_id: str) -> str:
-    """`"lewm/TwoRoom-v0"` -> `"two_room"`, as the command line calls it."""
-    name = env_id.partition("/")[2].rpartition("-v")[0]
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def _usage(source: str, config: LeWMConfig, remote_code: bool) -> str:
@@ -190,8 +130,11 @@ def _statistics(config: LeWMConfig) -> str:
 
 
 def _data(facts: "CardFacts") -> str:
-    link = f"[`{facts.dataset_id}`](https://huggingface.co/datasets/{facts.dataset_id})"
-    text = f"{link} at revision `{facts.dataset_revision}`; license {facts.data_license}. "
+    if facts.local:
+        text = _local_data(facts)
+    else:
+        link = f"[`{facts.dataset_id}`](https://huggingface.co/datasets/{facts.dataset_id})"
+        text = f"{link} at revision `{facts.dataset_revision}`; license {facts.data_license}. "
     if facts.training:
         text += (
             "Split `train`; splits are by episode, the test episodes were not trained on. Fingerprint of the training "
@@ -204,11 +147,35 @@ def _data(facts: "CardFacts") -> str:
     return text
 
 
+def _local_data(facts: "CardFacts") -> str:
+    if facts.training:
+        return collected_text(facts.collection, relative(facts.training["recipe"]["dataset"]))
+    return f"That of the release `{facts.conversion['release']}`. " if facts.conversion.get("release") else "Unknown. "
+
+
+def collected_text(collection: Mapping[str, Any], folder: str) -> str:
+    """How to come by training episodes that are not on the Hub."""
+    command = collect_command(collection, folder)
+    if command is None:
+        facts = "\n".join(f"| {name} | {plain(value)} |" for name, value in published(collection["collector"]).items())
+        text = f"Not on the Hub. They came about like this:\n\n| | |\n|---|---|\n{facts}\n\n"
+    else:
+        text = (
+            "Not on the Hub: the command below collects the same episodes again, collection being deterministic.\n\n"
+            f"```bash\n{command}\n```\n\n"
+        )
+    look = {name: value for name, value in published(collection["env_kwargs"]).items() if name != "image_size"}
+    if look and collection["env"]:
+        chosen = ", ".join(f"`{name}={value!r}`" for name, value in look.items())
+        text += f"The environment was made with {chosen}; how the checkpoint does in another look is not measured. "
+    return text
+
+
 def _training(facts: "CardFacts") -> str:
     training, recipe = facts.training, facts.training["recipe"]
     hours = training["seconds"] * training["num_processes"] / 3600
     rows = "\n".join(
-        f"| `{name}` | {_plain(value)} |" for name, value in published(recipe).items() if name not in _NOT_RECIPE
+        f"| `{name}` | {plain(value)} |" for name, value in published(recipe).items() if name not in _NOT_RECIPE
     )
     return f"""## Training
 
@@ -248,12 +215,12 @@ def _deviations(facts: "CardFacts") -> str:
         rows += [(name, recipe.get(name), value) for name, value in PAPER_RECIPE.items() if recipe.get(name) != value]
     if not rows:
         return "None of architecture or recipe."
-    lines = [f"| `{name}` | {_plain(here)} | {_plain(there)} |" for name, here, there in rows]
+    lines = [f"| `{name}` | {plain(here)} | {plain(there)} |" for name, here, there in rows]
     return "\n".join(["| | here | paper and released weights |", "|---|---|---|", *lines])
 
 
 def _limits(facts: "CardFacts") -> str:
-    protocols = ", ".join(f"`{result['protocol']['label']}`" for result in facts.results)
+    protocols = ", ".join(dict.fromkeys(f"`{result['protocol']['label']}`" for result in facts.results))
     return (
         f"Knows one environment, `{facts.env_id}`, in the look of its training episodes. Success was measured under "
         f"{protocols} and nowhere else; goals further away than the protocol's, other looks and real cameras are "
@@ -267,28 +234,17 @@ def _versions(facts: "CardFacts") -> str:
     if facts.training:
         used.setdefault(_joined(facts.training["versions"]), []).append("trained")
     for result in facts.results:
-        used.setdefault(_joined(result["versions"]), []).append(f"measured under `{result['protocol']['label']}`")
+        what = f"measured under `{result['protocol']['label']}`"
+        if what not in used.setdefault(_joined(result["versions"]), []):
+            used[_joined(result["versions"])].append(what)
     return "\n\n".join(f"{', '.join(what).capitalize()}: {versions}." for versions, what in used.items())
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-def _rate(rate: Mapping[str, Any]) -> str:
-    return f"{_percent(rate['rate'])} {_spread(rate)}"
-
-
-def _spread(rate: Mapping[str, Any]) -> str:
-    low, high = (100 * end for end in rate["interval"])
-    return f"({low:.1f}-{high:.1f}; {rate['successes']} of {rate['n']})"
 
 
 def _joined(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none"
     return "unset" if value is None else str(value)

@@ -1,11 +1,11 @@
 """Cards from measured results only: what is not in a file of the checkpoint or of an evaluation is not claimed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import ModelCardData
 
 from ..configuration_lewm import LeWMConfig
 from ..configuration_lewm_decoder import LeWMDecoderConfig
@@ -18,12 +18,16 @@ from .card_files import (
     TRAINING_FILE,
     check_card,
     check_folder,
+    check_license,
+    check_local,
     check_repo_id,
     lacks,
     read_json,
     write_text,
 )  # fmt: skip
+from .card_results import PIPELINE_TAG, model_index, relative
 from .card_text import conversion_text, model_text
+from .collection import find_collection, save_collection
 from .decoder_card import write_decoder_card
 from .eval_results import EVAL_RESULTS_FILE, eval_results_text
 from .export_code import export_code
@@ -31,8 +35,8 @@ from .released import find_release
 from .weights import sha256
 
 PROVENANCE_FILE = "conversion.json"
-# The Hub's closest task; its list does not know world models.
-PIPELINE_TAG = "robotics"
+# Remarks of people, which a card takes over as they are.
+NOTES_FILE = "NOTES.md"
 TAGS = ("lewm", "world-model", "world-model-planning", "jepa", "model-predictive-control")
 TRAINING_FACTS = (
     "steps", "epochs", "seconds", "parameters", "env_id", "train_windows", "train_fingerprint", "num_processes",
@@ -42,7 +46,7 @@ CONVERSION_FACTS = ("source", "weights_sha256", "tensors", "parameters", "conver
 RESULT_FACTS = (
     "protocol.label", "protocol.name", "protocol.hash", "protocol.split", "protocol.goal_offset", "protocol.budget",
     "protocol.drop_solved", "protocol.solver", "protocol.samples", "protocol.iterations", "protocol.elites",
-    "protocol.horizon", "protocol.action_block", "protocol.receding_horizon", "env.id", "success.n",
+    "protocol.horizon", "protocol.action_block", "protocol.receding_horizon", "env.id", "pairs", "success.n",
     "success.successes", "success.rate", "success.interval", "floors.random.rate", "floors.random.interval",
     "excess.random", "solved_at_start.share", "per_seed", "planning.seconds_per_plan", "hardware.device_name",
     "versions", "dataset.fingerprint", "planning.num_envs", "rows_hash", "model.fingerprint", "finished",
@@ -54,9 +58,9 @@ class CardFacts:
     """Everything a model card states.
 
     Args:
-        repo_id: where the checkpoint will live.
+        repo_id: where the checkpoint will live; for a local one its folder, as it was typed.
         license: of the weights; `data_license`: of the episodes they were trained on.
-        dataset_id, dataset_revision: of those episodes, on the Hub.
+        dataset_id, dataset_revision: of those episodes, on the Hub; `None` for a local checkpoint.
         config: the checkpoint's.
         training: content of `training.json`, for a checkpoint trained with this package.
         conversion: content of `conversion.json`, for a converted one.
@@ -64,13 +68,16 @@ class CardFacts:
         weights_sha256: of `model.safetensors`.
         remote_code: the folder brings its code along.
         result_files: for each result its path within the folder, `None` where it lies elsewhere.
+        local: neither checkpoint nor data are on the Hub.
+        collection: how the training episodes of a local checkpoint were collected.
+        notes: remarks of people, Markdown.
     """
 
     repo_id: str
     license: str
     data_license: str
-    dataset_id: str
-    dataset_revision: str
+    dataset_id: str | None
+    dataset_revision: str | None
     config: LeWMConfig
     results: list[dict[str, Any]]
     weights_sha256: str
@@ -78,10 +85,17 @@ class CardFacts:
     conversion: dict[str, Any] | None = None
     remote_code: bool = False
     result_files: tuple[str | None, ...] = ()
-    env_id: str = field(init=False)
+    local: bool = False
+    collection: dict[str, Any] | None = None
+    notes: str | None = None
 
-    def __post_init__(self):
-        object.__setattr__(self, "env_id", self.results[0]["env"]["id"])
+    @property
+    def env_id(self) -> str:
+        return self.results[0]["env"]["id"]
+
+    @property
+    def name(self) -> str:
+        return self.repo_id.rpartition("/")[2]
 
 
 def write_card(folder: str | Path, **given: Any) -> Path:
@@ -121,6 +135,8 @@ def write_model_card(
     dataset_revision: str | None = None,
     results: Sequence[str | Path] = (),
     with_code: bool = False,
+    local: bool = False,
+    episodes: str | Path | None = None,
 ) -> Path:
     """Writes `README.md` of a checkpoint's folder, and its results for the Hub's leaderboards to `.eval_results/`.
 
@@ -130,15 +146,26 @@ def write_model_card(
         license: of the weights, a Hub identifier such as `apache-2.0`.
         data_license: of the training episodes.
         dataset_id, dataset_revision: Hub id and commit of the training episodes. Default: those of the recipe.
-        results: `results.json` of evaluations of exactly these weights, or their folders. Default: `folder/evaluation`.
+        results: `results.json` of evaluations of exactly these weights, or folders with such files anywhere below.
+            Default: `folder/evaluation`.
         with_code: also put the code into the folder, so that `trust_remote_code=True` does without this package; see
             `export_code`.
+        local: neither the checkpoint nor its data are on the Hub: the card calls the folder as it is given here, and
+            says how to collect the episodes again. Takes no `repo_id`, `dataset_id` and `dataset_revision`.
+        episodes: of a local checkpoint: directory of the training episodes. How they were collected is kept in
+            `collection.json` for the next card. Default: that file, or the recipe's directory.
 
     Raises:
         FileNotFoundError, ValueError: one line that names every missing field, or a result of other weights.
     """
     folder = Path(folder)
-    facts = collect_facts(folder, repo_id, license, data_license, dataset_id, dataset_revision, list(results))
+    if local:
+        check_local(repo_id=repo_id, dataset_id=dataset_id, dataset_revision=dataset_revision)
+    elif episodes is not None:
+        raise ValueError("--episodes is for --local: on the Hub, --dataset-id says which episodes")
+    facts = collect_facts(
+        folder, repo_id, license, data_license, dataset_id, dataset_revision, list(results), local, episodes
+    )
     if with_code:
         facts = replace(facts, remote_code=True)
     text = model_card(facts)
@@ -147,7 +174,12 @@ def write_model_card(
     entries = eval_results_text(facts, {number: file for number, file in sources if file is not None})
     if with_code:
         export_code(folder)
-    write_text(folder / EVAL_RESULTS_FILE, entries)
+    if facts.collection is not None:
+        save_collection(folder, facts.collection)
+    if entries is None:
+        (folder / EVAL_RESULTS_FILE).unlink(missing_ok=True)
+    else:
+        write_text(folder / EVAL_RESULTS_FILE, entries)
     return write_text(folder / CARD_FILE, text)
 
 
@@ -159,38 +191,44 @@ def collect_facts(
     dataset_id: str | None,
     dataset_revision: str | None,
     results: Sequence[str | Path],
+    local: bool = False,
+    episodes: str | Path | None = None,
 ) -> CardFacts:
     """Reads and checks what a card states; see `write_model_card`."""
     check_folder(folder)
-    if repo_id is not None:
-        check_repo_id(repo_id)
+    for name in (repo_id, dataset_id):
+        if name is not None:
+            check_repo_id(name)
+    for name in (license, data_license):
+        if name is not None:
+            check_license(name)
     training, conversion = (read_json(folder / name) for name in (TRAINING_FILE, PROVENANCE_FILE))
     recipe = (training or {}).get("recipe", {})
-    if recipe.get("dataset_revision"):  # only a data set of the Hub has one
-        dataset_id, dataset_revision = (
-            dataset_id or recipe.get("dataset"),
-            dataset_revision or recipe["dataset_revision"],
-        )
-    if conversion and conversion.get("release"):
-        dataset_id = dataset_id or conversion["release"]  # data and weights share an id
-    missing = [
-        f"--{name.replace('_', '-')}"
-        for name, value in (
-            ("repo_id", repo_id), ("license", license), ("data_license", data_license), ("dataset_id", dataset_id),
-            ("dataset_revision", dataset_revision),
-        )
-        if not value
-    ]  # fmt: skip
+    needed = {"license": license, "data_license": data_license}
+    if local:
+        repo_id, dataset_id, dataset_revision = relative(folder.as_posix()), None, None
+    else:
+        if recipe.get("dataset_revision"):  # only a data set of the Hub has one
+            dataset_id = dataset_id or recipe.get("dataset")
+            dataset_revision = dataset_revision or recipe["dataset_revision"]
+        if conversion and conversion.get("release"):
+            dataset_id = dataset_id or conversion["release"]  # data and weights share an id
+        needed = {"repo_id": repo_id, **needed, "dataset_id": dataset_id, "dataset_revision": dataset_revision}
+    missing = [f"--{name.replace('_', '-')}" for name, value in needed.items() if not value]
     if training is None and conversion is None:
         missing.append(f"{TRAINING_FILE} or {PROVENANCE_FILE}")
     missing += [f"{TRAINING_FILE}: {name}" for name in TRAINING_FACTS if training is not None and lacks(training, name)]
     missing += [
         f"{PROVENANCE_FILE}: {name}" for name in CONVERSION_FACTS if conversion is not None and lacks(conversion, name)
     ]
+    collection = None
+    if local and training and not lacks(training, "train_fingerprint"):
+        collection = find_collection(folder, training, episodes)
+        missing += ["--episodes: the directory of the training episodes"] if collection is None else []
     model = LeWMModel.from_pretrained(folder)
     if model.config.action_mean is None:
         missing.append("config.json: action_mean, action_std")
-    paths = [Path(path) for path in results] or sorted((folder / "evaluation").rglob("results.json"))
+    paths = [path for given in results or [folder / "evaluation"] for path in _result_files(Path(given))]
     if not paths:
         missing.append("--results: an evaluation (`lewm eval`)")
     read = []
@@ -204,11 +242,12 @@ def collect_facts(
     for path, result in zip(paths, read, strict=True):
         if result["model"]["fingerprint"] != fingerprint:
             raise ValueError(f"{path} was measured on other weights than those of {folder}: evaluate this checkpoint")
-    remote_code = (folder / "pipeline_lewm.py").exists()
+    remote_code, notes = (folder / "pipeline_lewm.py").exists(), folder / NOTES_FILE
     return CardFacts(
         repo_id, license, data_license, dataset_id, dataset_revision, model.config, read,
         sha256(folder / "model.safetensors"), training, conversion, remote_code,
-        tuple(_within(folder, path) for path in paths),
+        tuple(_within(folder, path) for path in paths), local, collection,
+        notes.read_text(encoding="utf-8").strip() if notes.is_file() else None,
     )  # fmt: skip
 
 
@@ -219,44 +258,12 @@ def model_card(facts: CardFacts) -> str:
         library_name=LIBRARY,
         pipeline_tag=PIPELINE_TAG,
         tags=[*TAGS, facts.env_id.partition("/")[2].partition("-")[0].lower()],
-        datasets=[facts.dataset_id],
+        datasets=[facts.dataset_id] if facts.dataset_id else None,
         base_model=facts.conversion["release"] if facts.conversion else None,
-        model_name=facts.repo_id.partition("/")[2],
-        eval_results=[entry for result in facts.results for entry in _eval_results(result, facts)],
+        model_name=facts.name,
+        eval_results=model_index(facts),
     )
     return f"---\n{data.to_yaml()}\n---\n\n{model_text(facts)}"
-
-
-def _eval_results(result: Mapping[str, Any], facts: CardFacts) -> list[EvalResult]:
-    protocol, success = result["protocol"], result["success"]
-    shared = {
-        "task_type": PIPELINE_TAG,
-        "task_name": f"goal-conditioned planning, protocol {protocol['label']}",
-        "dataset_type": facts.dataset_id,
-        "dataset_name": f"{result['env']['id']} episodes",
-        "dataset_split": protocol["split"],
-        "dataset_revision": facts.dataset_revision,
-        "dataset_args": {"protocol": protocol["label"], "protocol_hash": protocol["hash"]},
-    }
-    metrics = (
-        ("success_rate", "success rate", success),
-        ("random_success_rate", "success rate of random actions", result["floors"]["random"]),
-    )
-    return [
-        EvalResult(
-            **shared,
-            metric_type=kind,
-            metric_name=name,
-            metric_value=round(rate["rate"], 4),
-            metric_args={
-                "n": rate["n"],
-                "successes": rate["successes"],
-                "wilson_95": [round(end, 4) for end in rate["interval"]],
-                "seeds": [entry["seed"] for entry in result["per_seed"]],
-            },
-        )
-        for kind, name, rate in metrics
-    ]
 
 
 def conversion_card(conversion: Mapping[str, Any], config: LeWMConfig) -> str:
@@ -287,10 +294,18 @@ def write_dataset_card(folder: str | Path) -> Path:
     needed = ("env_kwargs", "fps", "collector", "versions")
     if missing := [name for name in needed if name not in description]:
         raise ValueError(f"the card of {folder} would lack {', '.join(missing)}: {cards.DESCRIPTION_FILE} has no such")
+    cards.check_complete(folder, description)
     facts, _ = cards.measure_directory(folder, description)
     text = cards.render_card(description, facts)
     check_card(text, "dataset")
     return write_text(folder / CARD_FILE, text)
+
+
+def _result_files(path: Path) -> list[Path]:
+    """A file, the one in a folder, or all below a folder that holds none itself."""
+    if path.is_dir() and not (path / "results.json").is_file():
+        return sorted(path.rglob("results.json"))
+    return [path] if path.exists() or path.name != "evaluation" else []
 
 
 def _within(folder: Path, path: Path) -> str | None:

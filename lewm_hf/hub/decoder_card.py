@@ -14,11 +14,16 @@ from .card_files import (
     TRAINING_FILE,
     check_card,
     check_folder,
+    check_license,
+    check_local,
     check_repo_id,
     lacks,
     read_json,
     write_text,
 )  # fmt: skip
+from .card_results import relative
+from .card_text import collected_text
+from .collection import find_collection, save_collection
 from .export_code import export_code
 from .weights import sha256
 
@@ -48,6 +53,8 @@ def write_decoder_card(
     dataset_id: str | None = None,
     dataset_revision: str | None = None,
     with_code: bool = False,
+    local: bool = False,
+    episodes: str | Path | None = None,
 ) -> Path:
     """Writes `README.md` of a decoder's folder, as `training/train_decoder.py` leaves it.
 
@@ -58,27 +65,43 @@ def write_decoder_card(
         license, data_license: Hub identifiers, of the weights and of the training episodes.
         dataset_id, dataset_revision: Hub id and commit of the training episodes.
         with_code: also put the code into the folder; see `export_code`.
+        local, episodes: as for `write_model_card`; the world model is then the folder that `training.json` names.
 
     Raises:
         FileNotFoundError, ValueError: one line that names every missing field.
     """
     folder = Path(folder)
     check_folder(folder)
+    training = read_json(folder / TRAINING_FILE)
     given = {
         "repo-id": repo_id, "world-model": world_model, "license": license, "data-license": data_license,
         "dataset-id": dataset_id, "dataset-revision": dataset_revision,
     }  # fmt: skip
-    for name in ("repo-id", "world-model"):
-        if given[name]:
+    if local:
+        check_local(repo_id=repo_id, world_model=world_model, dataset_id=dataset_id, dataset_revision=dataset_revision)
+        for name in ("dataset-id", "dataset-revision"):
+            del given[name]
+        place = (training or {}).get("world_model_source")
+        given |= {"repo-id": relative(folder.as_posix()), "world-model": relative(place) if place else None}
+    elif episodes is not None:
+        raise ValueError("--episodes is for --local: on the Hub, --dataset-id says which episodes")
+    for name in ("repo-id", "world-model", "dataset-id"):
+        if given.get(name) and not local:
             check_repo_id(given[name])
+    for name in ("license", "data-license"):
+        if given[name]:
+            check_license(given[name])
     missing = [f"--{name}" for name, value in given.items() if not value]
-    training = read_json(folder / TRAINING_FILE)
     if training is None:
         missing.append(TRAINING_FILE)
     else:
         missing += [f"{TRAINING_FILE}: {name}" for name in FACTS if lacks(training, name)]
         found = training.get("evaluation") or {}
         missing += [f"{TRAINING_FILE}: evaluation.{name}" for name in METRICS if found.get(name) is None]
+    collection = None
+    if local and training and not lacks(training, "train_fingerprint"):
+        collection = find_collection(folder, training, episodes)
+        missing += ["--episodes: the directory of the training episodes"] if collection is None else []
     if missing:
         raise ValueError(f"the card of {folder} would lack {'; '.join(missing)}: measure or give them, then try again")
     config = LeWMDecoder.from_pretrained(folder).config
@@ -91,7 +114,7 @@ def write_decoder_card(
         EvalResult(
             task_type=PIPELINE_TAG,
             task_name="decoding embeddings",
-            dataset_type=dataset_id,
+            dataset_type=dataset_id or f"{LIBRARY}-episodes",
             dataset_name=f"{training['env_id']} episodes",
             dataset_split="test",
             dataset_revision=dataset_revision,
@@ -107,19 +130,28 @@ def write_decoder_card(
         library_name=LIBRARY,
         pipeline_tag=PIPELINE_TAG,
         tags=[*TAGS, training["env_id"].partition("/")[2].partition("-")[0].lower()],
-        datasets=[dataset_id],
+        datasets=[dataset_id] if dataset_id else None,
         base_model=world_model,
-        model_name=repo_id.partition("/")[2],
+        model_name=given["repo-id"].rpartition("/")[2],
         eval_results=results,
     )
-    text = f"---\n{data.to_yaml()}\n---\n\n{_text(given, training, config, sha256(folder / 'model.safetensors'))}"
+    body = _text(given, training, config, sha256(folder / "model.safetensors"), collection)
+    text = f"---\n{data.to_yaml()}\n---\n\n{body}"
     check_card(text, "model")
     if with_code:
         export_code(folder)
+    if collection is not None:
+        save_collection(folder, collection)
     return write_text(folder / CARD_FILE, text)
 
 
-def _text(given: Mapping[str, str], training: Mapping[str, Any], config, weights: str) -> str:
+def _text(
+    given: Mapping[str, str],
+    training: Mapping[str, Any],
+    config,
+    weights: str,
+    collection: Mapping[str, Any] | None,
+) -> str:
     size, evaluation, recipe = config.image_size, training["evaluation"], training["recipe"]
     hours = training["seconds"] * training["num_processes"] / 3600
     measured = "\n".join(f"| {name} | {evaluation[key]:.4g} |" for key, (_, name) in METRICS.items())
@@ -129,9 +161,15 @@ def _text(given: Mapping[str, str], training: Mapping[str, Any], config, weights
         if name not in _NOT_RECIPE and value is not None
     )
     versions = ", ".join(f"{name} {version}" for name, version in training["versions"].items())
-    return f"""# {given["repo-id"].partition("/")[2]}
+    model = f"`{given['world-model']}`"
+    if collection is None:
+        model = f"[{model}](https://huggingface.co/{given['world-model']})"
+        data = f"`{given['dataset-id']}` at revision `{given['dataset-revision']}`. "
+    else:
+        data = collected_text(collection, relative(recipe["dataset"]))
+    return f"""# {given["repo-id"].rpartition("/")[2]}
 
-Draws what [`{given["world-model"]}`](https://huggingface.co/{given["world-model"]}), a \
+Draws what {model}, a \
 [LeWorldModel](https://arxiv.org/abs/2603.19312) for `{training["env_id"]}`, sees and imagines: embeddings in, \
 pictures out. It was trained afterwards on the frozen model and is for people to look at; planning does not use it.
 
@@ -172,8 +210,7 @@ The weights of the world model have the fingerprint `{training["world_model"]}`.
 
 {training["steps"]:,} steps of {recipe["batch_size"]} frames out of {training["train_frames"]:,}, precision \
 {training["mixed_precision"]}, seed {recipe["seed"]}; {hours:.2f} device hours on {training["num_processes"]} x \
-{training["hardware"]["device_name"]}. Data: `{given["dataset-id"]}` at revision `{given["dataset-revision"]}`, split \
-`train`, fingerprint `{training["train_fingerprint"][:12]}`.
+{training["hardware"]["device_name"]}.
 
 <details><summary>Recipe</summary>
 
@@ -182,6 +219,10 @@ The weights of the world model have the fingerprint `{training["world_model"]}`.
 {rows}
 
 </details>
+
+## Training data
+
+{data}Split `train`, fingerprint `{training["train_fingerprint"][:12]}`.
 
 ## Weights
 

@@ -13,6 +13,7 @@ from huggingface_hub.constants import EVAL_RESULTS_FOLDER
 # HTTPError is the HTTP library's own base class, whichever library this version of the client uses.
 from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
 
+from ..data.cards import check_complete, read_description
 from ..data.files import size_text
 from ..data.local_paths import SUFFIXES, clean_text
 from .card_files import CARD_FILE, check_card, check_folder, check_repo_id
@@ -28,8 +29,8 @@ REQUIRED = {
 BELONGS = {
     "model": (
         CARD_FILE, "LICENSE*", "config.json", "preprocessor_config.json", "model.safetensors", "training.json",
-        "conversion.json", "*.py", "evaluation/*.json", "evaluation/*.jsonl", "evaluation/*.gif", "evaluation/*.png",
-        ".eval_results/*.yaml", "assets/*",
+        "conversion.json", "collection.json", "*.py", "evaluation/*.json", "evaluation/*.jsonl", "evaluation/*.gif",
+        "evaluation/*.png", ".eval_results/*.yaml", "assets/*",
     ),
     "dataset": (CARD_FILE, "LICENSE*", "episodes.json", "data/*.parquet", "assets/*"),
 }  # fmt: skip
@@ -156,6 +157,8 @@ def _plan(folder: Path, kind: str, repo_id: str, include: Sequence[str]) -> Uplo
         raise FileNotFoundError(f"{folder} has no {', '.join(missing)}: {remedy}")
     if kind == "dataset" and not any((folder / "data").glob("*.parquet")):
         raise FileNotFoundError(f"{folder} has no data/*.parquet: finish collecting first")
+    if kind == "dataset":
+        check_complete(folder, read_description(folder))
     check_card((folder / CARD_FILE).read_text(encoding="utf-8"), kind)
     if kind == "model":
         check_folder(folder)

@@ -86,7 +86,7 @@ def test_a_card_states_what_was_measured(trained, online, collected):
         training["hardware"]["device_name"], f"torch {training['versions']['torch']}", "`org/two-room`",
         GIVEN["dataset_revision"], "cc-by-4.0", "(batch, time, 3, 28, 28)", "(batch, time, 10)", "z-scored",
         "[0.1, -0.2]", "| `image_size` | 28 | 224 |", "| `batch_size` | 64 | 128 |", "| `stop_epoch` | unset | 10.0 |",
-        "lewm/TwoRoom-v0",
+        "lewm/TwoRoom-v0", "Pairs drawn from the train episodes of `org/two-room`",
         "43,038 parameters", "0.04 M parameters", "Split `train`", training["train_fingerprint"][:12],
         hashlib.sha256((trained / "model.safetensors").read_bytes()).hexdigest(),
         'LeWMPlanner.from_pretrained("org/lewm-tworoom-mini")',
@@ -110,7 +110,8 @@ def test_results_for_leaderboards_say_the_same(trained, online):
     result = result_of(trained)
     (entry,) = parse_eval_result_entries(yaml.safe_load((trained / ".eval_results" / "planning.yaml").read_text()))
     assert (entry.dataset_id, entry.dataset_revision) == ("org/two-room", GIVEN["dataset_revision"])
-    assert (entry.task_id, entry.value, entry.date) == ("paper", result["success"]["rate"], result["finished"])
+    task = f"paper-2-{result['protocol']['hash'][:8]}"  # modified: not the task that `paper` is
+    assert (entry.task_id, entry.value, entry.date) == (task, result["success"]["rate"], result["finished"])
     assert entry.source_url.endswith("org/lewm-tworoom-mini/blob/main/evaluation/paper/results.json")
     for fact in (result["protocol"]["label"], result["protocol"]["hash"][:12], "n = 4", "random actions"):
         assert fact in entry.notes
@@ -126,6 +127,77 @@ def test_results_for_leaderboards_say_the_same(trained, online):
         with pytest.raises(ValueError, match="planning.yaml holds no evaluation results") as caught:
             push("org/lewm-tworoom-mini", model=trained)
         assert "\n" not in str(caught.value)
+
+
+def edited(folder, name, protocol, rate, **changes):
+    """A further result beside the measured one: another protocol, another rate."""
+    result = copy.deepcopy(result_of(folder)) | changes
+    result["protocol"] = protocol.to_dict() | {"label": protocol.label, "hash": protocol.hash}
+    result["success"] |= {"rate": rate, "successes": round(4 * rate)}
+    path = folder / "evaluation" / name / "results.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(result))
+    return protocol.hash, rate
+
+
+def test_evaluations_of_one_card_stay_apart(trained, online):
+    """By protocol, by goal offset and by changed settings, in the card as `huggingface_hub` reads it and beside it."""
+    first = result_of(trained)
+    measured = {(first["protocol"]["hash"], round(first["success"]["rate"], 4))}
+    tasks = {f"paper-2-{first['protocol']['hash'][:8]}": round(first["success"]["rate"], 4)}
+    for name, changes, rate, task in (
+        ("clean", {}, 0.75, "clean-25"),
+        ("clean", {"goal_offset": 50, "budget": 100}, 0.5, "clean-50"),
+        ("clean", {"goal_offset": 100, "budget": 200}, 0.25, "clean-100"),
+        ("clean", {"samples": 100}, 0.0, None),
+        ("clean", {"goal_offset": 50}, 0.125, None),
+        ("paper", {}, 0.0, "paper-25"),
+    ):
+        protocol = load_protocol(name, changes)
+        measured.add(edited(trained, f"{name}-{len(measured)}", protocol, rate))
+        tasks[task or f"clean-{protocol.goal_offset}-{protocol.hash[:8]}"] = rate
+    text = write_card(trained, **GIVEN).read_text()
+    entries = [entry for entry in ModelCard(text).data.eval_results if entry.metric_type == "success_rate"]
+    assert {(entry.dataset_args["protocol_hash"], entry.metric_value) for entry in entries} == measured
+    assert len({entry.unique_identifier for entry in entries}) == len(entries) == 7
+    listed = yaml.safe_load((trained / ".eval_results" / "planning.yaml").read_text())
+    assert {entry["dataset"]["task_id"]: entry["value"] for entry in listed} == tasks and len(listed) == 7
+    assert card_errors(text) == []
+
+
+def test_a_result_names_the_episodes_that_were_opened(trained):
+    """Pairs that ship are of no data set of the Hub; a data set with a revision is named even if it is another one."""
+    no_data = {"source": None, "revision": None, "split": "test", "fingerprint": "a" * 64}
+    other = {"source": "org/other", "revision": "b" * 40, "split": "test", "fingerprint": "a" * 64}
+    edited(trained, "shipped", load_protocol("clean"), 0.75, pairs="shipped", dataset=no_data)
+    edited(trained, "other", load_protocol("paper"), 0.5, dataset=other)
+    text = write_card(trained, **GIVEN).read_text()
+    found = {e.metric_value: e for e in ModelCard(text).data.eval_results if e.metric_type == "success_rate"}
+    assert (found[0.75].dataset_type, found[0.75].dataset_revision) == ("lewm-hf-shipped-pairs", None)
+    assert (found[0.5].dataset_type, found[0.5].dataset_revision) == ("org/other", "b" * 40)
+    listed = yaml.safe_load((trained / ".eval_results" / "planning.yaml").read_text())
+    assert sorted((e["dataset"]["id"], e["dataset"]["revision"]) for e in listed) == [
+        ("org/other", "b" * 40), ("org/two-room", GIVEN["dataset_revision"]),
+    ]  # fmt: skip
+    shipped = next(block for block in text.split("```bash\n") if "--protocol clean" in block.split("\n```")[0])
+    assert "--episodes" not in shipped.split("\n```")[0] and "Pairs that ship with lewm-hf" in text
+    assert "lewm eval org/lewm-tworoom-mini --env two_room --episodes org/other --protocol paper -n" in text
+    for name in ("paper", "other"):
+        shutil.rmtree(trained / "evaluation" / name)
+    write_card(trained, **GIVEN)
+    assert not (trained / ".eval_results" / "planning.yaml").exists()
+
+
+def test_results_are_found_below_a_folder_that_is_given(trained, tmp_path):
+    edited(trained, "clean", load_protocol("clean"), 0.25)
+    default = write_card(trained, **GIVEN).read_text()
+    assert write_card(trained, **GIVEN, results=[trained / "evaluation"]).read_text() == default
+    assert "`clean-v1`" in default and "`paper-v3 (modified)`" in default
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        write_card(trained, **GIVEN, results=[tmp_path / "nowhere"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="would lack --results"):
+        write_card(trained, **GIVEN, results=[tmp_path / "empty"])
 
 
 def test_results_from_elsewhere_have_no_address(trained, tmp_path):
@@ -185,7 +257,7 @@ def test_every_missing_field_is_an_error(trained):
         whole = json.loads(path.read_text())
         for name in names:
             path.write_text(json.dumps(without(whole, name)))
-            refused(trained, f"would lack .*{re.escape(name)}")
+            refused(trained, f"lacks? .*{re.escape(name)}")
         path.write_text(json.dumps(whole))
     (trained / "training.json").rename(trained / "kept")
     refused(trained, "training.json or conversion.json")
@@ -206,6 +278,9 @@ def test_results_of_other_weights_are_refused(trained, tiny_model):
 
 def test_what_is_no_checkpoint_of_lewm_is_refused(trained, tmp_path):
     refused(trained, "'lewm' is no repository id", repo_id="lewm")
+    refused(trained, "'bad' is no repository id", dataset_id="bad")
+    refused(trained, "'made up' is no license identifier", license="made up")
+    refused(trained, "'GPL 3' is no license identifier", data_license="GPL 3")
     refused(trained, "is a world model itself", world_model="org/lewm")
     refused(tmp_path / "nowhere", "there is no folder", FileNotFoundError)
     (trained / "training.json").write_text("[1]")
@@ -244,6 +319,24 @@ def test_the_card_of_a_converted_checkpoint_states_its_source(tmp_path, collecte
         refused(folder, f"conversion.json: {name}", results=[tmp_path / "evaluation"])
 
 
+def test_a_data_set_without_all_its_files_gets_no_card(tmp_path, collected):
+    folder = tmp_path / "set"
+    shutil.copytree(collected, folder)
+    before = (folder / "README.md").read_text()
+
+    def refused(match):
+        for action in (lambda: write_card(folder), lambda: push("org/set", dataset=folder, dry_run=True)):
+            with pytest.raises(ValueError, match=match) as caught:
+                action()
+            assert "\n" not in str(caught.value)
+        assert (folder / "README.md").read_text() == before
+
+    (folder / "data" / "test-00000-of-00002.parquet").unlink()
+    refused("lacks 1 of 2 test files, such as data/test-00000-of-00002.parquet")
+    (folder / "data" / "test-00001-of-00002.parquet").unlink()
+    refused("lacks all test files, but episodes.json describes test episodes")
+
+
 def test_a_data_set_card_is_measured_again(tmp_path, collected, online):
     folder = tmp_path / "set"
     shutil.copytree(collected, folder)
@@ -263,7 +356,7 @@ def test_a_data_set_card_is_measured_again(tmp_path, collected, online):
 @pytest.mark.parametrize(
     ("text", "kind", "match"),
     [
-        ("# no metadata", "model", "lacks license, library_name, pipeline_tag, datasets, model-index"),
+        ("# no metadata", "model", "lacks license, library_name, pipeline_tag, model-index"),
         ("---\nlicense: mit\n---\n", "dataset", "lacks configs, task_categories"),
         ("---\nmodel-index:\n- results: 3\n---\n", "model", "invalid"),
         ("---\n- a\n---\n", "model", "invalid"),

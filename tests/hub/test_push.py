@@ -174,7 +174,7 @@ def test_incomplete_and_damaged_folders_are_refused_before_anything_is_sent(onli
         refused(match, model=model_folder)
     (model_folder / "config.json").write_text(config)
     (model_folder / "preprocessor_config.json").write_bytes(processor.replace(b"28", b"64"))
-    refused("makes 64 pixels, but config.json says image_size=28", model=model_folder)
+    refused("makes 64 pixels, but the model takes image_size=28", model=model_folder)
     (model_folder / "preprocessor_config.json").write_bytes(b"{")
     refused("preprocessor_config.json is no JSON", model=model_folder)
     (model_folder / "preprocessor_config.json").write_bytes(processor)
