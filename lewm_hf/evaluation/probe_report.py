@@ -37,7 +37,7 @@ def format_probe(result: dict[str, Any]) -> str:
     lines += [
         "",
         "MSE of standardized targets ± sd over frames; r and R2 are means over dimensions, R2 ± half its 95 % interval",
-        "over splits.",
+        "over splits, which overlap (variance of Nadeau and Bengio).",
         "The paper states neither its split nor its probes' settings, and no R2.",
     ]
     return "\n".join(line.rstrip() for line in lines)
