@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -82,12 +83,20 @@ def _eval(args) -> None:
             prepare(
                 args.model, env=args.env, episodes=args.episodes, manifest=args.manifest or None,
                 protocol=args.protocol, overrides=changes | overrides, n=args.n, seeds=args.seeds,
-                revision=args.revision,
+                revision=args.revision, episodes_revision=args.episodes_revision,
             )
         )  # fmt: skip
     for offset, task in zip(offsets, tasks, strict=True):
         out = args.out / f"offset-{offset}" if args.out and len(offsets) > 1 else args.out
-        evaluation = run(task, decoder=args.decoder, num_envs=args.num_envs, out=out, videos=args.video, progress=True)
+        evaluation = run(
+            task,
+            decoder=args.decoder,
+            decoder_revision=args.decoder_revision,
+            num_envs=args.num_envs,
+            out=out,
+            videos=args.video,
+            progress=True,
+        )
         print(format_summary(evaluation.result))
         if out:
             print(f"\nwrote {out}: results.json, episodes.jsonl, manifests/ and {len(evaluation.videos)} videos")
@@ -97,7 +106,7 @@ def _compare(args) -> None:
     from .evaluation.comparison import compare, format_comparison
 
     print(format_comparison(compare(args.first, args.second, args.out)))
-    _announce(args.out)
+    _announce(args.out, args.started)
 
 
 def _decode(args) -> None:
@@ -107,10 +116,10 @@ def _decode(args) -> None:
     found = decode(
         args.model, args.decoder, args.episodes, strips=args.strips, steps=args.steps, stretches=args.stretches,
         seed=args.seed, split=args.split, out=args.out, revision=args.revision,
-        decoder_revision=args.decoder_revision,
+        episodes_revision=args.episodes_revision, decoder_revision=args.decoder_revision,
     )  # fmt: skip
     print(format_decoding(found.result))
-    _announce(args.out)
+    _announce(args.out, args.started)
 
 
 def _report(args) -> None:
@@ -122,7 +131,7 @@ def _report(args) -> None:
 def _export(args) -> None:
     from .hub.export import export
 
-    _announce(export(args.model, args.out, args.format, revision=args.revision))
+    _announce(export(args.model, args.out, args.format, revision=args.revision), args.started)
 
 
 def _doctor(args) -> int:
@@ -146,10 +155,11 @@ def _probe(args) -> None:
     chosen = {} if args.seeds is None else {"seeds": args.seeds}
     probing = probe(
         args.model, args.episodes, targets=args.target, frames=args.frames, **chosen, split=args.split,
-        controls=not args.no_controls, out=args.out, revision=args.revision, progress=True,
+        controls=not args.no_controls, out=args.out, revision=args.revision,
+        episodes_revision=args.episodes_revision, progress=True,
     )  # fmt: skip
     print(format_probe(probing.result))
-    _announce(args.out)
+    _announce(args.out, args.started)
 
 
 def _surprise(args) -> None:
@@ -158,24 +168,29 @@ def _surprise(args) -> None:
 
     found = surprise(
         args.model, env=args.env, episodes=args.episodes, trajectories=args.trajectories, steps=args.steps,
-        seed=args.seed, out=args.out, revision=args.revision, progress=True,
+        seed=args.seed, out=args.out, revision=args.revision, episodes_revision=args.episodes_revision, progress=True,
     )  # fmt: skip
     print(format_surprise(found.result))
-    _announce(args.out)
+    _announce(args.out, args.started)
 
 
 def _health(args) -> None:
     from .evaluation.health import health
     from .evaluation.health_report import format_health
 
-    found = health(args.model, args.episodes, seed=args.seed, split=args.split, out=args.out, revision=args.revision)
+    found = health(
+        args.model, args.episodes, seed=args.seed, split=args.split, out=args.out, revision=args.revision,
+        episodes_revision=args.episodes_revision,
+    )  # fmt: skip
     print(format_health(found.result))
-    _announce(args.out)
+    _announce(args.out, args.started)
 
 
-def _announce(out: Path | None) -> None:
+def _announce(out: Path | None, since: float) -> None:
+    """Names the files that were written below a folder since a moment (seconds of the epoch)."""
     if out is not None:
-        files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+        every = [path for path in out.rglob("*") if path.is_file() and path.stat().st_mtime >= since]
+        files = sorted(path.relative_to(out).as_posix() for path in every)
         print(f"\nwrote {out}: {', '.join(files[:12])}{' ...' if len(files) > 12 else ''}")
 
 
@@ -195,7 +210,7 @@ def _card(args) -> None:
     card = write_card(
         args.directory, repo_id=args.repo_id, license=args.license, data_license=args.data_license,
         dataset_id=args.dataset_id, dataset_revision=args.dataset_revision, results=args.results,
-        world_model=args.world_model, with_code=args.with_code,
+        world_model=args.world_model, with_code=args.with_code, local=args.local, episodes=args.episodes,
     )  # fmt: skip
     print(f"wrote {card}")
 
@@ -240,6 +255,7 @@ HANDLERS: dict[str, Callable] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    args.started = time.time() - 1  # file systems round
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     quiet_libraries()
     try:

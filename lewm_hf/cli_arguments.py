@@ -70,6 +70,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--video", type=int, default=0, metavar="N", help="film N episodes, failures first")
     sub.add_argument("--decoder", help="folder or Hub id: draws in the films what the model imagined")
     sub.add_argument("--revision", help="of a Hub checkpoint")
+    sub.add_argument("--episodes-revision", help="of a Hub data set")
+    sub.add_argument("--decoder-revision", help="of a Hub decoder")
 
     sub = verb("compare", "two evaluations on the same pairs: McNemar's test")
     sub.add_argument("first", type=Path, help="folder that `lewm eval --out` wrote")
@@ -86,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--no-controls", action="store_true", help="leave out the untrained encoder and pixel PCA")
     sub.add_argument("--out", type=Path)
     sub.add_argument("--revision", help="of a Hub checkpoint")
+    sub.add_argument("--episodes-revision", help="of a Hub data set")
 
     sub = verb("surprise", "violation of expectation: does the model notice color changes and teleports?")
     sub.add_argument("model", help="folder or Hub id")
@@ -96,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--out", type=Path)
     sub.add_argument("--revision", help="of a Hub checkpoint")
+    sub.add_argument("--episodes-revision", help="of a Hub data set")
 
     sub = verb("health", "straightness, effective rank, normality, what distances mean, whether actions matter")
     sub.add_argument("model", help="folder or Hub id")
@@ -104,6 +108,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--split", default="test")
     sub.add_argument("--out", type=Path)
     sub.add_argument("--revision", help="of a Hub checkpoint")
+    sub.add_argument("--episodes-revision", help="of a Hub data set")
 
     sub = verb("decode", "strips of real, decoded and imagined pictures, and their pixel errors")
     sub.add_argument("model", help="folder or Hub id")
@@ -116,6 +121,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--split", default="test")
     sub.add_argument("--out", type=Path)
     sub.add_argument("--revision", help="of a Hub checkpoint")
+    sub.add_argument("--episodes-revision", help="of a Hub data set")
     sub.add_argument("--decoder-revision", help="of a Hub decoder")
 
     sub = verb("convert", "a published checkpoint -> safetensors, configs and a card that load in one line")
@@ -133,9 +139,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--data-license")
     sub.add_argument("--dataset-id", help="Hub id of the training data")
     sub.add_argument("--dataset-revision")
-    sub.add_argument("--results", nargs="+", type=Path, default=[], help="results.json files of `lewm eval`")
+    sub.add_argument("--results", nargs="+", type=Path, default=[], help="results.json files, or folders above them")
     sub.add_argument("--world-model", help="of a decoder: Hub id of the model whose embeddings it draws")
     sub.add_argument("--with-code", action="store_true", help="add the code, so that trust_remote_code=True works")
+    sub.add_argument("--local", action="store_true", help="checkpoint and data are not on the Hub: folders, not ids")
+    sub.add_argument("--episodes", type=Path, help="with --local: training episodes; the recipe's folder by default")
 
     sub = verb("push", "upload a model folder, a data set or both; private, and without optimizer state or logs")
     sub.add_argument("repo_id")
