@@ -18,7 +18,7 @@ PIPELINE_TAG = "robotics"
 
 
 def results_text(facts: "CardFacts") -> str:
-    """The section: a table, then for each evaluation what it was and the command that measures it again."""
+    """The section: a table, people's remarks, then for each evaluation what it was and the command that repeats it."""
     lines = [
         "| protocol | success | random actions | zero actions | excess over random | solved before the first action |",
         "|---|---|---|---|---|---|",
@@ -35,7 +35,8 @@ def results_text(facts: "CardFacts") -> str:
         command = f"{_how_measured(result, facts)}\n\n```bash\n{_command(result, facts, number)}\n```"
         details.append(command + _needed(result))
     note = "Success: the goal is reached within the budget. Intervals are Wilson's, 95 %. Random and "
-    return "\n".join([*lines, "", note + "zero actions ran on the same pairs.", "", "\n\n".join(details)])
+    lines += ["", note + "zero actions ran on the same pairs.", ""]
+    return "\n".join([*lines, "\n\n".join([*([facts.notes] if facts.notes else []), *details])])
 
 
 def dataset_of(result: Mapping[str, Any], facts: "CardFacts") -> tuple[str | None, str | None]:

@@ -51,7 +51,6 @@ def model_text(facts: "CardFacts") -> str:
         f"{parameters:,} parameters, {str(facts.config.dtype).removeprefix('torch.')}. Safetensors only, no pickle.",
         f"## Limits\n\n{_limits(facts)}",
         f"## Versions\n\n{_versions(facts)}",
-        *([f"## Notes\n\n{facts.notes}"] if facts.notes else []),
         f"## Licenses\n\nWeights: {facts.license}. Code (`lewm-hf`): apache-2.0. Training data: {facts.data_license}.",
     ]
     return "\n\n".join(sections) + "\n"

@@ -1,6 +1,7 @@
 """Cards from measured results only: what is not in a file of the checkpoint or of an evaluation is not claimed."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,8 @@ def write_model_card(
     """Writes `README.md` of a checkpoint's folder, and its results for the Hub's leaderboards to `.eval_results/`.
 
     Args:
-        folder: a `from_pretrained` folder with `training.json` or `conversion.json`.
+        folder: a `from_pretrained` folder with `training.json` or `conversion.json`. A `NOTES.md` in it, remarks of
+            people in Markdown, goes below the table of results as it is.
         repo_id: where the checkpoint will live, `org/name`.
         license: of the weights, a Hub identifier such as `apache-2.0`.
         data_license: of the training episodes.
@@ -178,6 +180,8 @@ def write_model_card(
         save_collection(folder, facts.collection)
     if entries is None:
         (folder / EVAL_RESULTS_FILE).unlink(missing_ok=True)
+        with suppress(OSError):  # not there, or with other files in it
+            (folder / EVAL_RESULTS_FILE).parent.rmdir()
     else:
         write_text(folder / EVAL_RESULTS_FILE, entries)
     return write_text(folder / CARD_FILE, text)

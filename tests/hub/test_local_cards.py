@@ -133,8 +133,13 @@ def test_the_card_needs_the_episodes_only_once(home):
 
 def test_notes_of_people_are_taken_over(home):
     (home / "runs" / "best" / "NOTES.md").write_text("The recipe was chosen on 20 further pairs.\n")
-    text = write_card("runs/best", **LICENSES, local=True).read_text()
-    assert "\n## Notes\n\nThe recipe was chosen on 20 further pairs.\n\n## Licenses" in text
+    flags = [part for name, value in LICENSES.items() for part in (f"--{name.replace('_', '-')}", value)]
+    assert main(["card", "runs/best", "--local", "--episodes", "demo/episodes", *flags]) == 0
+    text = (home / "runs" / "best" / "README.md").read_text()
+    results = text.partition("\n## Results\n")[2].partition("\n## ")[0]
+    assert (
+        "ran on the same pairs.\n\nThe recipe was chosen on 20 further pairs.\n\n**`paper-v3 (modified)`**" in results
+    )
 
 
 def test_collections_that_the_command_line_cannot_repeat(home, collected):
