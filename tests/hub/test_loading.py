@@ -13,6 +13,7 @@ from transformers import AutoModel
 from lewm_hf import LeWMConfig, LeWMModel, LeWMPlanner
 from lewm_hf.cli import main
 from lewm_hf.evaluation.agent import load_agent
+from lewm_hf.evaluation.inputs import open_decoder
 from lewm_hf.hub.push import push
 from lewm_hf.hub.released import released_config
 
@@ -212,3 +213,11 @@ def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path):
         )  # fmt: skip
         assert run.returncode == 2 and not run.stdout
         assert run.stderr.startswith(f"lewm {words[0]}: ") and run.stderr.count("\n") == 1, run.stderr
+    assert run.stderr.endswith("cached files\n"), run.stderr  # a whole sentence
+
+
+def test_what_a_library_says_is_cut_after_its_first_sentence():
+    for load in (load_agent, lambda source: open_decoder(source, None)):
+        with pytest.raises(FileNotFoundError, match="org/none.*neither.*couldn't.* cached files$") as caught:
+            load("org/none")
+        assert "\n" not in str(caught.value)
