@@ -42,8 +42,7 @@ def test_commands_are_understood(name, monkeypatch):
     for command in commands:
         match command:
             case ["lewm", verb, *rest]:
-                if verb not in verbs:
-                    pytest.skip(f"`lewm {verb}` is not installed")
+                assert verb in verbs
                 parser().parse_args([verb, *rest])
             case ["accelerate", "launch", "training/train.py", *rest]:
                 recipe, _ = parse_recipe(rest)
