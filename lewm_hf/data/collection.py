@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .. import __version__
-from ..envs import ENVS, find_env, make_env
+from ..envs import find_env, make_env, short_name
 from ..experts import expert_names, make_expert
 from .cards import FORMAT
 from .encoding import check_image_format
@@ -69,7 +69,7 @@ class Collection:
 
     @property
     def short_name(self) -> str:
-        return next(name for name, entry in ENVS.items() if entry.env_id == self.env)
+        return short_name(self.env)
 
     def files(self) -> list["EpisodeFile"]:
         """All files of the data set, in order. The test split is the last episodes: they are exchangeable."""
@@ -130,14 +130,9 @@ def paper_preset(env: str) -> dict[str, Any]:
 
     The released Reacher episodes come from uniformly random actions, whatever the paper says, and so do these.
     """
-    short = _short_name(env)
+    short = short_name(env)
     preset = {"episodes": HABITS[short].paper_episodes, "seed": PAPER_SEED}
     return preset | {"expert": "random"} if short == "reacher" else preset
-
-
-def _short_name(env: str) -> str:
-    entry = find_env(env)
-    return next(name for name, other in ENVS.items() if other == entry)
 
 
 def settle(
@@ -145,7 +140,7 @@ def settle(
     stop_at_success, image_format, episodes_per_file,
 ) -> Collection:  # fmt: skip
     """Fills in defaults and refuses impossible values."""
-    short = _short_name(env)
+    short = short_name(env)
     habits, entry = HABITS[short], find_env(env)
     names = expert_names(short)
     expert = names[0] if expert == "default" else expert

@@ -205,7 +205,7 @@ def _films(results, limit: int) -> str:
     ways = {result["films"] for result, _ in results}
     middle = " or ".join(_MIDDLE[way] for way in _MIDDLE if way in ways)
     text = (
-        f"Left, what happened. Middle, what the model expected while it executed its plan: {middle}. Right, its goal."
+        f"Left, what happened. Middle, what the model expected while it executed its plan: {middle}. Right, the goal."
     )
     return section("Watch it plan", f'<p class="muted">{text}</p><div class="films">{"".join(figures)}</div>')
 

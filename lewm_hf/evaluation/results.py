@@ -11,7 +11,10 @@ from .intervals import mcnemar, wilson_interval
 from .protocols import content_hash
 
 FORMAT = 2
-REQUIRED = ("protocol", "env", "model", "dataset", "manifests", "success", "floors", "planning", "rows_hash")
+REQUIRED = (
+    "protocol", "env", "model", "dataset", "pairs", "manifests", "success", "distinct", "floors", "planning", "films",
+    "rows_hash",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ def evaluate(
     env: str | None = None,
     episodes: Any = None,
     decoder: Any = None,
+    decoder_revision: str | None = None,
     episodes_revision: str | None = None,
     manifest: Manifests | None = None,
     protocol: str | Path | Protocol = "clean",
@@ -94,7 +95,7 @@ def evaluate(
         decoder: folder or Hub id of a `LeWMDecoder`, or one in memory: draws what the model imagined in the films.
             Without one they show the most similar known pictures.
         floors: run the random policy and zero actions too.
-        revision: of a Hub checkpoint.
+        revision, decoder_revision: of a Hub checkpoint and decoder.
         device: default: the accelerator, else the CPU.
         progress: show a bar.
 
@@ -108,8 +109,8 @@ def evaluate(
         overrides=overrides, n=n, seeds=seeds, processor=processor, revision=revision, device=device,
     )  # fmt: skip
     return run(
-        task, decoder=decoder, num_envs=num_envs, out=out, videos=videos, video_successes=video_successes,
-        floors=floors, progress=progress,
+        task, decoder=decoder, decoder_revision=decoder_revision, num_envs=num_envs, out=out, videos=videos,
+        video_successes=video_successes, floors=floors, progress=progress,
     )  # fmt: skip
 
 

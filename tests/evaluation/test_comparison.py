@@ -27,7 +27,8 @@ def write_evaluation(folder, outcomes, *, pairs: str = "pairs", samples: int = 3
     result = {
         "format": 2, "protocol": protocol | {"seeds": list(outcomes)} | sources, "dataset": sources,
         "env": {"id": "lewm/TwoRoom-v0", "kwargs": {"image_size": 64}}, "rows_hash": rows_hash(rows), **score(rows),
-        "planning": {}, "model": {"source": model, "fingerprint": model}, "versions": {"torch": "2"},
+        "planning": {}, "pairs": "given", "films": "decoded",
+        "model": {"source": model, "fingerprint": model}, "versions": {"torch": "2"},
         "hardware": {"device_name": "x"},
         "manifests": [{"seed": seed, "n": len(part), "hash": f"{pairs}{seed}"} for seed, part in outcomes.items()],
     }  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 
 from lewm_hf.cli_arguments import parser
 from lewm_hf.evaluation.analyses import find_analyses
+from lewm_hf.evaluation.results import REQUIRED
 from lewm_hf.training.arguments import parse_recipe
 from lewm_hf.training.decoder_arguments import parse_decoder_recipe
 
@@ -86,12 +87,12 @@ def test_success_table(tmp_path):
     def write(name: str, rate: float, protocol: str = "paper"):
         folder = tmp_path / name
         folder.mkdir(parents=True)
-        result = {
+        result = dict.fromkeys(REQUIRED) | {
             "format": 2,
             "protocol": {"hash": protocol, "label": f"{protocol}-v3"},
             "success": {"rate": rate, "n": 50},
             "floors": {"random": {"rate": 0.1}},
-        } | dict.fromkeys(("env", "model", "dataset", "manifests", "planning", "rows_hash"))
+        }
         (folder / "results.json").write_text(json.dumps(result))
 
     rows = runpy.run_path(str(ROOT / "eval" / "success_table.py"))["rows"]

@@ -284,6 +284,14 @@ def test_every_task_is_evaluated_without_a_data_set(env, tiny_config):
     assert f"success: {result['env']['success_rule']} at any step" in format_summary(result)
 
 
+def test_the_commit_of_a_hub_data_set_is_recorded(agent):
+    episodes = make_episodes(60)
+    for revision in (None, "0123abc"):
+        episodes.revision = revision
+        done = evaluate(**agent, episodes=episodes, protocol=PAPER, n=2, seeds=[42], floors=False)
+        assert done.result["dataset"]["revision"] == revision
+
+
 def test_problems_that_seeds_share_are_counted_once(episodes, agent):
     pairs = sample_manifest(episodes, PAPER, 5, 1)
     done = evaluate(**agent, episodes=episodes, manifest=[pairs, dataclasses.replace(pairs, seed=2)], protocol=PAPER)

@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard
 
 from lewm_hf.data.local_paths import SUFFIXES, clean_text
 from lewm_hf.evaluation.comparison import compare
+from lewm_hf.evaluation.report import write_report
 from lewm_hf.evaluation.results import read_rows, rows_hash
 from lewm_hf.hub.cards import write_card
 from lewm_hf.hub.push import push
@@ -73,3 +74,12 @@ def test_its_evaluations_can_be_compared_with(path, tmp_path):
     assert rows_hash(rows) == json.loads(path.read_text(encoding="utf-8"))["rows_hash"]
     compare(path.parent, path.parent, tmp_path)
     assert (tmp_path / "compare.json").is_file()
+
+
+@shipped
+def test_its_measurements_can_be_shown(folder, tmp_path):
+    """What was measured before a field was added to results would end in the report."""
+    page = write_report(folder, tmp_path / "page.html").read_text(encoding="utf-8")
+    for path in folder.glob("evaluation/*/results.json"):
+        success = json.loads(path.read_text(encoding="utf-8"))["success"]
+        assert f"{success['successes']} of {success['n']} goals" in page

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ... import __version__
-from ...envs import ENVS, find_env, make_env
+from ...envs import ENVS, find_env, make_env, short_name
 from ...progress import progress_bar
 from ..cards import FORMAT, finish_dataset, write_description
 from ..collect import HABITS
@@ -149,7 +149,7 @@ def import_dataset(
     source, out = Path(source), Path(out)
     workers = usable_cores() if workers is None else workers
     _check_arguments(format, env, image_size, test_fraction, seed, episodes_per_file, workers)
-    short = None if env is None else next(name for name, entry in ENVS.items() if entry == find_env(env))
+    short = None if env is None else short_name(env)
     known = known_description(out)
     opened = open_source(format, source, mapping, short)
     try:
