@@ -70,7 +70,7 @@ def _data_stats(args) -> None:
 
 def _eval(args) -> None:
     from .evaluation.protocols import parse_overrides
-    from .evaluation.runner import prepare, run
+    from .evaluation.runner import prepare, reserve, run
     from .evaluation.summary import format_summary
 
     overrides, offsets = parse_overrides(args.set), args.offset or [None]
@@ -86,14 +86,18 @@ def _eval(args) -> None:
                 revision=args.revision, episodes_revision=args.episodes_revision,
             )
         )  # fmt: skip
-    for offset, task in zip(offsets, tasks, strict=True):
-        out = args.out / f"offset-{offset}" if args.out and len(offsets) > 1 else args.out
+    folders = [args.out / f"offset-{offset}" if args.out and len(offsets) > 1 else args.out for offset in offsets]
+    for out, task in zip(folders, tasks, strict=True):
+        if out is not None:  # none is started where one would be refused later
+            reserve(task, out, num_envs=args.num_envs, overwrite=args.overwrite)
+    for out, task in zip(folders, tasks, strict=True):
         evaluation = run(
             task,
             decoder=args.decoder,
             decoder_revision=args.decoder_revision,
             num_envs=args.num_envs,
             out=out,
+            overwrite=args.overwrite,
             videos=args.video,
             progress=True,
         )
@@ -251,6 +255,8 @@ HANDLERS: dict[str, Callable] = {
     "doctor": _doctor,
     "demo": _demo,
 }
+# Verbs that leave finished work out when they are run again.
+CONTINUE = ("collect", "import", "push", "demo")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -264,8 +270,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lewm {args.verb}: {_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"lewm {args.verb}: interrupted; what is finished stays usable", file=sys.stderr)
+        print(f"lewm {args.verb}: interrupted; {_what_stays(args)}", file=sys.stderr)
         return 130
+
+
+def _what_stays(args) -> str:
+    """What an interrupted command leaves behind."""
+    if args.verb == "eval" and args.out is not None:
+        return f"seeds that were measured are kept in {args.out}, the same command continues"
+    if args.verb in CONTINUE:
+        return "what is finished is kept, the same command continues"
+    return "nothing was written"
 
 
 def _one_line(error: Exception) -> str:

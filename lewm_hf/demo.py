@@ -115,7 +115,8 @@ def run_demo(
         else:
             evaluate(
                 run / checkpoint, env="two_room", episodes=held_out, protocol=protocol, n=pairs, seeds=eval_seeds,
-                num_envs=num_envs, out=folder, videos=videos, video_successes=videos, progress=progress,
+                num_envs=num_envs, out=folder, overwrite=True, videos=videos, video_successes=videos,
+                progress=progress,
             )  # fmt: skip
             write_atomic(folder / "settings.json", json.dumps(wanted, indent=1))
         logger.info("\n%s\n", format_summary(read_result(folder)))

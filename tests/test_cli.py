@@ -12,6 +12,7 @@ from PIL import Image
 from lewm_hf import LeWMDecoder, LeWMDecoderConfig, LeWMImageProcessor, LeWMModel
 from lewm_hf.cli import main
 from lewm_hf.data.collect import collect
+from lewm_hf.evaluation import runner
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,34 @@ def test_eval_prints_success_beside_its_floor_and_writes_rows_and_films(dataset,
     assert len(rows) == 1 and isinstance(rows[0]["success"], bool)
     assert len(list((out / "videos").iterdir())) == 1
     assert json.loads((out / "results.json").read_text())["success"]["n"] == 1
+
+
+def test_eval_keeps_what_is_there_and_continues_what_was_interrupted(checkpoint, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "eval"
+    argv = ["eval", checkpoint, "--env", "two_room", "-n", 1, "--seeds", 42, 43, *QUICK[:6], "--set", "budget=5"]
+    argv = [str(part) for part in (*argv, "--out", out)]
+    act = runner._act
+
+    def interrupted(task, vector_env, manifest, progress):
+        if manifest.seed == 43:
+            raise KeyboardInterrupt
+        return act(task, vector_env, manifest, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "_act", interrupted)
+        assert main(argv) == 130
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said == f"lewm eval: interrupted; seeds that were measured are kept in {out}, the same command continues"
+    assert main(argv) == 0 and "wrote" in capsys.readouterr().out
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert "--overwrite" in refused(capsys, *argv)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    # At several offsets nothing is begun where the last would be refused.
+    (out / "offset-50").mkdir()
+    (out / "results.json").rename(out / "offset-50" / "results.json")
+    assert "offset-50 holds an evaluation already" in refused(capsys, *argv, "--offset", "25", "50")
+    assert not (out / "offset-25").exists()
+    assert main([*argv, "--overwrite"]) == 0
 
 
 @pytest.fixture

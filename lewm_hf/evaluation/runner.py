@@ -27,10 +27,9 @@ from .provenance import hardware, library_versions
 from .results import FORMAT, EpisodeRow, rows_hash, score, write_result, write_rows
 from .rollouts import Outcome, Rollouts, StoredFrames, run_policy
 from .shipped import shipped_manifests
+from .unfinished import WRITTEN, SeedResult, Unfinished, model_content, shown_pictures
 
 MAX_ENVS = 50
-# Of an earlier evaluation; first the mark that the folder is complete.
-LEFT_BEHIND = ("results.json", "manifests/seed-*.json", "videos/*-seed*-episode*.gif")
 
 Manifests = Manifest | str | Path | Sequence[Manifest | str | Path]
 
@@ -65,6 +64,7 @@ def evaluate(
     seeds: Sequence[int] | None = None,
     num_envs: int = MAX_ENVS,
     out: str | Path | None = None,
+    overwrite: bool = False,
     videos: int = 0,
     video_successes: int = 0,
     floors: bool = True,
@@ -90,7 +90,9 @@ def evaluate(
         n: pairs per seed. Default: the protocol's, or all of the manifest.
         seeds: default: the protocol's; given manifests bring their own.
         num_envs: pairs that run side by side.
-        out: folder for `results.json`, `episodes.jsonl`, `manifests/` and `videos/`. Default: nothing is written.
+        out: folder for `results.json`, `episodes.jsonl`, `manifests/` and `videos/`. Default: nothing is written. What
+            was measured is kept there seed by seed, so that an interrupted evaluation continues with the same call.
+        overwrite: replace an evaluation that `out` holds, once the new one is complete.
         videos: failed episodes to film, filled up with solved ones; `video_successes` adds solved ones.
         decoder: folder or Hub id of a `LeWMDecoder`, or one in memory: draws what the model imagined in the films.
             Without one they show the most similar known pictures.
@@ -101,7 +103,7 @@ def evaluate(
 
     Raises:
         ValueError, FileNotFoundError: one line, before the first episode and before anything is written, where model,
-            environment, episodes, manifest and protocol do not fit each other.
+            environment, episodes, manifest and protocol do not fit each other, or `out` holds another evaluation.
     """
     _check_run(num_envs, out, videos, video_successes)
     task = prepare(
@@ -109,8 +111,8 @@ def evaluate(
         overrides=overrides, n=n, seeds=seeds, processor=processor, revision=revision, device=device,
     )  # fmt: skip
     return run(
-        task, decoder=decoder, decoder_revision=decoder_revision, num_envs=num_envs, out=out, videos=videos,
-        video_successes=video_successes, floors=floors, progress=progress,
+        task, decoder=decoder, decoder_revision=decoder_revision, num_envs=num_envs, out=out, overwrite=overwrite,
+        videos=videos, video_successes=video_successes, floors=floors, progress=progress,
     )  # fmt: skip
 
 
@@ -121,6 +123,7 @@ def run(
     decoder_revision: str | None = None,
     num_envs: int = MAX_ENVS,
     out: str | Path | None = None,
+    overwrite: bool = False,
     videos: int = 0,
     video_successes: int = 0,
     floors: bool = True,
@@ -131,20 +134,29 @@ def run(
     _check_run(num_envs, out, videos, video_successes)
     decoder = None if decoder is None else open_decoder(decoder, task.agent, decoder_revision)
     num_envs = min(num_envs, max(map(len, task.manifests)))
-    rows: list[EpisodeRow] = []
-    acted: list[Rollouts] = []
+    kept = None if out is None else reserve(task, out, num_envs=num_envs, floors=floors, overwrite=overwrite)
+    if kept is not None:
+        kept.discard_others()
+    measured: list[SeedResult] = []
+    before = 0.0
     with closing(GoalVectorEnv(task.env_id, num_envs, **task.env_kwargs)) as vector_env:
         for one in task.manifests:
-            acted.append(_act(task, vector_env, one, progress))
-            blind = _floors(vector_env, one, task.protocol) if floors else {}
-            rows += _rows(one, acted[-1], blind)
-    result = _result(task, rows, acted, num_envs) | {"films": "nearest frames" if decoder is None else "decoded"}
-    result |= {"wall_time": round(time.perf_counter() - clock, 3)}
+            found = None if kept is None else kept.load(one.seed)
+            if found is None:
+                found = _measure(task, vector_env, one, floors, progress)
+                if kept is not None:
+                    kept.save(one.seed, found)
+            else:
+                before += found.seconds
+            measured.append(found)
+    rows = [row for seed in measured for row in seed.rows]
+    result = _result(task, rows, measured, num_envs) | {"films": "nearest frames" if decoder is None else "decoded"}
+    result |= {"wall_time": round(before + time.perf_counter() - clock, 3)}
     files: list[Path] = []
-    if out is not None:
+    if kept is not None:
         out = Path(out)
-        clear(out, LEFT_BEHIND)
-        outcomes = [outcome for rollouts in acted for outcome in rollouts.outcomes]
+        clear(out, WRITTEN)
+        outcomes = [outcome for seed in measured for outcome in seed.outcomes]
         files = film(
             out / "videos", task.agent, task.env_id, task.env_kwargs, task.manifests, outcomes, task.protocol,
             task.episodes, videos, video_successes, decoder,
@@ -154,7 +166,48 @@ def run(
         write_rows(out / "episodes.jsonl", rows)
         # Last: where it exists the folder is complete.
         write_result(out / "results.json", result)
+        kept.remove()
     return Evaluation(result, rows, files)
+
+
+def reserve(
+    task: "Task", out: str | Path, *, num_envs: int = MAX_ENVS, floors: bool = True, overwrite: bool = False
+) -> Unfinished:
+    """Looks whether an evaluation may be written to a folder; touches nothing.
+
+    Args:
+        task, out, num_envs, floors, overwrite: as `run` gets them.
+
+    Returns:
+        What was measured of the same evaluation before it was interrupted.
+
+    Raises:
+        ValueError: where `out` cannot be a folder, or holds another evaluation and `overwrite` is not given.
+    """
+    check_out(out)
+    shared = {
+        "model": task.agent.facts()["fingerprint"],
+        "model configuration": model_content(task.agent.model, task.agent.processor),
+        # How many pairs and seeds is a choice of the run.
+        "protocol": task.protocol.to_dict() | {"pairs": None, "seeds": None},
+        "environment": [task.env_id, task.env_kwargs, task.success_rule],
+        "number of environments": min(num_envs, max(map(len, task.manifests))),
+        "choice of floors": floors,
+        "set of versions": library_versions(),
+        "machine": hardware(next(task.agent.model.parameters()).device),
+    }
+    contents = {
+        one.seed: {
+            "seed": one.seed,
+            "set of pairs": one.hash,
+            "set of pictures": shown_pictures(task.episodes, one, task.protocol),
+            **shared,
+        }
+        for one in task.manifests
+    }
+    kept = Unfinished(out, contents)
+    kept.check(overwrite)
+    return kept
 
 
 def _check_counts(least: int = 1, **values: int | None) -> None:
@@ -320,6 +373,14 @@ def _floors(vector_env: GoalVectorEnv, manifest: Manifest, protocol: Protocol) -
     }
 
 
+def _measure(task: Task, vector_env: GoalVectorEnv, manifest: Manifest, floors: bool, progress: bool) -> SeedResult:
+    clock = time.perf_counter()
+    acted = _act(task, vector_env, manifest, progress)
+    blind = _floors(vector_env, manifest, task.protocol) if floors else {}
+    rows = tuple(_rows(manifest, acted, blind))
+    return SeedResult(rows, acted.outcomes, acted.plans, acted.planning_seconds, time.perf_counter() - clock)
+
+
 def _rows(manifest: Manifest, acted: Rollouts, blind: Mapping[str, Sequence[Outcome]]) -> list[EpisodeRow]:
     rows = []
     for index, (pair, outcome) in enumerate(zip(manifest.pairs, acted.outcomes, strict=True)):
@@ -345,9 +406,9 @@ def _rows(manifest: Manifest, acted: Rollouts, blind: Mapping[str, Sequence[Outc
     return rows
 
 
-def _result(task: Task, rows: list[EpisodeRow], acted: list[Rollouts], num_envs: int) -> dict[str, Any]:
+def _result(task: Task, rows: list[EpisodeRow], measured: list[SeedResult], num_envs: int) -> dict[str, Any]:
     protocol, manifests, stored = task.protocol, task.manifests, task.episodes is not None
-    plans = sum(rollouts.plans for rollouts in acted)
+    plans = sum(seed.plans for seed in measured)
     return {
         "format": FORMAT,
         "protocol": protocol.to_dict() | {"label": protocol.label, "hash": protocol.hash},
@@ -373,7 +434,7 @@ def _result(task: Task, rows: list[EpisodeRow], acted: list[Rollouts], num_envs:
         **score(rows),
         "planning": {
             "plans": plans,
-            "seconds_per_plan": sum(rollouts.planning_seconds for rollouts in acted) / max(1, plans),
+            "seconds_per_plan": sum(seed.planning_seconds for seed in measured) / max(1, plans),
             "num_envs": num_envs,
         },
         "rows_hash": rows_hash(rows),
