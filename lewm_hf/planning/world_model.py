@@ -1,38 +1,8 @@
-"""What a world model must offer to be planned with. LeWM, PLDM and DINO-WM do; so does any class with these members."""
-
-from typing import Protocol, runtime_checkable
+"""What planning asks of a world model beyond the contract of `world_models/base.py`: evaluation mode and statistics."""
 
 from torch import Tensor, nn
 
-
-class WorldModelConfig(Protocol):
-    """Fields that the planner reads. It takes no argument that repeats one of them."""
-
-    history_size: int
-    frameskip: int
-    action_dim: int
-    action_block_size: int  # frameskip * action_dim
-    action_mean: list[float] | None
-    action_std: list[float] | None
-    image_size: int
-
-
-@runtime_checkable
-class WorldModel(Protocol):
-    """Latents may have any shape: `(D,)` in LeWM, `(patches, D)` in DINO-WM."""
-
-    config: WorldModelConfig
-
-    def encode(self, pixel_values: Tensor) -> Tensor:
-        """Normalized frames `(B, T, 3, H, W)` -> latents `(B, T, *latent)`."""
-        ...
-
-    def rollout(self, context: Tensor, candidates: Tensor, executed: Tensor | None = None) -> Tensor:
-        """`(B, C, *latent)`, `(B, S, T, A)`, `(B, C - 1, A) | None` -> `(B, S, T, *latent)`.
-
-        `A = frameskip * action_dim`; entry t is the latent after block t; block 0 leaves the last context frame.
-        """
-        ...
+from ..world_models.base import WorldModel
 
 
 def check_ready(model: WorldModel) -> None:

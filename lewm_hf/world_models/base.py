@@ -1,0 +1,86 @@
+"""What a world model must offer, whoever wrote it.
+
+Planning, probes, surprise and health take a `WorldModel`; the training loop takes a `TrainableWorldModel`. Both are
+protocols: a class satisfies them by its members and inherits nothing. `lewm_hf.testing.check_world_model` tells
+whether yours does. Shapes: B batch, C context frames, T time, S candidate plans, A action block.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+# `pixel_values` `(B, T, 3, H, W)` normalized frames, `actions` `(B, T, A)` z-scored blocks (block t leaves frame t).
+# Where the recipe asks for goals also `goal_pixel_values` `(B, G, 3, H, W)`, later frames of the same episodes, and
+# `goal_blocks` `(B, G)`, how many blocks after the first frame each is seen.
+Batch = Mapping[str, Tensor]
+
+
+class WorldModelConfig(Protocol):
+    """Fields that data, planner and analyses read. They take no argument that repeats one of them."""
+
+    history_size: int  # frames that a prediction looks at, at most; a training window holds one more
+    frameskip: int  # environment steps between two frames
+    action_dim: int
+    action_mean: list[float] | None  # of each raw action dimension, float64; None until a data set has filled it
+    action_std: list[float] | None
+    image_size: int  # side of the square input in pixels
+
+    @property
+    def action_block_size(self) -> int:
+        """A, that is `frameskip * action_dim`."""
+        ...
+
+
+@runtime_checkable
+class WorldModel(Protocol):
+    """Encodes frames and imagines what follows them.
+
+    Latents may have any shape: `(D,)` in LeWM and PLDM, `(patches, D)` in DINO-WM. In evaluation mode both methods
+    are deterministic, and no row depends on the others of its batch.
+    """
+
+    config: WorldModelConfig
+
+    def encode(self, pixel_values: Tensor) -> Tensor:
+        """Normalized frames `(B, T, 3, H, W)` -> latents `(B, T, *latent)`; each of its frame alone."""
+        ...
+
+    def rollout(self, context: Tensor, candidates: Tensor, executed: Tensor | None = None) -> Tensor:
+        """Imagines S candidate plans from one context: `(B, S, T, *latent)`, entry t after block t.
+
+        Args:
+            context: `(B, C, *latent)` latents of the last C frames, `frameskip` environment steps apart; what exceeds
+                `history_size` is ignored.
+            candidates: `(B, S, T, A)` z-scored action blocks; the first one leaves the last context frame.
+            executed: `(B, C - 1, A)` z-scored blocks between the context frames; needed if C > 1.
+        """
+        ...
+
+
+@runtime_checkable
+class TrainableWorldModel(WorldModel, Protocol):
+    """A world model that says what it is trained by.
+
+    Where the embedding of a frame is only part of what an encoder knows, the optional method
+    `representations(pixel_values) -> dict` names everything that a probe should look at, `(B, T, ...)` each, the
+    latents of `encode` as `"embeddings"` among them.
+    """
+
+    def losses(self, batch: Batch, step_inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What one batch of training windows of `history_size + 1` frames costs.
+
+        Returns:
+            `"loss"`, a scalar to be minimized, and whatever else there is to tell: scalars are logged under their
+            names (`"prediction_loss"` also judges held-out windows); `"embeddings"` `(B, T, *latent)` are watched for
+            collapse. On several ranks every rank passes its share of the batch, and the mean of the ranks' gradients
+            is the gradient of the whole batch's loss.
+        """
+        ...
+
+    def step_inputs(self, seed: int, number: int) -> dict[str, Tensor]:
+        """What `losses` needs at a step that must be the same on every rank: a pure function of the arguments.
+
+        LeWM draws SIGReg's directions here; most models need nothing.
+        """
+        ...
