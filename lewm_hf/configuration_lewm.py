@@ -52,6 +52,12 @@ class LeWMConfig(PreTrainedConfig):
     """
 
     model_type = "lewm"
+    attribute_map = {
+        "hidden_size": "embed_dim",
+        "num_hidden_layers": "encoder_layers",
+        "num_attention_heads": "encoder_heads",
+        "intermediate_size": "encoder_mlp_size",
+    }
 
     image_size: int = 224
     num_channels: int = 3
@@ -92,10 +98,6 @@ class LeWMConfig(PreTrainedConfig):
     def action_block_size(self) -> int:
         """Width of one action block: `frameskip * action_dim`."""
         return self.frameskip * self.action_dim
-
-    @property
-    def hidden_size(self) -> int:
-        return self.embed_dim
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):

@@ -16,7 +16,8 @@ from transformers import PreTrainedModel, ResNetConfig, ResNetModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import ModelOutput
+from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_lewm import LeWMConfig
 from .sigreg import GlobalBatchNorm, SIGReg
@@ -28,7 +29,7 @@ SHORT_SEQUENCE = 64
 
 @dataclass
 class LeWMOutput(ModelOutput):
-    """What one training window gives.
+    """What one training window gives; frames alone give `embeddings` and `features` only.
 
     Args:
         loss: scalar, `prediction_loss + config.sigreg_weight * sigreg_loss`.
@@ -37,6 +38,10 @@ class LeWMOutput(ModelOutput):
         embeddings: `(B, T, D)` projected embeddings, the latents that the planner works with.
         predicted_embeddings: `(B, T - 1, D)`; entry t predicts `embeddings[:, t + 1]`.
         features: `(B, T, encoder width)` the encoder's output before the projector (the CLS token of the ViT).
+        hidden_states: with `output_hidden_states=True`, what enters the ViT's first layer and leaves each of them, a
+            tuple of `(B * T, patches + 1, width)`; empty for other encoders.
+        attentions: with `output_attentions=True`, the ViT's attention probabilities, one
+            `(B * T, heads, patches + 1, patches + 1)` per layer; empty for other encoders.
     """
 
     loss: Tensor | None = None
@@ -45,6 +50,8 @@ class LeWMOutput(ModelOutput):
     embeddings: Tensor | None = None
     predicted_embeddings: Tensor | None = None
     features: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
 def eager_attention_forward(module, query, key, value, attention_mask=None, dropout=0.0, scaling=None, **kwargs):
@@ -57,15 +64,28 @@ def eager_attention_forward(module, query, key, value, attention_mask=None, drop
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
-def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
-    """Runs the configured attention on `(B, T, heads, head_dim)` inputs -> `(B, T, heads * head_dim)`."""
+def attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0
+) -> tuple[Tensor, Tensor | None]:
+    """Runs the configured attention on `(B, T, heads, head_dim)` inputs.
+
+    Returns:
+        `(B, T, heads * head_dim)`, and the probabilities `(B, heads, T, T)` where the implementation makes them.
+    """
     attention = ALL_ATTENTION_FUNCTIONS.get_interface(module.config._attn_implementation, eager_attention_forward)
     if query.device.type == "cpu" and key.shape[1] <= SHORT_SEQUENCE:
         attention = eager_attention_forward
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     dropout = dropout if module.training else 0.0
-    out, _ = attention(module, query, key, value, None, dropout=dropout, scaling=query.shape[-1] ** -0.5)
-    return out.flatten(2)
+    out, weights = attention(module, query, key, value, None, dropout=dropout, scaling=query.shape[-1] ** -0.5)
+    return out.flatten(2), weights
+
+
+def is_plain_linear(module: nn.Module) -> bool:
+    """Whether calling `module` does nothing but `x @ weight.T + bias`: no adapter, quantizer, offloading or hook."""
+    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    plain_weight = type(module.weight) is nn.Parameter and not module.weight.is_meta
+    return type(module) is nn.Linear and "forward" not in vars(module) and plain_weight and not hooks
 
 
 class LeWMEncoderAttention(nn.Module):
@@ -78,9 +98,10 @@ class LeWMEncoderAttention(nn.Module):
         self.qkv = nn.Linear(config.encoder_hidden_size, 3 * config.encoder_hidden_size)
         self.out = nn.Linear(config.encoder_hidden_size, config.encoder_hidden_size)
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         query, key, value = self.qkv(hidden).unflatten(-1, (3, self.heads, -1)).unbind(2)
-        return self.out(attend(self, query, key, value))
+        attended, weights = attend(self, query, key, value)
+        return self.out(attended), weights
 
 
 class LeWMEncoderLayer(GradientCheckpointingLayer):
@@ -93,12 +114,15 @@ class LeWMEncoderLayer(GradientCheckpointingLayer):
         self.fc2 = nn.Linear(config.encoder_mlp_size, config.encoder_hidden_size)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        hidden = hidden + self.attention(self.norm1(hidden))
+        attended, _ = self.attention(self.norm1(hidden))
+        hidden = hidden + attended
         return hidden + self.fc2(F.gelu(self.fc1(self.norm2(hidden))))
 
 
 class LeWMVisionTransformer(nn.Module):
     """ViT whose output is the CLS token after the final LayerNorm: `(N, 3, H, W) -> (N, encoder_hidden_size)`."""
+
+    no_split_modules = ("LeWMEncoderLayer",)  # other encoders stay in one piece
 
     def __init__(self, config: LeWMConfig):
         super().__init__()
@@ -184,7 +208,8 @@ class LeWMProjector(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         rows = self.batch_norm(self.fc1(hidden.flatten(0, -2)))
-        return self.fc2(F.gelu(rows.to(self.fc2.weight.dtype))).unflatten(0, hidden.shape[:-1])
+        # A quantized weight is stored in another type than it computes in; its bias is not.
+        return self.fc2(F.gelu(rows.to(self.fc2.bias.dtype))).unflatten(0, hidden.shape[:-1])
 
 
 class LeWMActionEncoder(nn.Module):
@@ -197,7 +222,7 @@ class LeWMActionEncoder(nn.Module):
         self.fc2 = nn.Linear(config.action_mlp_size, config.predictor_hidden_size)
 
     def forward(self, actions: Tensor) -> Tensor:
-        hidden = self.bottleneck(actions.to(self.bottleneck.weight.dtype))
+        hidden = self.bottleneck(actions.to(self.bottleneck.bias.dtype))
         return self.fc2(F.silu(self.fc1(hidden)))
 
 
@@ -218,15 +243,16 @@ class LeWMPredictorAttention(nn.Module):
     def forward(self, hidden: Tensor, past: tuple[Tensor, Tensor] | None = None, last_only: bool = False):
         """Returns the attended tokens and the keys and values, `(B, T, heads, head_dim)` each, of all tokens so far."""
         hidden = self.norm(hidden)
-        if last_only and hidden.shape[1] > 1:
+        if last_only and hidden.shape[1] > 1 and is_plain_linear(self.qkv):
             query_weight, key_value_weight = self.qkv.weight.tensor_split([self.qkv.out_features // 3])
             query = F.linear(hidden[:, -1:], query_weight).unflatten(-1, (self.heads, -1))
             key, value = F.linear(hidden, key_value_weight).unflatten(-1, (2, self.heads, -1)).unbind(2)
         else:
             query, key, value = self.qkv(hidden).unflatten(-1, (3, self.heads, -1)).unbind(2)
+            query = query[:, -1:] if last_only else query
         if past is not None:
             key, value = torch.cat([past[0], key], 1), torch.cat([past[1], value], 1)
-        attended = self.out(attend(self, query, key, value, self.dropout))
+        attended = self.out(attend(self, query, key, value, self.dropout)[0])
         return F.dropout(attended, self.dropout, self.training), (key, value)
 
 
@@ -263,8 +289,13 @@ class LeWMPredictorLayer(GradientCheckpointingLayer):
         """Action embeddings `(B, T, width)` -> `(B, T, 6 * width)`; depends on the action alone, so reusable."""
         return self.modulation(F.silu(condition))
 
-    def forward(self, hidden: Tensor, modulation: Tensor, past=None, last_only: bool = False):
-        """`hidden`, `modulation` of the new tokens; `last_only` computes the output of the last token alone."""
+    def forward(self, hidden: Tensor, condition: Tensor, modulation: Tensor | None = None, past=None, last_only=False):
+        """`hidden` and `condition`, or the `modulation` made of it ahead, of the new tokens.
+
+        `last_only` computes the output of the last token alone. Returns it and keys and values of all tokens so far.
+        """
+        # Made in here unless a roll-out reuses it: what shards a layer gathers its weights for its forward alone.
+        modulation = self.modulate(condition) if modulation is None else modulation
         keep = slice(-1, None) if last_only else slice(None)
         shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, -1)
         attended, present = self.attention(self.norm1(hidden) * (1 + scale_attn) + shift_attn, past, last_only)
@@ -287,23 +318,37 @@ class LeWMPredictor(nn.Module):
         self.layers = nn.ModuleList(LeWMPredictorLayer(config) for _ in range(config.predictor_layers))
         self.norm = nn.LayerNorm(width, eps=1e-5)
 
-    def forward(self, embeddings: Tensor, condition: Tensor) -> Tensor:
-        """`(B, T, D)` and `(B, T, width)`, T <= history_size -> `(B, T, D)` before `pred_proj`."""
-        hidden = self.input_projection(embeddings) + self.position_embedding[:, : embeddings.shape[1]]
-        for layer in self.layers:
-            hidden, _ = layer(hidden, layer.modulate(condition))
-        return self.output_projection(self.norm(hidden))
+    def forward(
+        self,
+        embeddings: Tensor,
+        condition: Tensor,
+        modulations: list[Tensor] | None = None,
+        first: int = 0,
+        past: list | None = None,
+        last_only: bool = False,
+    ) -> tuple[Tensor, list]:
+        """One pass over a window, or over the tokens that a window has gained.
 
-    def next(self, embeddings: Tensor, modulations: list[Tensor], first: int, past: list | None):
-        """The output of the last token, given only the tokens from position `first` on and the `past` before them.
+        Args:
+            embeddings: `(B, T, D)`, the tokens from position `first` on; `first + T <= history_size`.
+            condition: `(B, T, width)` their action embeddings.
+            modulations: what each layer made of `condition`, where it is known already.
+            past: keys and values of every layer for the tokens before `first`.
+            last_only: give the output of the last token alone, `(B, 1, D)`.
 
-        Returns `(B, 1, D)` and the keys and values of every layer.
+        Returns:
+            `(B, T, D)` before `pred_proj`, and the keys and values of every layer.
         """
         positions = self.position_embedding[:, first : first + embeddings.shape[1]]
         hidden, present = self.input_projection(embeddings) + positions, []
-        for index, (layer, modulation) in enumerate(zip(self.layers, modulations, strict=True)):
-            last_only = index == len(self.layers) - 1
-            hidden, key_value = layer(hidden, modulation, past and past[index], last_only)
+        for index, layer in enumerate(self.layers):
+            hidden, key_value = layer(
+                hidden,
+                condition,
+                modulations and modulations[index],
+                past and past[index],
+                last_only and index == len(self.layers) - 1,
+            )
             present.append(key_value)
         return self.output_projection(self.norm(hidden)), present
 
@@ -315,11 +360,12 @@ class LeWMPreTrainedModel(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ("video",)
     supports_gradient_checkpointing = True
-    _no_split_modules = ["LeWMEncoderLayer", "LeWMPredictorLayer", "LeWMResNet", "LeWMTimmEncoder"]
+    _no_split_modules = ["LeWMPredictorLayer"]  # and the encoder's, see LeWMModel
     _keep_in_fp32_modules_strict = ["batch_norm"]
     _supports_sdpa = True
     _supports_flash_attn = True
-    _supports_flex_attn = True
+    # Transformers' flex attention ignores `is_causal` and refuses dropout; over three tokens it has nothing to gain.
+    _supports_flex_attn = False
     _supports_attention_backend = True
     _can_compile_fullgraph = True
 
@@ -383,6 +429,8 @@ class LeWMPreTrainedModel(PreTrainedModel):
 class LeWMModel(LeWMPreTrainedModel):
     """Encoder, action encoder, predictor and both loss terms."""
 
+    _can_record_outputs = {"hidden_states": LeWMEncoderLayer, "attentions": LeWMEncoderAttention}
+
     def __init__(self, config: LeWMConfig):
         super().__init__(config)
         self.encoder = build_encoder(config)
@@ -391,6 +439,10 @@ class LeWMModel(LeWMPreTrainedModel):
         self.predictor = LeWMPredictor(config)
         self.pred_proj = LeWMProjector(config.embed_dim, config)
         self.sigreg = SIGReg(config.embed_dim, config.sigreg_knots, config.sigreg_t_max, config.sigreg_projections)
+        self._no_split_modules = [
+            *self._no_split_modules,
+            *getattr(self.encoder, "no_split_modules", [type(self.encoder).__name__]),
+        ]
         self.post_init()
 
     def features(self, pixel_values: Tensor) -> Tensor:
@@ -424,7 +476,8 @@ class LeWMModel(LeWMPreTrainedModel):
                 f"got {embeddings.shape[1]} embeddings and {actions.shape[1]} action blocks: "
                 f"expected equally many, at most history_size={self.config.history_size}"
             )
-        return self.pred_proj(self.predictor(embeddings, self.action_encoder(actions)))
+        predicted, _ = self.predictor(embeddings, self.action_encoder(actions))
+        return self.pred_proj(predicted)
 
     def rollout(self, context: Tensor, candidates: Tensor, executed: Tensor | None = None) -> Tensor:
         """Imagines `S` candidate plans from one context: `(B, S, T, D)`, entry t after block t.
@@ -462,46 +515,87 @@ class LeWMModel(LeWMPreTrainedModel):
                 past, known = None, end - history
             first = known if past else 0
             window = torch.cat(embeddings[known:end], 1)
-            hidden, past = self.predictor.next(window, [m[:, known:end] for m in modulations], first, past)
+            hidden, past = self.predictor(
+                window, condition[:, known:end], [m[:, known:end] for m in modulations], first, past, last_only=True
+            )
             known = end
             embeddings.append(self.pred_proj(hidden))
         return torch.cat(embeddings[frames:], 1).unflatten(0, (-1, samples))
 
-    @can_return_tuple
+    @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self,
         pixel_values: Tensor,
-        actions: Tensor,
+        actions: Tensor | None = None,
         sigreg_directions: Tensor | None = None,
-        **kwargs,
+        return_loss: bool = True,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> LeWMOutput:
-        """One training window.
+        """One training window, or frames to embed.
 
         Args:
-            pixel_values: `(B, T, 3, H, W)` normalized frames, 2 <= T <= history_size + 1.
+            pixel_values: `(B, T, 3, H, W)` normalized frames, 2 <= T <= history_size + 1. Without `actions` any T, or
+                single frames `(B, 3, H, W)`, whose embeddings are `(B, D)`.
             actions: `(B, T, A)` or `(B, T - 1, A)` z-scored action blocks; block t leaves frame t, a last one is
                 unused.
-            sigreg_directions: `(D, M)` from `model.sigreg.directions(seed, global_step)`; must be given when several
-                ranks share the batch.
+            sigreg_directions: `(D, M)`, by default `model.sigreg.directions(0, number)`, the same on every rank: in
+                training `number` counts the batches that BatchNorm has seen, in evaluation it is 0.
+            return_loss: also compute the loss, where `actions` are given.
+            output_hidden_states, output_attentions: also return the ViT's; attentions need
+                `attn_implementation="eager"`.
 
         Raises:
-            ValueError: on shapes that do not fit the config, and on several ranks without `sigreg_directions`.
+            ValueError: on shapes that do not fit the config, and for attentions that no implementation gives.
         """
+        if (output_attentions or self.config.output_attentions) and self.config._attn_implementation != "eager":
+            raise ValueError(
+                f"attn_implementation={self.config._attn_implementation!r} gives no attention probabilities for "
+                "output_attentions: call model.set_attn_implementation('eager') first"
+            )
+        if actions is None:
+            single = pixel_values.dim() == 4
+            features = self.features(pixel_values[:, None] if single else pixel_values)
+            embeddings = self.projector(features)
+            if single:
+                features, embeddings = features[:, 0], embeddings[:, 0]
+            return LeWMOutput(embeddings=embeddings, features=features)
         frames = pixel_values.shape[1]
         if not 2 <= frames <= self.config.history_size + 1 or actions.shape[1] not in (frames, frames - 1):
             raise ValueError(
                 f"a window of {frames} frames and {actions.shape[1]} action blocks does not fit: expected 2 to "
                 f"history_size + 1 = {self.config.history_size + 1} frames and as many blocks, or one fewer"
             )
+        if return_loss and sigreg_directions is None:
+            sigreg_directions = self._default_directions()
         features = self.features(pixel_values)
         embeddings = self.projector(features)
         predicted = self.predict(embeddings[:, :-1], actions[:, : frames - 1])
+        if not return_loss:
+            return LeWMOutput(embeddings=embeddings, predicted_embeddings=predicted, features=features)
         with torch.autocast(embeddings.device.type, enabled=False):
             # Gradients flow through the targets: SIGReg, not a stop-gradient, prevents collapse.
             prediction_loss = F.mse_loss(predicted.float(), embeddings[:, 1:].float())
             sigreg_loss = self.sigreg(embeddings.transpose(0, 1), sigreg_directions)
             loss = prediction_loss + self.config.sigreg_weight * sigreg_loss
         return LeWMOutput(loss, prediction_loss, sigreg_loss, embeddings, predicted, features)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """What makes tokens of pixels in the ViT; other encoders as a whole."""
+        return getattr(self.encoder, "patch_embedding", self.encoder)
+
+    def set_input_embeddings(self, value: nn.Module):
+        """Replaces what `get_input_embeddings` returns."""
+        if hasattr(self.encoder, "patch_embedding"):
+            self.encoder.patch_embedding = value
+        else:
+            self.encoder = value
+
+    @torch.compiler.disable
+    def _default_directions(self) -> Tensor:
+        """BatchNorm's count is equal on every rank and saved with the weights: a resumed run goes on where it was."""
+        seen = int(self.projector.batch_norm.num_batches_tracked) if self.training else 0
+        return self.sigreg.directions(0, seen)
 
     def _check_blocks(self, actions: Tensor):
         if actions.shape[-1] != self.config.action_block_size:

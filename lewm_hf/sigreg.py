@@ -41,6 +41,17 @@ def all_reduce_sum(x: Tensor) -> Tensor:
     return _AllReduceSum.apply(x) if world_size() > 1 else x
 
 
+def in_float32(fn):
+    """What `nn.Module._apply` is to do with a module that `.half()` and `.to(bfloat16)` must move but not round."""
+
+    def apply(tensor: Tensor) -> Tensor:
+        moved = fn(tensor)
+        rounded = moved.is_floating_point() and moved.dtype.itemsize < tensor.dtype.itemsize
+        return tensor.to(moved.device) if rounded else moved
+
+    return apply
+
+
 class GlobalBatchNorm(nn.BatchNorm1d):
     """BatchNorm over dimension 1 whose training statistics are those of the global batch, on any back end.
 
@@ -52,6 +63,9 @@ class GlobalBatchNorm(nn.BatchNorm1d):
     def _check_input_dim(self, x: Tensor):
         if x.dim() < 2:
             raise ValueError(f"expected an input of shape (rows, channels, ...), got {tuple(x.shape)}")
+
+    def _apply(self, fn, *args, **kwargs):
+        return super()._apply(in_float32(fn), *args, **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or world_size() == 1:
@@ -108,6 +122,7 @@ class SIGReg(nn.Module):
     def __init__(self, dim: int, knots: int = 17, t_max: float = 3.0, projections: int = 1024):
         super().__init__()
         self.dim, self.knots, self.t_max, self.projections = dim, knots, t_max, projections
+        self.step = 0
         for name, value in zip(("t", "phi", "weights"), quadrature(knots, t_max), strict=True):
             self.register_buffer(name, value, persistent=False)
 
@@ -117,10 +132,21 @@ class SIGReg(nn.Module):
         for name, value in zip(("t", "phi", "weights"), quadrature(self.knots, self.t_max), strict=True):
             init.copy_(getattr(self, name), value)
 
+    def _apply(self, fn, *args, **kwargs):
+        return super()._apply(in_float32(fn), *args, **kwargs)
+
     def directions(self, seed: int, step: int) -> Tensor:
         """Unit directions `(D, M)` on the CPU: a pure function of `(seed, step)`, hence the same on every rank."""
         generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1)[0]))
-        return nn.functional.normalize(torch.randn(self.dim, self.projections, generator=generator), dim=0)
+        drawn = torch.randn(self.dim, self.projections, generator=generator, dtype=torch.float32, device="cpu")
+        return nn.functional.normalize(drawn, dim=0)
+
+    @torch.compiler.disable
+    def _next_directions(self) -> Tensor:
+        if not self.training:
+            return self.directions(0, 0)
+        self.step += 1
+        return self.directions(0, self.step)
 
     def forward(self, embeddings: Tensor, directions: Tensor | None = None) -> Tensor:
         """Mean over time steps and directions of the statistic, a scalar in float32.
@@ -128,19 +154,12 @@ class SIGReg(nn.Module):
         Args:
             embeddings: `(time, batch, dim)`, the local share of the batch. Statistics are per time step over the
                 global batch; all ranks must hold equally many rows.
-            directions: `(dim, projections)`, columns of any positive length; see `directions`. Without them they are
-                drawn from torch's default generator, which is refused on several ranks.
-
-        Raises:
-            ValueError: where ranks could disagree about the directions.
+            directions: `(dim, projections)`, columns of any positive length; see `directions`. By default
+                `directions(0, n)` in the module's n-th call in training mode and `directions(0, 0)` in evaluation
+                mode: the same on every rank, and a repeated evaluation repeats its result.
         """
         if directions is None:
-            if world_size() > 1:
-                raise ValueError(
-                    "directions=None on several ranks would let each draw its own projections: "
-                    "pass sigreg_directions=model.sigreg.directions(seed, global_step)"
-                )
-            directions = torch.randn(self.dim, self.projections, device=embeddings.device)
+            directions = self._next_directions()
         with torch.autocast(embeddings.device.type, enabled=False):
             directions = nn.functional.normalize(directions.to(embeddings.device, torch.float32), dim=0)
             angles = (embeddings.float() @ directions).unsqueeze(-1) * self.t  # (time, batch, projections, knots)

@@ -118,8 +118,7 @@ def _rank(rank: int, world: int, folder: str):
     inputs = torch.load(f"{folder}/inputs.pt", weights_only=True)
     rows = inputs["z"].chunk(world, 1)[rank].clone().requires_grad_()
     sigreg = SIGReg(6, projections=16)
-    with pytest.raises(ValueError, match="directions"):
-        sigreg(rows)
+    drawn = torch.stack([sigreg(rows.detach()) for _ in range(3)])  # by default each draws what the others draw
     norm = GlobalBatchNorm(6)
     steps, batch, dim = rows.shape
     normalized = norm(rows.reshape(-1, dim)).view(steps, batch, dim)
@@ -127,7 +126,13 @@ def _rank(rank: int, world: int, folder: str):
     value = sigreg(normalized, sigreg.directions(0, 5))
     (value / world).backward()
     torch.save(
-        {"value": value.detach(), "grad": rows.grad, "mean": norm.running_mean, "var": norm.running_var},
+        {
+            "value": value.detach(),
+            "drawn": drawn,
+            "grad": rows.grad,
+            "mean": norm.running_mean,
+            "var": norm.running_var,
+        },
         f"{folder}/rank{rank}.pt",
     )
     dist.destroy_process_group()
@@ -142,7 +147,10 @@ def test_two_ranks_equal_one_in_value_gradient_and_batch_norm(tmp_path):
     whole, norm, sigreg = z.clone().requires_grad_(), torch.nn.BatchNorm1d(6), SIGReg(6, projections=16)
     value = sigreg(norm(whole.view(-1, 6)).view_as(whole), sigreg.directions(0, 5))
     value.backward()
+    drawn = torch.stack([sigreg(z) for _ in range(3)])
+    assert drawn.unique().numel() == 3
     for rank in ranks:
+        torch.testing.assert_close(rank["drawn"], drawn, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(rank["value"], value.detach(), rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(rank["mean"], norm.running_mean, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(rank["var"], norm.running_var, rtol=1e-5, atol=1e-6)
