@@ -44,8 +44,8 @@ def _collect(args) -> None:
     out = collect(
         args.env, args.out, episodes, **chosen, image_size=args.image_size, noise=args.noise,
         env_kwargs=_assignments(args.env_arg), expert_kwargs=_assignments(args.expert_arg),
-        test_fraction=args.test_fraction, max_steps=args.max_steps, workers=args.workers, shard=args.shard,
-        progress=True,
+        test_fraction=args.test_fraction, max_steps=args.max_steps, every=args.every,
+        workers=args.workers, shard=args.shard, progress=True,
     )  # fmt: skip
     print(f"{out}: datasets.load_dataset({str(out)!r}) loads it")
 

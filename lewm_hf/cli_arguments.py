@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--noise", type=float, help="of the expert")
     sub.add_argument("--test-fraction", type=float, default=0.1, help="share of episodes that is held out")
     sub.add_argument("--max-steps", type=int, help="longest episode")
+    sub.add_argument("--every", type=int, default=1, metavar="N", help="draw and keep every N-th step only")
     sub.add_argument("--workers", type=int, help="processes; one per core by default")
     sub.add_argument("--shard", type=_shard, default=(0, 1), help="i/n: this machine's part of the files")
     sub.add_argument("--env-arg", action="append", default=[], metavar="NAME=VALUE", help="constructor argument")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from .features import ACTION, COLUMN_MEANINGS, IMAGE, SIM_STATE
+from .features import ACTION, BLOCK_MEANINGS, COLUMN_MEANINGS, IMAGE, SIM_STATE
 from .files import replacing, size_text
 from .local_paths import published
 from .parquet import file_name, read_columns, read_metadata, renumber, vectors
@@ -153,6 +153,7 @@ def measure_directory(directory: Path, description: Mapping[str, Any]) -> tuple[
         vectors(table.column(SIM_STATE)) if SIM_STATE in wanted else None,
         reached,
         _frame_bytes(paths),
+        description.get("every", 1),
     )
     if reached is not None:
         env.close()
@@ -236,7 +237,13 @@ def render_card(description: Mapping[str, Any], facts: Facts) -> str:
     provenance = "\n".join(f"| {name} | {_plain(value)} |" for name, value in collector.items())
     versions = ", ".join(f"{package} {version}" for package, version in description["versions"].items())
     present = description.get("columns", list(COLUMN_MEANINGS))
-    columns = "\n".join(f"| `{column}` | {COLUMN_MEANINGS[column]} |" for column in present)
+    every = description.get("every", 1)
+    meanings = COLUMN_MEANINGS | (BLOCK_MEANINGS if every > 1 else {})
+    columns = "\n".join(f"| `{column}` | {meanings[column].format(every=every)} |" for column in present)
+    pace, phase = "frame", ""
+    if every > 1:
+        pace = f"frame, every {every} simulator steps"
+        phase = f" Every {every}th step is kept, from a random one of an episode's first {every} on."
     env_with = ", ".join(f"{key}={value!r}" for key, value in env_kwargs.items())
     env = f"`{name}` with {env_with}" if description.get("env") else "unknown"
     return f"""---
@@ -245,7 +252,7 @@ def render_card(description: Mapping[str, Any], facts: Facts) -> str:
 
 # {name} episodes
 
-One row per frame; rows are in episode order. Splits are by episode.
+One row per {pace}; rows are in episode order. Splits are by episode.
 
 ```python
 import datasets
@@ -263,7 +270,7 @@ Over all splits; `lewm data-stats DIR` measures them again.
 
 ## How the episodes were collected
 
-Environment: {env}; {description["fps"]:g} frames per second.
+Environment: {env}; {description["fps"]:g} frames per second.{phase}
 
 | | |
 |---|---|

@@ -49,6 +49,7 @@ def collect(
     stop_at_success: bool | None = None,
     image_format: str | None = None,
     episodes_per_file: int | None = None,
+    every: int = 1,
     workers: int | None = None,
     shard: tuple[int, int] = (0, 1),
     progress: bool = False,
@@ -67,6 +68,9 @@ def collect(
         test_fraction: share of the episodes, the last ones, that makes the test split.
         max_steps: longest episode; default: the environment's limit.
         stop_at_success, image_format, episodes_per_file: default: the environment's `HABITS`.
+        every: draw and keep every n-th simulator step only, from a random one of the first n on (a pure function of
+            seed and number; the episode itself is the same). A row's `action` is then the block of the n actions that
+            leave it, flattened.
         workers: processes; default: one per core.
         shard: (i, n): this call collects every n-th file from the i-th on, counted from 0. Shards may share `out` or
             have their own; put together, the directory is completed by calling once more.
@@ -81,7 +85,7 @@ def collect(
     """
     collection = settle(
         env, episodes, seed, image_size, expert, noise, expert_kwargs, env_kwargs, test_fraction, max_steps,
-        stop_at_success, image_format, episodes_per_file,
+        stop_at_success, image_format, episodes_per_file, every,
     )  # fmt: skip
     workers = usable_cores() if workers is None else workers
     if workers < 1:
@@ -128,7 +132,7 @@ def collect(
         return out
     for file in files:  # of a process killed while it numbered the rows; nobody else works on a complete set
         remove_leftovers(out / file.name)
-    facts = finish_dataset(out, {key: description[key] for key in probe.description})
+    facts = finish_dataset(out, {key: description[key] for key in probe.description if key in description})
     logger.info("%s is complete: %d episodes, %d frames", out, facts.episodes, facts.rows)
     return out
 
@@ -169,7 +173,9 @@ def _probe(collection: Collection, _task: None, _report) -> tuple:
     size, lengths = 0, []
     for number in range(min(PROBE_EPISODES, collection.episodes)):
         steps = min(PROBE_STEPS, collection.max_steps) if fixed_length else collection.max_steps
-        for episode in record_all(env, expert, collection.seed, [number], steps, collection.stop_at_success):
+        for episode in record_all(
+            env, expert, collection.seed, [number], steps, collection.stop_at_success, every=collection.every
+        ):
             size += sum(len(encoder(image)) for image in episode.images)
             lengths.append(len(episode))
         if len(lengths) == 1:
@@ -183,7 +189,7 @@ def _probe(collection: Collection, _task: None, _report) -> tuple:
         description,
         size / sum(lengths) + 100,
         (time.perf_counter() - clock) / measured,
-        collection.max_steps + 1 if fixed_length else sum(lengths) / len(lengths),
+        (collection.max_steps + 1) / collection.every if fixed_length else sum(lengths) / len(lengths),
     )
 
 
@@ -191,13 +197,15 @@ def _collect_file(collection: Collection, out: Path, file: EpisodeFile, report) 
     env = make_env(collection.env, **collection.env_kwargs)
     expert = make_expert(collection.short_name, collection.expert, **collection.expert_kwargs)
     numbers = range(file.start, file.stop)
-    episodes = record_all(env, expert, collection.seed, numbers, collection.max_steps, collection.stop_at_success)
+    episodes = record_all(
+        env, expert, collection.seed, numbers, collection.max_steps, collection.stop_at_success, every=collection.every
+    )
     write_episodes(
         out / file.name,
         episodes,
         numbers,
         FrameEncoder(collection.image_format),
-        float(env.metadata["render_fps"]),
+        env.metadata["render_fps"] / collection.every,
         [number * (collection.max_steps + 1) for number in numbers],
         report,
     )

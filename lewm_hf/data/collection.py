@@ -66,6 +66,7 @@ class Collection:
     stop_at_success: bool
     image_format: str
     episodes_per_file: int
+    every: int = 1
 
     @property
     def short_name(self) -> str:
@@ -90,13 +91,20 @@ class Collection:
     def settings(self) -> dict[str, Any]:
         """The part of `episodes.json` that the arguments decide."""
         collector = asdict(self)
-        env, env_kwargs = collector.pop("env"), collector.pop("env_kwargs")
-        return {"env": env, "env_kwargs": env_kwargs, "image_size": env_kwargs["image_size"], "collector": collector}
+        env, env_kwargs, every = (collector.pop(name) for name in ("env", "env_kwargs", "every"))
+        return {
+            "env": env,
+            "env_kwargs": env_kwargs,
+            "image_size": env_kwargs["image_size"],
+            "every": every,
+            "collector": collector,
+        }
 
     def description(self) -> dict[str, Any]:
         """The part of `episodes.json` that is known before the first episode."""
         env = make_env(self.env, **self.env_kwargs)
-        fps, state_names = float(env.metadata["render_fps"]), list(env.state_names)
+        fps, state_names = env.metadata["render_fps"] / self.every, list(env.state_names)
+        (action_dim,) = env.action_space.shape
         env.close()
         versions = {"lewm-hf": __version__}
         for package in RECORDED_VERSIONS:
@@ -110,6 +118,7 @@ class Collection:
             "format": FORMAT,
             **settings,
             "fps": fps,
+            "action_dim": action_dim,
             "state_names": state_names,
             "collector": collector,
             "versions": versions,
@@ -137,7 +146,7 @@ def paper_preset(env: str) -> dict[str, Any]:
 
 def settle(
     env, episodes, seed, image_size, expert, noise, expert_kwargs, env_kwargs, test_fraction, max_steps,
-    stop_at_success, image_format, episodes_per_file,
+    stop_at_success, image_format, episodes_per_file, every=1,
 ) -> Collection:  # fmt: skip
     """Fills in defaults and refuses impossible values."""
     short = short_name(env)
@@ -163,9 +172,12 @@ def settle(
         episodes_per_file = min(habits.episodes_per_file, math.ceil(episodes / LEAST_FILES))
     for name, value, least in (
         ("max_steps", max_steps, 1), ("episodes_per_file", episodes_per_file, 1), ("seed", seed, 0),
+        ("every", every, 1),
     ):  # fmt: skip
         if value < least:
             raise ValueError(f"{name}={value} must be at least {least}")
+    if every > max_steps:
+        raise ValueError(f"every={every} is more than max_steps={max_steps}: no action would be kept")
     image_format = habits.image_format if image_format is None else image_format
     check_image_format(image_format)
     return Collection(
@@ -180,6 +192,7 @@ def settle(
         stop_at_success=habits.stop_at_success if stop_at_success is None else stop_at_success,
         image_format=image_format,
         episodes_per_file=episodes_per_file,
+        every=every,
     )
 
 

@@ -31,9 +31,10 @@ def check_same(out: Path, known: Mapping[str, Any], wanted: Mapping[str, Any]) -
     Raises:
         ValueError: one line, naming the first argument that differs.
     """
-    flat = [{**content, **content["collector"], **content["env_kwargs"]} for content in (known, wanted)]
+    # Collections of older versions say nothing of `every`.
+    flat = [{"every": 1, **content, **content["collector"], **content["env_kwargs"]} for content in (known, wanted)]
     for name in dict.fromkeys([*flat[1], *flat[0]]):
-        if name in ("versions", "collector", "env_kwargs", "splits", "action_mean", "action_std"):
+        if name in ("versions", "collector", "env_kwargs", "splits", "action_mean", "action_std", "action_dim"):
             continue
         there, here = (values.get(name) for values in flat)
         if there != here:

@@ -20,6 +20,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 from .cards import DESCRIPTION_FILE, check_complete, read_description
 from .encoding import decode
 from .features import ACTION, IMAGE, SIM_GOAL, SIM_STATE
+from .pace import rows_apart
 from .parquet import read_metadata, vectors
 from .statistics import action_statistics
 
@@ -47,8 +48,12 @@ class EpisodeData:
         lengths: `(episodes,)` rows of each episode.
         offsets: `(episodes,)` first row of each.
         episode_ids: `(episodes,)` `episode_index` of each.
-        actions: `(rows, action)` float32; row t's action leaves row t. NaN where none does.
-        split, env_id, env_kwargs, fps, image_size, description: as collected; `env_id` is `None` where unknown.
+        every: simulator steps from a row to the next; 1 unless the data set keeps every n-th step only.
+        action_dim: size of one raw action.
+        actions: `(rows, every * action_dim)` float32; row t's action, or block of actions, leaves row t. NaN where none
+            does.
+        split, env_id, env_kwargs, image_size, description: as collected; `env_id` is `None` where unknown.
+        fps: rows per second; `None` where unknown.
         revision: as given.
 
     Raises:
@@ -85,8 +90,12 @@ class EpisodeData:
         return self.description.get("fps")
 
     @property
+    def every(self) -> int:
+        return self.description.get("every", 1)
+
+    @property
     def action_dim(self) -> int:
-        return self.actions.shape[1]
+        return self.actions.shape[1] // self.every
 
     @property
     def num_rows(self) -> int:
@@ -119,11 +128,19 @@ class EpisodeData:
         """Changes with the files; names a cache of them."""
         return f"{self._dataset._fingerprint}-{self.split}"
 
+    def rows_apart(self, steps: int) -> int:
+        """Rows between two frames that are so many simulator steps apart.
+
+        Raises:
+            ValueError: one line where no two rows are.
+        """
+        return rows_apart(steps, self.every, self.name)
+
     def action_statistics(self) -> tuple[list[float], list[float]]:
         """Mean and population std per action dimension: of the whole data set as collected, else of this split."""
         if "action_mean" in self.description:
             return list(self.description["action_mean"]), list(self.description["action_std"])
-        return action_statistics(self.actions)
+        return action_statistics(self.actions.reshape(-1, self.action_dim))
 
     def frames(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Decodes these rows and no others: `(n, H, W, 3)` uint8.
@@ -186,6 +203,7 @@ class EpisodeData:
             self.actions = np.ascontiguousarray(vectors(table.column(ACTION)), dtype=np.float32)
         except ValueError as error:
             raise ValueError(f"the actions of {self.name} differ in size: {error}; split the data set") from None
+        self._check_pace()
         self._check_actions()
         self._open_frames()
 
@@ -207,6 +225,17 @@ class EpisodeData:
             raise ValueError(
                 f"episode {episode} of {self.name} has frame_index={frame[row]} where {expected[row]} was expected: "
                 "rows are missing or out of order; sort them by episode_index and frame_index"
+            )
+
+    def _check_pace(self) -> None:
+        every, width = self.every, self.actions.shape[1]
+        if type(every) is not int or every < 1:
+            raise ValueError(f"{DESCRIPTION_FILE} of {self.name} says every={every!r}: restore it, or collect again")
+        stated = self.description.get("action_dim", width // every)
+        if width != every * stated:
+            raise ValueError(
+                f"the rows of {self.name} have actions of {width} numbers, but {DESCRIPTION_FILE} says every={every} "
+                f"and action_dim={stated}: restore the file, or collect again"
             )
 
     def _check_actions(self) -> None:

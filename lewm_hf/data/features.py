@@ -3,6 +3,10 @@
 An episode of T steps has T + 1 rows. Row t holds what is seen before step t and the action that leaves it; no action
 leaves the last row, whose `action` is NaN. `next.success` tells whether the goal is reached after the row's action, in
 the last row whether it is reached there. Rows are in episode order, episodes are whole and never interleaved.
+
+A data set may keep every n-th step only. Its rows are n steps apart, and `action` is the block of the n actions that
+lead from a row to the next, flattened; `next.success` then tells whether the goal is reached within these n steps, in
+the last row whether it is reached there or within the steps after it, which are not kept.
 """
 
 from datasets import Features, Image, List, Value
@@ -24,7 +28,7 @@ def episode_features(
     """The schema of a data set. Collected episodes have every column; imported ones lack what their source lacks.
 
     Args:
-        action_dim: size of one raw action.
+        action_dim: size of what leaves a row: one raw action, or a block of them.
         state_dim: size of the simulator's state vector, which `set_state` takes; `None` leaves the column out.
         observation_dim: size of the state vector that the environment shows; `None` leaves the column out.
         goal, success: whether these are known.
@@ -66,4 +70,11 @@ COLUMN_MEANINGS = {
     "next.success": "the goal is reached after this row's action; in the last row: is reached there",
     SIM_STATE: "state vector of the simulator, enough to restore this row",
     SIM_GOAL: "state vector of the goal pursued at this row",
+}
+# Where a row is followed by more than one simulator step.
+BLOCK_MEANINGS = {
+    ACTION: "the {every} actions that lead from this row to the next, flattened, in environment units; NaN in an "
+    "episode's last row",
+    "next.success": "the goal is reached within the {every} steps after this row; in the last row: there, or in the "
+    "steps after it, which are not kept",
 }

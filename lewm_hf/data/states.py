@@ -14,6 +14,7 @@ from ..envs import make_env
 from ..experts import make_expert
 from ..progress import progress_bar
 from .collection import HABITS, Collection
+from .pace import rows_apart
 from .recording import record_all
 from .workers import run_tasks, usable_cores
 
@@ -27,7 +28,8 @@ class StateEpisodes:
         name: what error messages call it.
         episode_ids, lengths, offsets: `(episodes,)`.
         states: `(rows, state)` float64.
-        actions: `(rows, action)` float32, NaN in the last row of an episode.
+        actions: `(rows, every * action)` float32, NaN in the last row of an episode.
+        every: simulator steps from a row to the next.
     """
 
     env_id: str
@@ -38,6 +40,20 @@ class StateEpisodes:
     lengths: np.ndarray
     states: np.ndarray
     actions: np.ndarray
+    every: int = 1
+
+    @property
+    def action_dim(self) -> int:
+        """Size of one raw action."""
+        return self.actions.shape[1] // self.every
+
+    def rows_apart(self, steps: int) -> int:
+        """Rows between two states that are so many simulator steps apart.
+
+        Raises:
+            ValueError: one line where no two rows are.
+        """
+        return rows_apart(steps, self.every, self.name)
 
     @property
     def offsets(self) -> np.ndarray:
@@ -80,15 +96,16 @@ def record_states(
         lengths=lengths,
         states=states,
         actions=actions,
+        every=collection.every,
     )
 
 
 def _run_file(collection: Collection, numbers: range, report) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     env = make_env(collection.env, **collection.env_kwargs)
     expert = make_expert(collection.short_name, collection.expert, **collection.expert_kwargs)
-    steps, stop = collection.max_steps, collection.stop_at_success
+    steps, stop, every = collection.max_steps, collection.stop_at_success, collection.every
     lengths, states, actions = [], [], []
-    for episode in record_all(env, expert, collection.seed, numbers, steps, stop, pictures=False):
+    for episode in record_all(env, expert, collection.seed, numbers, steps, stop, pictures=False, every=every):
         lengths.append(len(episode))
         states.append(episode.states)
         actions.append(episode.row_actions)

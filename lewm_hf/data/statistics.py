@@ -55,11 +55,11 @@ class Facts:
         splits: split -> (episodes, rows).
         length_quantiles: rows per episode at 0, 5, 25, 50, 75, 95 and 100 %.
         length_mean: rows per episode.
-        action_min, action_max, action_mean, action_std: per action dimension, over all splits.
+        action_min, action_max, action_mean, action_std: per raw action dimension, over all splits.
         action_autocorrelation: lag one, per action dimension.
         successful_episodes: share of episodes that reach their goal; `None` without a `next.success` column.
-        solved_pairs: share of (t, t + 25) pairs whose start already satisfies the success rule with the later state as
-            the goal; `None` for an unknown environment or where no episode is long enough.
+        solved_pairs: share of pairs 25 steps apart whose start already satisfies the success rule with the later state
+            as the goal; `None` for an unknown environment, or where no two rows are 25 steps apart.
         frame_bytes: mean size of a stored frame.
     """
 
@@ -91,25 +91,29 @@ def measure(
     states: np.ndarray | None,
     reached: Callable[[np.ndarray, np.ndarray], np.ndarray] | None,
     frame_bytes: float,
+    every: int = 1,
 ) -> Facts:
     """The facts of a data set.
 
     Args:
         splits: split -> rows of each episode; the other arguments hold the splits' rows in this order.
-        actions: `(rows, action)`.
+        actions: `(rows, every * action)`, the actions that leave each row.
         success: `(rows,)` bool or `None`.
         states: `(rows, state)`, simulator states, or `None`.
         reached: the environment's success rule on many (state, goal) pairs, or `None`.
         frame_bytes: mean size of a stored frame.
+        every: simulator steps from a row to the next.
     """
     lengths = np.concatenate(list(splits.values())).astype(int)
     offsets = np.cumsum(lengths) - lengths
+    # Blocks of an episode follow each other without a gap.
+    actions = actions.reshape(len(actions) * every, -1)
     starts = np.zeros(len(actions), dtype=bool)
-    starts[offsets] = True
+    starts[offsets * every] = True
     mean, std = action_statistics(actions)
     solved = None
-    if reached is not None and states is not None:
-        solved = solved_share(states, lengths, reached)
+    if reached is not None and states is not None and GOAL_OFFSET % every == 0:
+        solved = solved_share(states, lengths, reached, GOAL_OFFSET // every)
     return Facts(
         splits={split: (len(rows), int(rows.sum())) for split, rows in splits.items()},
         length_quantiles=np.percentile(lengths, QUANTILES).tolist(),
@@ -131,7 +135,7 @@ def solved_share(
     reached: Callable[[np.ndarray, np.ndarray], np.ndarray],
     offset: int = GOAL_OFFSET,
 ) -> float | None:
-    """Share of (t, t + offset) pairs within an episode that the success rule calls solved at t."""
+    """Share of pairs of rows (t, t + offset) within an episode that the success rule calls solved at t."""
     frames = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     rows = np.flatnonzero(frames + offset < np.repeat(lengths, lengths))
     if not len(rows):

@@ -1,7 +1,8 @@
-"""Training windows: frames `frameskip` rows apart, with all the actions between them.
+"""Training windows: frames `frameskip` simulator steps apart, with all the actions between them.
 
-A window of T frames spans T * frameskip rows of one episode. Its frames are rows s, s + f, s + 2f, ...; its action
-block k holds the f actions that leave frame k (released code).
+With f rows from a frame to the next, a window of T frames spans T * f rows of one episode. Its frames are rows s,
+s + f, s + 2f, ...; its action block k holds the `frameskip` actions that leave frame k (released code). A row is one
+step, unless the episodes keep every n-th step only.
 """
 
 import logging
@@ -38,7 +39,8 @@ class WindowDataset(Dataset):
         cache_dir: of `"memmap"`.
 
     Raises:
-        ValueError: one line, where no episode is long enough, or config and episodes contradict each other.
+        ValueError: one line, where no episode is long enough, or config and episodes contradict each other, as where
+            `frameskip` is no multiple of the steps from a row to the next.
         OSError: where the cache does not fit.
     """
 
@@ -64,12 +66,13 @@ class WindowDataset(Dataset):
             )
         to_blocks(torch.zeros(config.frameskip, config.action_dim), config)  # refuses missing statistics
         self.episodes, self.config, self.num_frames = episodes, config, num_frames
+        self._rows_apart = episodes.rows_apart(config.frameskip)
         counts = np.maximum(episodes.lengths - self.span + 1, 0)
         short = int((counts == 0).sum())
         if short == len(counts):
             raise ValueError(
                 f"all {short} episodes of {episodes.name} are shorter than a window of {self.span} rows "
-                f"({num_frames} frames, {config.frameskip} apart): the longest has {episodes.lengths.max()}; collect "
+                f"({num_frames} frames, {self._rows_apart} apart): the longest has {episodes.lengths.max()}; collect "
                 "longer episodes, or lower history_size or frameskip"
             )
         if short:
@@ -82,7 +85,7 @@ class WindowDataset(Dataset):
     @property
     def span(self) -> int:
         """Rows of a window."""
-        return self.num_frames * self.config.frameskip
+        return self.num_frames * self._rows_apart
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -103,12 +106,13 @@ class WindowDataset(Dataset):
     def batch(self, indices: Sequence[int] | np.ndarray) -> Window:
         """`pixel_values` uint8 `(n, T, H, W, 3)` and `actions` float32 `(n, T, frameskip * action_dim)`, z-scored.
 
-        A missing action (an episode's last row) becomes 0, the mean action.
+        A missing action (that of an episode's last row) becomes 0, the mean action.
         """
         starts = self.starts(indices)
-        rows = starts[:, None] + self.config.frameskip * np.arange(self.num_frames)
+        rows = starts[:, None] + self._rows_apart * np.arange(self.num_frames)
         frames = (self._cache or self.episodes).frames(rows.ravel())
-        actions = torch.from_numpy(self.episodes.actions[starts[:, None] + np.arange(self.span)])
+        actions = self.episodes.actions[starts[:, None] + np.arange(self.span)]
+        actions = torch.from_numpy(actions.reshape(len(starts), -1, self.config.action_dim))
         return {
             "pixel_values": torch.from_numpy(frames.reshape(*rows.shape, *frames.shape[1:])),
             "actions": torch.nan_to_num(to_blocks(actions, self.config), nan=0.0),
