@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any
 
 import matplotlib
@@ -15,6 +16,8 @@ STYLE = {
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": INK,
+    # Names of runs and protocols are no formulas.
+    "text.parse_math": False,
     "axes.labelcolor": MUTED,
     "axes.edgecolor": GRID,
     "axes.spines.top": False,
@@ -56,7 +59,7 @@ def success_figure(results: Sequence[Record]) -> str:
                 ticks.append(
                     (
                         position,
-                        f"{group}: {label}" if name == "model" else label,
+                        f"{shorten(group, 60)}: {label}" if name == "model" else label,
                     )
                 )
                 position += 1

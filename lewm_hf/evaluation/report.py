@@ -4,18 +4,17 @@ import base64
 import json
 import re
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import yaml
 
 from .analyses import Analysis, find_analyses
 from .figures import success_figure, training_figures
 from .files import write_atomic
-from .page import page, section, table
 from .results import read_result
-from .summary import percent, protocol_values
+from .summary import protocol_values
 
 ORDER = ("paper", "clean")
 FILM = re.compile(r"\d+-(?P<verdict>\w+)-seed(?P<seed>\d+)-episode(?P<episode>\d+)-frame(?P<frame>\d+)")
@@ -73,19 +72,33 @@ def write_report(
             f"there is nothing to report: {run_dir} holds no metrics.jsonl, no evaluation and no analysis"
         )
 
-    parts = []
-    if results:
-        parts += [_headline([result for result, _ in results]), _films(results, films_per_evaluation)]
-        parts.append(_results_table([result for result, _ in results]))
-    parts += [_analysis(analysis) for analysis in analyses]
-    if records:
-        parts.append(_curves(records, recipe))
-    if results:
-        parts.append(_protocols([result for result, _ in results]))
-    parts.append(_origin(results, recipe, commands))
+    only = [result for result, _ in results]
     if title is None:
-        title = f"LeWM on {_short(results[0][0]['env']['id'])}" if results else "LeWM training run"
-    return write_atomic(out, page(title, _subtitle(results, records), parts))
+        title = f"LeWM on {_short(only[0]['env']['id'])}" if only else "LeWM training run"
+    page = _template().render(
+        title=title,
+        subtitle=_subtitle(only, records),
+        evaluations=[_evaluation(result) for result in only],
+        bars=_image(success_figure(only).encode(), "svg+xml", "Success rates beside their floors") if only else None,
+        films=_films(results, films_per_evaluation),
+        imagined=" or ".join(_MIDDLE[way] for way in _MIDDLE if way in {result["films"] for result in only}),
+        results=_results_table(only),
+        analyses=[_analysis(analysis) for analysis in analyses],
+        curves=_curves(records, recipe) if records else None,
+        settings=_settings(only),
+        commands="\n".join(commands),
+        details=_details(only, recipe),
+    )
+    return write_atomic(out, page)
+
+
+def _template() -> jinja2.Template:
+    """The page; whatever is put into it is escaped, since names and results may come from other people's files."""
+    loader = jinja2.PackageLoader("lewm_hf.evaluation", "templates")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("report.html")
 
 
 def read_run(run_dir: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -141,53 +154,38 @@ def _short(env_id: str) -> str:
     return env_id.removeprefix("lewm/").partition("-v")[0]
 
 
-def _subtitle(results, records) -> str:
+def _subtitle(results: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> str:
     facts = []
     if results:
-        model = results[0][0]["model"]
+        model = results[0]["model"]
         facts += [f"{model['parameters']:,} parameters", f"{model['image_size']} px pictures"]
     if records:
         facts.append(f"{max(record['step'] for record in records):,} training steps")
     if results:
-        facts += [results[0][0]["hardware"]["device_name"], results[0][0]["finished"][:10]]
+        facts += [results[0]["hardware"]["device_name"], results[0]["finished"][:10]]
     return " · ".join(facts)
 
 
-def _image(data: bytes, kind: str, alt: str, css: str = "") -> str:
-    encoded = base64.b64encode(data).decode()
-    return f'<img src="data:image/{kind};base64,{encoded}" alt="{escape(alt, quote=True)}" class="{css}">'
+def _image(data: bytes, kind: str, alt: str) -> dict[str, str]:
+    return {"kind": kind, "base64": base64.b64encode(data).decode(), "alt": alt}
 
 
-def _headline(results: Sequence[dict[str, Any]]) -> str:
-    cards = []
-    for result in results:
-        success, low_high = result["success"], [f"{100 * end:.0f}" for end in result["success"]["interval"]]
-        lines = [f"{success['successes']} of {success['n']} goals, 95 % interval {'–'.join(low_high)} %"]
-        if "random" in result["floors"]:
-            lines.append(
-                f"random policy {percent(result['floors']['random']['rate'])}, "
-                f"<b>{100 * result['excess']['random']:+.0f} points</b> over it"
-            )
-        lines.append(f"solved before the first action: {percent(result['solved_at_start']['share'])}")
-        split = {"test": "held-out episodes", "train": "training episodes"}[result["dataset"]["split"]]
-        split = "pairs that ship with the package" if result["pairs"] == "shipped" else split
-        cards.append(
-            f'<div class="card"><div class="name">{escape(result["title"])} <span class="muted">· {split}'
-            f'</span></div><div class="big">{100 * success["rate"]:.0f} %</div>'
-            + "".join(f'<div class="muted">{line}</div>' for line in lines)
-            + "</div>"
-        )
-    bars = _image(success_figure(results).encode(), "svg+xml", "Success rates beside their floors", "bars")
-    text = (
-        "The agent sees one picture of where it is and one of where it should be. It imagines many plans with the "
-        "world model and executes what ends nearest to the goal."
-    )
-    return section(
-        "Goals reached by planning", f'<p class="muted">{text}</p><div class="cards">{"".join(cards)}</div>{bars}'
-    )
+def _evaluation(result: dict[str, Any]) -> dict[str, Any]:
+    """What the page says about one evaluation outside the tables."""
+    split = {"test": "held-out episodes", "train": "training episodes"}[result["dataset"]["split"]]
+    return {
+        "title": result["title"],
+        "label": result["protocol"]["label"],
+        "hash": result["protocol"]["hash"][:12],
+        "pairs_from": "pairs that ship with the package" if result["pairs"] == "shipped" else split,
+        "success": result["success"],
+        "random": result["floors"].get("random"),
+        "excess": result["excess"].get("random"),
+        "solved_at_start": result["solved_at_start"]["share"],
+    }
 
 
-def _films(results, limit: int) -> str:
+def _films(results, limit: int) -> list[dict[str, str]]:
     figures = []
     for result, folder in results:
         for path in sorted((folder / "videos").glob("*-seed*-episode*.gif"))[:limit]:
@@ -198,16 +196,8 @@ def _films(results, limit: int) -> str:
                 f"{result['title']}: {named['verdict']}. Episode {named['episode']} from frame {named['frame']}, "
                 f"seed {named['seed']}"
             )
-            image = _image(path.read_bytes(), "gif", caption)
-            figures.append(f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>")
-    if not figures:
-        return ""
-    ways = {result["films"] for result, _ in results}
-    middle = " or ".join(_MIDDLE[way] for way in _MIDDLE if way in ways)
-    text = (
-        f"Left, what happened. Middle, what the model expected while it executed its plan: {middle}. Right, the goal."
-    )
-    return section("Watch it plan", f'<p class="muted">{text}</p><div class="films">{"".join(figures)}</div>')
+            figures.append(_image(path.read_bytes(), "gif", caption))
+    return figures
 
 
 def _pairs(result: dict[str, Any]) -> str:
@@ -215,7 +205,7 @@ def _pairs(result: dict[str, Any]) -> str:
     return str(n) if distinct == n else f"{n} ({distinct} distinct)"
 
 
-def _results_table(results: Sequence[dict[str, Any]]) -> str:
+def _results_table(results: Sequence[dict[str, Any]]) -> dict[str, list]:
     def interval(value: dict[str, Any]) -> str:
         return f"{100 * value['rate']:.1f} ({100 * value['interval'][0]:.1f}–{100 * value['interval'][1]:.1f})"
 
@@ -245,18 +235,12 @@ def _results_table(results: Sequence[dict[str, Any]]) -> str:
         "solved at start, %",
         "s/plan",
     ]
-    text = (
-        "Brackets hold 95 % Wilson intervals; all policies run on the same pairs. <b>paper</b> measures as the paper "
-        "does. <b>clean</b> takes one pair per held-out episode, removes pairs that are solved before the first action "
-        "and, in TwoRoom, starts in one room and ends in the other. The two are never averaged."
-    )
-    return section("Results", f'<p class="muted">{text}</p>{table(head, rows, numeric=range(1, len(head)))}')
+    return {"head": head, "rows": rows}
 
 
-def _curves(records, recipe: dict[str, Any]) -> str:
+def _curves(records, recipe: dict[str, Any]) -> list[dict[str, str]]:
     figures = training_figures(records, _sigreg_bounds(recipe), recipe.get("embed_dim"))
-    images = "".join(f"<figure>{_image(svg.encode(), 'svg+xml', name)}</figure>" for name, svg in figures.items())
-    return section("Training", f'<div class="plots">{images}</div>')
+    return [_image(svg.encode(), "svg+xml", name) for name, svg in figures.items()]
 
 
 def _sigreg_bounds(recipe: dict[str, Any]) -> tuple[float, float] | None:
@@ -269,58 +253,39 @@ def _sigreg_bounds(recipe: dict[str, Any]) -> tuple[float, float] | None:
     return sigreg_bounds(LeWMConfig(**given), recipe["batch_size"])
 
 
-def _analysis(analysis: Analysis) -> str:
-    pictures = "".join(
-        f"<figure>{_image(path.read_bytes(), path.suffix[1:], f'{analysis.title}: {path.stem}')}</figure>"
-        for path in analysis.pictures
-    )
-    return section(
-        analysis.title, f'<div class="stack">{pictures}</div><pre class="plain">{escape(analysis.text)}</pre>'
-    )
+def _analysis(analysis: Analysis) -> dict[str, Any]:
+    pictures = [
+        _image(path.read_bytes(), path.suffix[1:], f"{analysis.title}: {path.stem}") for path in analysis.pictures
+    ]
+    return {"title": analysis.title, "text": analysis.text, "pictures": pictures}
 
 
-def _protocols(results: Sequence[dict[str, Any]]) -> str:
+def _settings(results: Sequence[dict[str, Any]]) -> list[tuple[str, list[tuple[str, bool]]]]:
+    """For each value of the protocols its text in every result, and whether it differs from the protocol's file."""
+    if not results:
+        return []
     columns = [protocol_values(result) for result in results]
-    rows = []
-    for name in columns[0]:
-        cells = []
-        for values in columns:
-            value, changed = values[name]
-            text = escape(", ".join(map(str, value)) if isinstance(value, list) else str(value))
-            cells.append(
-                f'<span class="changed" title="differs from the protocol\'s file">{text} *</span>' if changed else text
-            )
-        rows.append([escape(name), *cells])
-    rows.append(["hash", *(f"<code>{result['protocol']['hash'][:12]}</code>" for result in results)])
-    head = ["", *(f"{result['title']} ({result['protocol']['label']})" for result in results)]
-    return section(
-        "Protocols", '<p class="muted">* differs from the protocol\'s file.</p>' + table(head, rows, escaped=False)
-    )
+
+    def text(value: Any) -> str:
+        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    return [(name, [(text(column[name][0]), column[name][1]) for column in columns]) for name in columns[0]]
 
 
-def _origin(results, recipe: dict[str, Any], commands: Sequence[str]) -> str:
-    parts = []
-    if commands:
-        text = escape("\n".join(commands))
-        parts.append(f'<p class="muted">These commands made it.</p><pre>{text}</pre>')
+def _details(results: Sequence[dict[str, Any]], recipe: dict[str, Any]) -> list[tuple[str, list[str], list]]:
+    """Tables that are folded at first: headline, head, rows."""
+    details = []
     if results:
-        result = results[0][0]
+        result = results[0]
         facts = {
             "model": result["model"]["source"],
             "model fingerprint": result["model"]["fingerprint"][:16],
             "data set fingerprint": result["dataset"]["fingerprint"][:16],
-            **{f"manifest hash, {one['title']}": one["manifests"][0]["hash"][:16] for one, _ in results},
+            **{f"manifest hash, {one['title']}": one["manifests"][0]["hash"][:16] for one in results},
             **{name.replace("_", " "): value for name, value in result["hardware"].items()},
         }
-        rows = [[name, str(value)] for name, value in facts.items()]
-        versions = [[name, value] for name, value in result["versions"].items()]
-        parts.append(_details("Fingerprints and hardware", table(["", ""], rows)))
-        parts.append(_details("Versions", table(["library", "version"], versions)))
+        details.append(("Fingerprints and hardware", ["", ""], list(facts.items())))
+        details.append(("Versions", ["library", "version"], list(result["versions"].items())))
     if recipe:
-        rows = [[name, str(value)] for name, value in recipe.items()]
-        parts.append(_details("Recipe and model", table(["field", "value"], rows)))
-    return section("How it was made", "".join(parts))
-
-
-def _details(name: str, body: str) -> str:
-    return f"<details><summary>{escape(name)}</summary>{body}</details>"
+        details.append(("Recipe and model", ["field", "value"], list(recipe.items())))
+    return details

@@ -2,12 +2,15 @@ import base64
 import json
 import re
 import shutil
-from html import escape
+from collections import Counter
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
+import yaml
 
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
+from lewm_hf.evaluation.analyses import Analysis
 from lewm_hf.evaluation.figures import success_figure, training_figures
 from lewm_hf.evaluation.health import health
 from lewm_hf.evaluation.probe_report import format_probe
@@ -91,7 +94,7 @@ def test_the_page_is_complete_and_fetches_nothing(run):
         data = base64.b64decode(image.partition(",")[2])
         assert data.startswith((b"GIF89a", b"<svg"))
     assert 'name="viewport"' in text
-    assert "lewm demo --out &#x27;a &lt;b&gt;&#x27;" in text
+    assert "lewm demo --out &#39;a &lt;b&gt;&#39;" in text
     result = json.loads((run / "paper" / "results.json").read_text())
     success = result["success"]
     assert f"{success['successes']} of {success['n']} goals" in text
@@ -127,7 +130,7 @@ def test_every_analysis_below_the_run_is_shown_with_its_pictures(tmp_path, episo
     assert sorted(pictures) == sorted(path.read_bytes() for path in shown)
     for title in ("What can be read off the embeddings", "Straightness and health"):
         assert title in text
-    assert escape(format_probe(probing.result)) in text
+    assert format_probe(probing.result) in unescape(text)
     # Without a training run and without evaluations, analyses are a report of their own.
     (folder / "metrics.jsonl").unlink()
     assert "Straightness and health" in write_report(folder, tmp_path / "alone.html").read_text()
@@ -144,6 +147,58 @@ def test_evaluations_of_one_protocol_are_told_apart(run, tmp_path):
         assert two.count(f">{name}") >= 2 and f"manifest hash, {name}" in two
     three = write_report(out=tmp_path / "three.html", evaluations=[tmp_path / name for name in "abc"]).read_text()
     assert "clean, goals 50 steps away, c" in three
+
+
+class Tags(HTMLParser):
+    """Counts what a browser would make of a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen: Counter = Counter()
+        self.events: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        self.seen[tag] += 1
+        self.events += [name for name, _ in attributes if name.startswith("on")]
+
+
+LOOKED_UP = {("pairs",), ("films",), ("dataset", "split"), ("protocol", "overrides")}  # chosen by, never shown
+FREE_KEYS = {("versions",), ("hardware",), ("env", "kwargs")}
+
+
+def poisoned(value, text: str, path: tuple = ()):
+    """A JSON value whose every string says `text`, keys that anybody may choose included."""
+    if path in LOOKED_UP:
+        return value
+    if isinstance(value, str):
+        return text
+    if isinstance(value, list):
+        return [poisoned(part, text, path) for part in value]
+    if isinstance(value, dict):
+        value = {key: poisoned(part, text, (*path, key)) for key, part in value.items()}
+        return value | {text: text} if path in FREE_KEYS else value
+    return value
+
+
+def test_nothing_that_a_file_says_becomes_markup(run, tmp_path):
+    """Every string of a result, its own keys, a recipe, a probe, the title and the commands at once."""
+    poison = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&$x_ {{ 7 * 191 }}"
+    folder = write_run(tmp_path / "run")
+    shutil.copytree(run / "paper", folder / "paper")
+    arguments = {"evaluations": [folder / "paper"], "analyses": []}
+    plain, hostile = Tags(), Tags()
+    plain.feed(write_report(folder, **arguments).read_text())
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({"embed_dim": 32, poison: poison}))
+    result = json.loads((run / "paper" / "results.json").read_text())
+    (folder / "paper" / "results.json").write_text(json.dumps(poisoned(result, poison)))
+    analysis = Analysis("probe", poison, poison, (), {}, folder)
+    text = write_report(
+        folder, evaluations=[folder / "paper"], analyses=[analysis], commands=[poison], title=poison
+    ).read_text()
+    hostile.feed(text)
+    assert hostile.seen["script"] == 0 and hostile.events == []
+    assert hostile.seen["img"] == plain.seen["img"] > 0
+    assert unescape(text).count(poison) > 20 and "1337" not in text
 
 
 @pytest.mark.parametrize(
