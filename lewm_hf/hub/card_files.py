@@ -10,11 +10,13 @@ import yaml
 from huggingface_hub import DatasetCard, ModelCard
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..data.files import replacing
 from ..evaluation.agent import check_processor
 from ..modeling_lewm import LeWMModel
 from ..modeling_lewm_decoder import LeWMDecoder
+from .weights import sha256
 
 CARD_FILE = "README.md"
 TRAINING_FILE = "training.json"
@@ -52,9 +54,10 @@ def check_folder(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: give the folder of a checkpoint, such as RUN/best")
-    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+    for name in ("config.json", "preprocessor_config.json"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}: give the folder of a checkpoint, such as RUN/best")
+    weight_files(folder)
     config, processor = (read_json(folder / name) for name in ("config.json", "preprocessor_config.json"))
     kinds = {kind.config_class.model_type: kind for kind in (LeWMModel, LeWMDecoder)}
     if config.get("model_type") not in kinds:
@@ -64,6 +67,46 @@ def check_folder(folder: Path) -> None:
         )
     loaded = kinds[config["model_type"]].from_pretrained(folder).config  # strict: all tensors, no others
     check_processor(folder, processor.get("image_size"), loaded.image_size)
+
+
+def weight_files(folder: Path) -> list[str]:
+    """Names of the files that hold a checkpoint's weights: one, or an index and its shards.
+
+    Raises:
+        FileNotFoundError, ValueError: one line where there is none, a shard is missing, or the index is damaged or
+            names a file outside the folder.
+    """
+    if (folder / SAFE_WEIGHTS_NAME).is_file():
+        return [SAFE_WEIGHTS_NAME]  # what `from_pretrained` reads where both are there
+    index = read_json(folder / SAFE_WEIGHTS_INDEX_NAME)
+    if index is None:
+        raise FileNotFoundError(
+            f"{folder} has no {SAFE_WEIGHTS_NAME} and no {SAFE_WEIGHTS_INDEX_NAME}: give the folder of a checkpoint, "
+            "such as RUN/best"
+        )
+    shards = index.get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise ValueError(f"{folder}/{SAFE_WEIGHTS_INDEX_NAME} has no weight_map: save the checkpoint again")
+    shards = sorted({str(name) for name in shards.values()})
+    for name in shards:
+        if not re.fullmatch(r"[\w.-]+\.safetensors", name):
+            raise ValueError(
+                f"{folder}/{SAFE_WEIGHTS_INDEX_NAME} names {name!r}, which is no shard beside it: save the checkpoint "
+                "again"
+            )
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} lacks the shard {name}: copy the checkpoint again")
+    return [SAFE_WEIGHTS_INDEX_NAME, *shards]
+
+
+def weight_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file with weights, by name."""
+    return {name: sha256(folder / name) for name in weight_files(folder) if name != SAFE_WEIGHTS_INDEX_NAME}
+
+
+def weights_text(hashes: Mapping[str, str]) -> str:
+    """`"`model.safetensors`, SHA-256 `...`"`, joined where there are several."""
+    return "; ".join(f"`{name}`, SHA-256 `{value}`" for name, value in hashes.items())
 
 
 def check_repo_id(repo_id: str) -> None:

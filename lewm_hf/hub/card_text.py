@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..configuration_lewm import LeWMConfig
 from ..data.local_paths import published
+from .card_files import weights_text
 from .card_results import relative, results_text
 from .collection import collect_command
 
@@ -47,7 +48,7 @@ def model_text(facts: "CardFacts") -> str:
         origin,
         f"## Training data\n\n{_data(facts)}",
         f"## Deviations from the paper\n\n{_deviations(facts)}",
-        f"## Weights\n\n`model.safetensors`, SHA-256 `{facts.weights_sha256}`; "
+        f"## Weights\n\n{weights_text(facts.weights_sha256)}; "
         f"{parameters:,} parameters, {str(facts.config.dtype).removeprefix('torch.')}. Safetensors only, no pickle.",
         f"## Limits\n\n{_limits(facts)}",
         f"## Versions\n\n{_versions(facts)}",

@@ -24,6 +24,7 @@ from .card_files import (
     check_repo_id,
     lacks,
     read_json,
+    weight_hashes,
     write_text,
 )  # fmt: skip
 from .card_results import PIPELINE_TAG, model_index, relative
@@ -33,7 +34,6 @@ from .decoder_card import write_decoder_card
 from .eval_results import EVAL_RESULTS_FILE, eval_results_text
 from .export_code import export_code
 from .released import find_release
-from .weights import sha256
 
 PROVENANCE_FILE = "conversion.json"
 # Remarks of people, which a card takes over as they are.
@@ -66,7 +66,7 @@ class CardFacts:
         training: content of `training.json`, for a checkpoint trained with this package.
         conversion: content of `conversion.json`, for a converted one.
         results: of its evaluations, at least one.
-        weights_sha256: of `model.safetensors`.
+        weights_sha256: of each file with weights, by name.
         remote_code: the folder brings its code along.
         result_files: for each result its path within the folder, `None` where it lies elsewhere.
         local: neither checkpoint nor data are on the Hub.
@@ -81,7 +81,7 @@ class CardFacts:
     dataset_revision: str | None
     config: LeWMConfig
     results: list[dict[str, Any]]
-    weights_sha256: str
+    weights_sha256: dict[str, str]
     training: dict[str, Any] | None = None
     conversion: dict[str, Any] | None = None
     remote_code: bool = False
@@ -249,7 +249,7 @@ def collect_facts(
     remote_code, notes = (folder / "pipeline_lewm.py").exists(), folder / NOTES_FILE
     return CardFacts(
         repo_id, license, data_license, dataset_id, dataset_revision, model.config, read,
-        sha256(folder / "model.safetensors"), training, conversion, remote_code,
+        weight_hashes(folder), training, conversion, remote_code,
         tuple(_within(folder, path) for path in paths), local, collection,
         notes.read_text(encoding="utf-8").strip() if notes.is_file() else None,
     )  # fmt: skip

@@ -19,13 +19,14 @@ from .card_files import (
     check_repo_id,
     lacks,
     read_json,
+    weight_hashes,
+    weights_text,
     write_text,
 )  # fmt: skip
 from .card_results import relative
 from .card_text import collected_text
 from .collection import find_collection, save_collection
 from .export_code import export_code
-from .weights import sha256
 
 # The Hub's closest task: pictures in, through the world model's encoder, pictures out.
 PIPELINE_TAG = "image-to-image"
@@ -135,7 +136,7 @@ def write_decoder_card(
         model_name=given["repo-id"].rpartition("/")[2],
         eval_results=results,
     )
-    body = _text(given, training, config, sha256(folder / "model.safetensors"), collection)
+    body = _text(given, training, config, weights_text(weight_hashes(folder)), collection)
     text = f"---\n{data.to_yaml()}\n---\n\n{body}"
     check_card(text, "model")
     if with_code:
@@ -226,7 +227,7 @@ The weights of the world model have the fingerprint `{training["world_model"]}`.
 
 ## Weights
 
-`model.safetensors`, SHA-256 `{weights}`; {training["parameters"]:,} parameters.
+{weights}; {training["parameters"]:,} parameters.
 
 ## Limits
 

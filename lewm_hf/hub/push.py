@@ -16,21 +16,21 @@ from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
 from ..data.cards import check_complete, read_description
 from ..data.files import size_text
 from ..data.local_paths import SUFFIXES, clean_text
-from .card_files import CARD_FILE, check_card, check_folder, check_repo_id
+from .card_files import CARD_FILE, check_card, check_folder, check_repo_id, weight_files
 from .eval_results import check_eval_results, eval_result_files
 
 logger = logging.getLogger(__name__)
 
 REQUIRED = {
-    "model": (CARD_FILE, "config.json", "preprocessor_config.json", "model.safetensors"),
+    "model": (CARD_FILE, "config.json", "preprocessor_config.json"),
     "dataset": (CARD_FILE, "episodes.json"),
 }
-# Everything else stays at home: optimizer states, random states, logs, caches, what an editor left.
+# And a model's weights. Everything else stays at home: optimizer states, random states, logs, caches, leftovers.
 BELONGS = {
     "model": (
-        CARD_FILE, "LICENSE*", "config.json", "preprocessor_config.json", "model.safetensors", "training.json",
-        "conversion.json", "collection.json", "*.py", "evaluation/*.json", "evaluation/*.jsonl", "evaluation/*.gif",
-        "evaluation/*.png", ".eval_results/*.yaml", "assets/*",
+        CARD_FILE, "LICENSE*", "config.json", "preprocessor_config.json", "training.json", "conversion.json",
+        "collection.json", "*.py", "evaluation/*.json", "evaluation/*.jsonl", "evaluation/*.gif", "evaluation/*.png",
+        ".eval_results/*.yaml", "assets/*",
     ),
     "dataset": (CARD_FILE, "LICENSE*", "episodes.json", "data/*.parquet", "assets/*"),
 }  # fmt: skip
@@ -164,12 +164,18 @@ def _plan(folder: Path, kind: str, repo_id: str, include: Sequence[str]) -> Uplo
         check_folder(folder)
         for path in eval_result_files(folder):
             check_eval_results(path.read_text(encoding="utf-8"), str(path))
+    weights = weight_files(folder) if kind == "model" else []
     files, left, cleaned, paths = [], [], {}, {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
         hidden = any(part.startswith(".") for part in name.removeprefix(f"{EVAL_RESULTS_FOLDER}/").split("/"))
-        goes = any(fnmatchcase(name, pattern) for pattern in include)
+        goes = name in weights or any(fnmatchcase(name, pattern) for pattern in include)
         goes = goes or (not hidden and any(_matches(name, pattern) for pattern in BELONGS[kind]))
+        if goes and not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"{path} is a link to {path.resolve()}, outside of the folder, and would be uploaded: put a copy in "
+                "its place, or remove the link"
+            )
         if goes and path.suffix in SUFFIXES:
             text, replaced = _without_paths(path)
             if replaced:

@@ -83,6 +83,63 @@ def test_more_goes_only_when_asked_for_and_public_only_with_leave(online, model_
         push("org/lewm", model=model_folder)
 
 
+def test_a_checkpoint_in_shards_goes_whole(online, model_folder, tiny_model):
+    (model_folder / "model.safetensors").unlink()
+    tiny_model.save_pretrained(model_folder, max_shard_size="40KB")
+    index = json.loads((model_folder / "model.safetensors.index.json").read_text())
+    shards = set(index["weight_map"].values())
+    assert len(shards) > 2
+    (model_folder / "model-00001-of-00099.safetensors").write_bytes(b"of an earlier save")
+    push("org/lewm", model=model_folder)
+    expected = MODEL_FILES - {"model.safetensors"} | {"model.safetensors.index.json"} | shards | GIT
+    assert online.files("model", "org/lewm").keys() == expected
+    loaded = LeWMModel.from_pretrained("org/lewm").state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in tiny_model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("model-00009-of-00009.safetensors", "lacks the shard model-00009-of-00009"),
+        ("../elsewhere.safetensors", "which is no shard beside it"),
+        ("/etc/hostname", "which is no shard beside it"),
+        ("a\nb.safetensors", "which is no shard beside it"),
+    ],
+)
+def test_an_index_that_names_something_else_is_refused(model_folder, name, match):
+    (model_folder / "model.safetensors").unlink()
+    (model_folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"encoder": name}}))
+    with pytest.raises((ValueError, FileNotFoundError), match=match) as caught:
+        push("org/lewm", model=model_folder, dry_run=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_links_go_only_where_they_stay_inside(online, model_folder, episode_folder, tmp_path):
+    """A folder that came from elsewhere may hold a link to a key; links within it are files like others."""
+    secret = tmp_path / "key.json"
+    secret.write_text('{"token": "hf_secret"}')
+    (model_folder / "evaluation").mkdir()
+    (model_folder / "kept.json").write_text('{"kind": "probe"}')
+    (model_folder / "evaluation" / "probe.json").symlink_to("../kept.json")
+    push("org/lewm", model=model_folder)
+    assert online.files("model", "org/lewm")["evaluation/probe.json"] == b'{"kind": "probe"}'
+    before = dict(online.files("model", "org/lewm"))
+    for folder, place, kwargs in (
+        (model_folder, "evaluation/health.json", {"model": model_folder}),
+        (model_folder, "notes.txt", {"model": model_folder, "include": ["notes.txt"]}),
+        (episode_folder, "data/more.parquet", {"dataset": episode_folder}),
+    ):
+        (folder / place).symlink_to(secret)
+        with pytest.raises(ValueError, match="is a link to .*key.json, outside of the folder") as caught:
+            push("org/lewm", **kwargs)
+        assert "\n" not in str(caught.value)
+        (folder / place).unlink()
+    assert online.files("model", "org/lewm") == before
+    # What stays at home anyway may be a link to anywhere.
+    (model_folder / "notes.txt").symlink_to(secret)
+    push("org/lewm", model=model_folder, dry_run=True)
+
+
 def test_a_branch_can_be_named(online, model_folder):
     push("org/lewm", model=model_folder)
     (model_folder / "README.md").write_text((model_folder / "README.md").read_text() + "\nmore\n")
