@@ -73,7 +73,7 @@ def _even_share(available: np.ndarray, count: int, order: np.ndarray) -> np.ndar
 
 @dataclass(frozen=True)
 class Stretches:
-    """Frames `frameskip` rows apart, with the actions between them.
+    """Frames `frameskip` steps apart, with the actions between them.
 
     Attributes:
         rows: `(n, T)` rows of the data set.
@@ -98,18 +98,21 @@ def sample_stretches(episodes, count: int, frames: int, frameskip: int, seed: in
         frames: T.
 
     Raises:
-        ValueError: where no episode is long enough.
+        ValueError: where no episode is long enough, or no two rows are `frameskip` steps apart.
     """
-    span = (frames - 1) * frameskip
+    apart = episodes.rows_apart(frameskip)
+    span = (frames - 1) * apart
     if not (episodes.lengths > span).any():
+        longest = (int(episodes.lengths.max()) - 1) * episodes.every
         raise ValueError(
-            f"{frames} frames {frameskip} steps apart need episodes of {span} steps, the longest has "
-            f"{int(episodes.lengths.max()) - 1}: ask for fewer steps, or collect longer episodes"
+            f"{frames} frames {frameskip} steps apart need episodes of {(frames - 1) * frameskip} steps, the longest "
+            f"has {longest}: ask for fewer steps, or collect longer episodes"
         )
     last = sample_frames(episodes, count, seed, lead=span)
     starts = last.rows - span
-    rows = starts[:, None] + frameskip * np.arange(frames)
-    return Stretches(rows, last.episodes, episodes.actions[starts[:, None] + np.arange(span)])
+    rows = starts[:, None] + apart * np.arange(frames)
+    actions = episodes.actions[starts[:, None] + np.arange(span)]
+    return Stretches(rows, last.episodes, actions.reshape(len(starts), -1, episodes.action_dim))
 
 
 def blocks_of(stretches: Stretches, config) -> Tensor:

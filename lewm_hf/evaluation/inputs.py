@@ -130,7 +130,7 @@ def open_inputs(
         source, episodes = str(episodes), load_episodes(episodes, split, episodes_revision)
     agent = open_agent(model, processor, revision, device)
     check_trained_on(agent, episodes.env_id)
-    made_for, found = agent.model.config.action_dim, episodes.actions.shape[1]
+    made_for, found = agent.model.config.action_dim, episodes.action_dim
     if made_for != found:
         raise ValueError(
             f"{agent.source} was made for action_dim={made_for}, but the episodes have {found} action dimensions: give "

@@ -193,14 +193,14 @@ def sample_manifest(episodes, protocol: Protocol, n: int, seed: int) -> Manifest
     # The scene has to exist before rules about rooms can be asked.
     env.reset(seed=0, options={"goal_image": False})
     rows, index, counts = select_pairs(episodes, env, protocol, n, seed)
-    starts = rows - np.asarray(episodes.offsets)[index]
+    starts, apart = rows - np.asarray(episodes.offsets)[index], episodes.rows_apart(protocol.goal_offset)
     pairs = tuple(
         Pair(
             episode=int(episodes.episode_ids[episode]),
             start_frame=int(start),
-            goal_frame=int(start) + protocol.goal_offset,
+            goal_frame=int(start) + apart,
             start_state=tuple(episodes.states[row].tolist()),
-            goal_state=tuple(episodes.states[row + protocol.goal_offset].tolist()),
+            goal_state=tuple(episodes.states[row + apart].tolist()),
         )
         for row, episode, start in zip(rows, index, starts, strict=True)
     )

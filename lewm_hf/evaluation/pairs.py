@@ -17,7 +17,7 @@ class PairCounts:
     """How many pairs a data set holds.
 
     Args:
-        valid: rows with `goal_offset` further rows in their episode.
+        valid: rows whose episode goes on for `goal_offset` steps at least.
         solved_at_start: of these, pairs whose start already satisfies the success rule.
         admitted: pairs that the protocol admits.
         episodes: episodes with at least one admitted pair.
@@ -44,24 +44,25 @@ def select_pairs(episodes, env: GoalEnv, protocol: Protocol, n: int, seed: int):
         `rows` `(n,)` of the starts, sorted by episode and frame; `index` `(n,)` of their episodes; `PairCounts`.
 
     Raises:
-        ValueError: where fewer than `n` pairs are admitted.
+        ValueError: where fewer than `n` pairs are admitted, or no two rows are `goal_offset` steps apart.
     """
+    apart = episodes.rows_apart(protocol.goal_offset)
     lengths = np.asarray(episodes.lengths, dtype=np.int64)
     index = np.repeat(np.arange(len(lengths)), lengths)
     frames = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     rows = np.asarray(episodes.offsets, dtype=np.int64)[index] + frames
-    valid = frames + protocol.goal_offset < lengths[index]
+    valid = frames + apart < lengths[index]
     index, frames, rows = index[valid], frames[valid], rows[valid]
     if not len(rows):
         longest = int(lengths.max(initial=0))
         raise ValueError(
             f"no episode is long enough for goal_offset={protocol.goal_offset}: the longest has {longest} rows, "
-            f"{protocol.goal_offset + 1} are needed; use a smaller offset or longer episodes"
+            f"{apart + 1} are needed; use a smaller offset or longer episodes"
         )
     solved, keep = np.empty(len(rows), dtype=bool), np.ones(len(rows), dtype=bool)
     for first in range(0, len(rows), PORTION):  # the states of all pairs at once may take gigabytes
         part = slice(first, first + PORTION)
-        starts, goals = episodes.states[rows[part]], episodes.states[rows[part] + protocol.goal_offset]
+        starts, goals = episodes.states[rows[part]], episodes.states[rows[part] + apart]
         solved[part] = env.reached(starts, goals)
         if protocol.opposite_rooms and isinstance(env, TwoRoomEnv):
             keep[part] = room(starts, env.layout) * room(goals, env.layout) == -1

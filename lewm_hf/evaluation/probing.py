@@ -43,7 +43,7 @@ class ProbeRow:
         target, dimensions: what is predicted, and how many numbers it is.
         representation: `"encoder"` (the encoder's output, LeWM's CLS token), `"projected"` (what the planner works
             with), and the controls `"untrained encoder"` and `"pixel PCA"`.
-        input: `"frame"`, or `"window"`: the frame and the two environment steps before it.
+        input: `"frame"`, or `"window"`: the frame and the two before it in the data set.
         probe: `"linear"` or `"mlp"`.
         train_frames, test_frames: of the first seed.
         mse: mean squared error of standardized values, over frames and dimensions; 1 for predicting the mean.
@@ -211,7 +211,9 @@ def _values(inputs: Inputs, target_set: TargetSet, chosen: Sequence[Target], sam
     env = make_env(inputs.env, **inputs.episodes.env_kwargs)
     try:
         env.reset(seed=0, options={"goal_image": False})
-        measured = target_set.measure(env, states[sample.rows], states[sample.rows - 1])
+        here, before = states[sample.rows], states[sample.rows - 1]
+        # Between rows that are several steps apart a velocity is the mean one.
+        measured = target_set.measure(env, here, here - (here - before) / inputs.episodes.every)
     finally:
         env.close()
     values = {}

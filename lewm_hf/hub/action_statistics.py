@@ -69,12 +69,16 @@ def measure_actions(dataset: str | Path) -> ActionStatistics:
 
 
 def _read_directory(path: Path) -> np.ndarray:
+    from ..data.cards import read_description
     from ..data.parquet import read_columns, vectors
 
     files = sorted((path / "data").glob("*.parquet"))
     if not files:
         raise FileNotFoundError(f"{path} has no data/*.parquet: give the directory of a data set")
-    return vectors(read_columns(files, [_COLUMN]).column(0))
+    actions = vectors(read_columns(files, [_COLUMN]).column(0))
+    every = (read_description(path) or {}).get("every", 1)
+    # One row per raw action, where a row of the data set has a block of them.
+    return actions if every == 1 else actions.reshape(len(actions) * every, -1)
 
 
 def _read_hdf5(path: Path) -> np.ndarray:

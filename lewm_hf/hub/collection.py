@@ -49,7 +49,8 @@ def find_collection(folder: Path, training: Mapping[str, Any], episodes: str | P
         )
     if missing := [name for name in _KEPT if name not in found.description]:
         raise ValueError(f"{episodes}/episodes.json lacks {', '.join(missing)}: collect or import the episodes again")
-    return {name: found.description[name] for name in _KEPT} | {"fingerprint": fingerprint}
+    kept = {name: found.description[name] for name in _KEPT}
+    return kept | ({"every": found.every} if found.every > 1 else {}) | {"fingerprint": fingerprint}
 
 
 def save_collection(folder: Path, collection: Mapping[str, Any]) -> None:
@@ -70,12 +71,13 @@ def collect_command(collection: Mapping[str, Any], out: str) -> str | None:
     defaults = {name: entry.default for name, entry in inspect.signature(collect).parameters.items()}
     env, size = short_name(collection["env"]), env_kwargs.pop("image_size")
     fraction, steps = collector["test_fraction"], collector["max_steps"]
+    every = collection.get("every", defaults["every"])
     limit = None if steps == ENVS[env].max_episode_steps else steps
 
     def settled(expert: str, expert_kwargs: Mapping[str, Any]):
         return settle(
             env, collector["episodes"], collector["seed"], size, expert, None, expert_kwargs, env_kwargs, fraction,
-            limit, None, None, None,
+            limit, None, None, None, every,
         )  # fmt: skip
 
     usual = settled(collector["expert"], {}).expert_kwargs
@@ -91,6 +93,8 @@ def collect_command(collection: Mapping[str, Any], out: str) -> str | None:
         words += ["--test-fraction", str(fraction)]
     if limit is not None:
         words += ["--max-steps", str(limit)]
+    if every != defaults["every"]:
+        words += ["--every", str(every)]
     for flag, values in (("--expert-arg", changed), ("--env-arg", env_kwargs)):
         for name, value in values.items():
             words += [flag, f"{name}={value if isinstance(value, str) else json.dumps(value)}"]

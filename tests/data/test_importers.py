@@ -189,6 +189,19 @@ def test_it_trains(imported_room, tiny_config, arrow_cache):
     assert np.isfinite(losses).all() and losses[-1] < losses[0]
 
 
+def test_rows_with_blocks_of_actions(rows, tmp_path):
+    """A source that keeps every fifth step has five actions in a row, and a fifth of the frames per second."""
+    blocks = np.random.default_rng(3).uniform(-1, 1, (len(rows.pixels), 10)).astype(np.float32)
+    blocks[rows.offsets + rows.lengths - 1] = np.nan
+    source = foreign.write_hdf5(tmp_path / "five.h5", rows, action=blocks, pos_agent=rows.state, proprio=rows.state)
+    every = mapping(tmp_path / "m.yaml", "every: 5\naction_dim: 2\n")
+    out = import_dataset("hdf5", source, tmp_path / "out", env="two_room", mapping=every, **EASY)
+    parts = [load_episodes(out, split) for split in ("train", "test")]
+    assert [(part.every, part.action_dim, part.fps) for part in parts] == [(5, 2, 2.0)] * 2
+    known = blocks[np.isfinite(blocks).all(1)].reshape(-1, 2).astype(np.float64)
+    np.testing.assert_allclose(parts[0].action_statistics(), [known.mean(0), known.std(0)], rtol=1e-9)
+
+
 @pytest.mark.parametrize(("fit", "expected"), [("crop", (slice(4, 32), 28)), ("pad", (None, 36))])
 def test_frames_are_made_square_on_demand(fit, expected, tmp_path, arrow_cache):
     rows = foreign.make_rows((4, 5), size=28, width=36)
@@ -368,6 +381,8 @@ def _wide_action(path):
         (_info(fps=30), "", "30 frames per second, two_room has 10"),
         (_info(), "fps: 20", "10 frames per second, the mapping says fps: 20"),
         (_info(), "action_dim: 7", "2 dimensions, the mapping says action_dim: 7"),
+        (_info(), "action_dim: 2\nevery: 2", "2 dimensions, the mapping says action_dim: 2 and every: 2"),
+        (_info(), "every: 2\nfps: 10", "the actions of .* have 2 dimensions, two_room has 4"),
         (_info(), "columns: {action: joint}", "no column 'joint' for the action"),
         (_info(), "columns: {state: observation.images.top}", "no column|expected numbers|struct"),
         (_info(total_frames=51), "", "total_frames=51, but holds 50"),
@@ -437,6 +452,7 @@ def test_bad_mp4_and_csv(change, message, rows, tmp_path):
         ("fps: fast", "fps: 'fast', expected a number"),
         ("fps: -1", "expected a number above 0"),
         ("fit: squash", "expected one of crop, pad"),
+        ("every: 0", "every: 0, expected a whole number above 0"),
         ("skip_episodes: 3", "expected a list"),
         ("columns: {image: [a, b]}", "expected the name of a column"),
         ("columns: {action: 3}", "a column's name, or a list"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from lewm_hf.data.pace import rows_apart
 from lewm_hf.envs.two_room import render_positions, step_positions
 
 
@@ -20,6 +21,14 @@ class FakeEpisodes:
     env_kwargs: dict = field(default_factory=lambda: {"image_size": 32})
     split: str = "test"
     name: str = "walks"
+    every: int = 1
+
+    @property
+    def action_dim(self) -> int:
+        return self.actions.shape[1] // self.every
+
+    def rows_apart(self, steps: int) -> int:
+        return rows_apart(steps, self.every, self.name)
 
     @property
     def offsets(self) -> np.ndarray:

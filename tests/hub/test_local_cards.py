@@ -146,3 +146,13 @@ def test_collections_that_the_command_line_cannot_repeat(home, collected):
     description = json.loads((collected / "episodes.json").read_text())  # stop_at_success=False
     assert collect_command(description, "x") is None
     assert collect_command(description | {"env": None, "collector": {"source": "x.h5"}}, "x") is None
+
+
+def test_the_command_of_a_collection_that_keeps_every_fifth_step(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {"image_size": 16, "max_steps": 20, "every": 5, "seed": 3, "workers": 1}
+    known = load_episodes(collect("two_room", "first", 4, **given))
+    command = collect_command({**known.description, "every": known.every}, "again")
+    assert "--every 5" in command
+    assert main([*shlex.split(command)[1:], "--workers", "1"]) in (0, None)
+    assert content_fingerprint(load_episodes("again")) == content_fingerprint(known)

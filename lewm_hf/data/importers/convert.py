@@ -254,10 +254,13 @@ def _settle(
 ) -> Import:  # fmt: skip
     """Refuses a source that does not fit the environment or the mapping; looks at one frame."""
     path, mapping, fps = source.path, source.mapping, source.fps
-    if mapping.action_dim not in (None, sizes["action"]):
+    every, width = mapping.every or 1, sizes["action"]
+    if width % every or mapping.action_dim not in (None, width // every):
+        stated = {"action_dim": mapping.action_dim, "every": mapping.every}
+        said = " and ".join(f"{name}: {value}" for name, value in stated.items() if value)
         raise ValueError(
-            f"the actions of {path} have {sizes['action']} dimensions, the mapping says action_dim: "
-            f"{mapping.action_dim}: correct the mapping, or map other columns"
+            f"the actions of {path} have {width} dimensions, the mapping says {said}: correct the mapping, or map "
+            "other columns"
         )
     if "goal" in sizes and sizes["goal"] != sizes.get("state"):
         raise ValueError(
@@ -266,8 +269,8 @@ def _settle(
         )
     if short is not None:
         probe = make_env(short)
-        stated = float(probe.metadata["render_fps"])
-        expected = {"action": probe.action_space.shape[0], "state": len(probe.state_names)}
+        stated = probe.metadata["render_fps"] / every
+        expected = {"action": every * probe.action_space.shape[0], "state": len(probe.state_names)}
         probe.close()
         for role, size in expected.items():
             if sizes.get(role, size) != size:
@@ -333,7 +336,9 @@ def _describe(
         "env": work.env,
         "env_kwargs": work.env_kwargs,
         "image_size": work.conversion.side,
+        "every": source.mapping.every or 1,
         "fps": work.fps,
+        "action_dim": sizes["action"] // (source.mapping.every or 1),
         **names,
         "columns": list(columns),
         "collector": collector,

@@ -3,6 +3,7 @@
 ```yaml
 fps: 10                       # required where the source does not say; otherwise it must agree
 action_dim: 2                 # optional: refuses a source whose actions are of another size
+every: 5                      # optional: rows are so many steps apart, and their actions are blocks of so many
 columns:
   image: observation.images.top
   action: action              # one column or several, which are concatenated
@@ -39,6 +40,7 @@ class ColumnMapping:
         episode: which episode a row belongs to, where the format needs it.
         fps: frames per second.
         action_dim: size of one action.
+        every: simulator steps from a row to the next, where a row's action is the flattened block of as many.
         skip_episodes: positions of episodes that are left out.
         fit: `"crop"` or `"pad"` makes frames square; `None` takes square frames only.
     """
@@ -52,6 +54,7 @@ class ColumnMapping:
     episode: str | None = None
     fps: float | None = None
     action_dim: int | None = None
+    every: int | None = None
     skip_episodes: tuple[int, ...] = ()
     fit: str | None = None
 
@@ -117,7 +120,7 @@ def _setting(path: Path, name: str, value: Any) -> Any:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if name == "fps" and (whole or isinstance(value, float)) and 0 < value < float("inf"):
         return float(value)
-    if name == "action_dim" and whole and value > 0:
+    if name in ("action_dim", "every") and whole and value > 0:
         return value
     if name == "skip_episodes" and isinstance(value, list) and all(type(one) is int and one >= 0 for one in value):
         return tuple(sorted(set(value)))
@@ -126,6 +129,7 @@ def _setting(path: Path, name: str, value: Any) -> Any:
     expected = {
         "fps": "a number above 0",
         "action_dim": "a whole number above 0",
+        "every": "a whole number above 0",
         "skip_episodes": "a list of positions from 0",
         "fit": f"one of {', '.join(FITS)}",
     }
