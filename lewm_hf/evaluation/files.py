@@ -54,7 +54,7 @@ def read_object(path: str | Path, remedy: str) -> dict[str, Any]:
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, numbers or nesting without end
         raise ValueError(f"{path} is not valid JSON ({error}): {remedy}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__} instead of an object: {remedy}")

@@ -12,12 +12,15 @@ from ..envs import find_env, make_env
 from ..envs.goal_env import GoalEnv
 from .files import read_object, write_atomic
 from .pairs import PairCounts, draw_order, select_pairs
-from .protocols import Protocol, content_hash
+from .protocols import CHOICES, Protocol, content_hash
 from .provenance import dataset_fingerprint
 
 FORMAT = 1
 # The part of a protocol that decides which pairs exist; the rest may differ between two uses of a manifest.
 PAIR_FIELDS = ("split", "draw", "goal_offset", "drop_solved", "opposite_rooms", "shoulder")
+# What a manifest may say. A problem's number, `Pair.problem`, has to fit into 64 bits.
+MOST_FRAMES, MOST_EPISODES, MOST_SEEDS = 2**20, 2**43, 2**62
+LARGEST_PICTURE, LARGEST_STATE = 4096, 1e9
 
 
 @dataclass(frozen=True)
@@ -232,11 +235,11 @@ def load_manifest(path: str | Path) -> Manifest:
         )
     content = read_object(path, "draw the manifest again")
     if content.get("format") != FORMAT:
-        raise ValueError(
-            f"manifest {path} has format {content.get('format')!r}, expected {FORMAT}: draw it again with this version"
-        )
+        found = _short(content.get("format"))
+        raise ValueError(f"manifest {path} has format {found}, expected {FORMAT}: draw it again with this version")
     recorded = content.pop("hash", None)
     try:
+        _check_content(content)
         manifest = Manifest(
             env_id=content["env_id"],
             state_names=tuple(content["state_names"]),
@@ -248,11 +251,65 @@ def load_manifest(path: str | Path) -> Manifest:
             dataset=content["dataset"],
             pairs=tuple(Pair(e, s, g, tuple(start), tuple(goal)) for e, s, g, start, goal in content["pairs"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"manifest {path} lacks or misspells a field ({error}): draw it again") from None
-    if recorded != manifest.hash:
+        found = manifest.hash
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"manifest {path} lacks or misspells a field ({error}): draw it again") from error
+    if recorded != found:
         raise ValueError(
-            f"manifest {path} was changed after it was written: its content gives hash {manifest.hash[:12]}, "
-            f"the file says {str(recorded)[:12]}"
+            f"manifest {path} was changed after it was written: its content gives hash {found[:12]}, the file says "
+            f"{str(recorded)[:12]}"
         )
     return manifest
+
+
+def _check_content(content: Mapping[str, Any]) -> None:
+    """Refuses numbers that no episode and no state can have, before anything is computed with them.
+
+    Raises:
+        KeyError, TypeError, ValueError: naming the value.
+    """
+
+    def whole(name: str, value: Any, limit: int) -> int:
+        if type(value) is not int or not 0 <= value < limit:
+            raise ValueError(f"{name} is {_short(value)}, expected a whole number from 0 to {limit - 1}")
+        return value
+
+    for name, kind in (("env_id", str), ("protocol", str), ("dataset", str), ("state_names", list),
+                       ("env_kwargs", dict), ("rule", dict), ("counts", dict), ("pairs", list)):  # fmt: skip
+        if type(content[name]) is not kind:
+            raise ValueError(f"{name} is {_short(content[name])}, expected a {kind.__name__}")
+    whole("seed", content["seed"], MOST_SEEDS)
+    for name, value in content["counts"].items():
+        whole(f"counts: {name}", value, 2**63)
+    if missing := [name for name in PAIR_FIELDS if name not in content["rule"]]:
+        raise ValueError(f"rule has no {missing[0]}")
+    for name, allowed in CHOICES.items():
+        if name in PAIR_FIELDS and content["rule"][name] not in allowed:
+            raise ValueError(f"rule: {name} is {_short(content['rule'][name])}, expected {' or '.join(allowed)}")
+    offset = whole("rule: goal_offset", content["rule"]["goal_offset"], MOST_FRAMES)
+    size = content["env_kwargs"].get("image_size", LARGEST_PICTURE)
+    if whole("env_kwargs: image_size", size, LARGEST_PICTURE + 1) < 8:
+        raise ValueError(f"env_kwargs: image_size is {size}, expected at least 8")
+    if not content["pairs"]:
+        raise ValueError("pairs is empty")
+    for number, (episode, start, goal, *states) in enumerate(content["pairs"]):
+        where = f"pair {number}"
+        whole(f"{where}: episode", episode, MOST_EPISODES)
+        whole(f"{where}: start frame", start, MOST_FRAMES)
+        if whole(f"{where}: goal frame", goal, MOST_FRAMES) - start != offset:
+            raise ValueError(f"{where} spans {goal - start} frames, but goal_offset is {offset}")
+        for state in states:
+            if type(state) is not list or len(state) != len(content["state_names"]):
+                raise ValueError(
+                    f"{where} has the state {_short(state)}, expected {len(content['state_names'])} values"
+                )
+            for value in state:
+                if type(value) not in (int, float) or not abs(value) <= LARGEST_STATE:
+                    raise ValueError(f"{where} has {_short(value)} in a state, expected a finite number")
+
+
+def _short(value: Any) -> str:
+    text = (
+        repr(value) if not isinstance(value, int) or abs(value) < 10**20 else f"a number of {value.bit_length()} bits"
+    )
+    return text if len(text) <= 40 else f"{text[:40]}..."

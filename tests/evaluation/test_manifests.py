@@ -1,15 +1,18 @@
+import contextlib
 import dataclasses
 import json
 import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from lewm_hf.envs import make_env
 from lewm_hf.evaluation import pairs
 from lewm_hf.evaluation.manifests import load_manifest, protocol_env_kwargs, sample_manifest
-from lewm_hf.evaluation.protocols import load_protocol
+from lewm_hf.evaluation.protocols import content_hash, load_protocol
 
 from .conftest import make_episodes
 
@@ -178,6 +181,52 @@ def test_a_changed_or_damaged_file_is_refused(episodes, tmp_path):
         assert "\n" not in str(error.value)
     with pytest.raises(FileNotFoundError, match="there is no manifest .*none.json: give a file"):
         load_manifest(tmp_path / "none.json")
+
+
+ABSURD = [10**400, -1, 2**63, 1e308, float("nan"), float("-inf"), 1.5, True, None, "9" * 50, [], {}, [[[]]]]
+
+
+@given(place=st.data())
+@settings(max_examples=150, deadline=None)
+def test_absurd_numbers_are_one_line_and_never_reach_an_environment(manifest_content, place, tmp_path_factory):
+    """Any one value replaced, with a hash that fits: it is refused in words that name the file, or was harmless."""
+    content = json.loads(manifest_content)
+    part, path = content, []
+    while isinstance(part, dict | list) and part:
+        keys = sorted(part) if isinstance(part, dict) else range(len(part))
+        path.append(place.draw(st.sampled_from(keys)))
+        part = part[path[-1]]
+    whole = content
+    for key in path[:-1]:
+        whole = whole[key]
+    before = whole[path[-1]]
+    whole[path[-1]] = place.draw(st.sampled_from(ABSURD))
+    with contextlib.suppress(ValueError):
+        content["hash"] = content_hash({key: value for key, value in content.items() if key != "hash"})
+    file = tmp_path_factory.mktemp("absurd") / "m.json"
+    file.write_text(json.dumps(content))
+    try:
+        manifest = load_manifest(file)
+    except ValueError as error:
+        assert "m.json" in str(error) and "\n" not in str(error) and len(str(error)) < 400, (path, before)
+        return
+    assert all(0 <= pair.problem < 2**63 for pair in manifest.pairs)
+    assert np.isfinite(manifest.start_states).all() and np.abs(manifest.goal_states).max() <= 1e9
+    assert manifest.start_states.shape == (len(manifest), len(manifest.state_names))
+
+
+@pytest.fixture(scope="module")
+def manifest_content(episodes, tmp_path_factory):
+    return sample_manifest(episodes, PAPER, 2, 42).save(tmp_path_factory.mktemp("m") / "m.json").read_text()
+
+
+def test_what_json_itself_cannot_read_is_one_line(manifest_content, tmp_path):
+    for number, text in enumerate(("[" * 100_000, manifest_content.replace('"seed": 42', '"seed": ' + "1" * 5000))):
+        path = tmp_path / f"{number}.json"
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"{number}.json is not valid JSON") as error:
+            load_manifest(path)
+        assert "\n" not in str(error.value)
 
 
 def test_checks_name_what_does_not_fit(episodes):
