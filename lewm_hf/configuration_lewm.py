@@ -2,13 +2,23 @@
 
 import dataclasses
 import difflib
+import logging
 import math
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
+logger = logging.getLogger(__name__)
+
 ENCODERS = ("vit", "resnet18")
+# A name this close to a field's is a slip of the pen, not a note of somebody's own: `difflib`'s ratio.
+NEAR_MISS = 0.86
+# What a config may ask for at most: a broken or hostile one must not take the machine's memory first.
+MOST_LAYERS = 1000
+LARGEST_SIZE = 1_000_000
+MOST_PARAMETERS = 100_000_000_000
+LARGEST_IMAGE = 16_384
 # What transformers of several versions and the Hub keep in a config.json beside the fields.
 NOT_OURS = frozenset(
     {
@@ -22,6 +32,47 @@ NOT_OURS = frozenset(
 def strict_reason(error: StrictDataclassError) -> str:
     """What is wrong, out of a report of several lines: its last one."""
     return str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ").removeprefix("TypeError: ")
+
+
+def check_names(known: set[str], given: list[str]) -> list[str]:
+    """Those of the `given` names that `known` lacks, less private ones.
+
+    Raises:
+        ValueError: where one is nearly a known name: the field that was meant would keep its default.
+    """
+    unknown = [name for name in given if name not in known and not name.startswith("_")]
+    for name in unknown:
+        if closest := difflib.get_close_matches(name, known, n=1, cutoff=NEAR_MISS):
+            raise ValueError(f"unknown field {name!r}, the closest known one is {closest[0]!r}")
+    return unknown
+
+
+def check_sizes(config: PreTrainedConfig, names: tuple[str, ...]) -> None:
+    """Refuses sizes below 1, and those that no model has.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    for name in names:
+        if not 1 <= getattr(config, name) <= LARGEST_SIZE:
+            raise ValueError(f"{name}={getattr(config, name)} must be at least 1 and at most {LARGEST_SIZE:,}")
+
+
+def check_extent(layers: int, parameters: int, image_size: int) -> None:
+    """Refuses a model that could not be built anywhere, before anything is built.
+
+    Raises:
+        ValueError: naming what is too large.
+    """
+    if layers > MOST_LAYERS:
+        raise ValueError(f"{layers:,} layers are more than the {MOST_LAYERS:,} that are allowed: the config is broken")
+    if image_size > LARGEST_IMAGE:
+        raise ValueError(f"image_size={image_size:,} is more than {LARGEST_IMAGE:,}: the config is broken")
+    if parameters > MOST_PARAMETERS:
+        raise ValueError(
+            f"the sizes of this config make about {parameters:.1e} parameters, more than {MOST_PARAMETERS:.0e}: it is "
+            "broken, compare it with the one that the weights were saved with"
+        )
 
 
 @strict
@@ -112,23 +163,35 @@ class LeWMConfig(PreTrainedConfig):
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
         name = kwargs.get("name_or_path") or config_dict.get("_name_or_path") or "this checkpoint"
-        known = {entry.name for entry in dataclasses.fields(cls)} | NOT_OURS
-        for field in config_dict:
-            # Transformers keeps whatever it does not know, and the field that was meant would keep its default.
-            if field not in known and not field.startswith("_"):
-                closest = difflib.get_close_matches(field, known, n=1, cutoff=0.0)[0]
-                raise ValueError(
-                    f"config.json of {name} is invalid: unknown field {field!r}, the closest known one is {closest!r}"
-                )
         try:
-            return super().from_dict(config_dict, **kwargs)
+            loaded = super().from_dict(config_dict, **kwargs)
+            unknown = check_names(cls.known_names(), list(config_dict))
         except StrictDataclassError as error:
             raise ValueError(f"config.json of {name} is invalid: {strict_reason(error)}") from None
+        except ValueError as error:
+            raise ValueError(f"config.json of {name} is invalid: {error}") from None
+        if unknown:
+            logger.warning(
+                "config.json of %s has fields that this package does not know, they are kept and change nothing: %s",
+                name, ", ".join(unknown),
+            )  # fmt: skip
+        return loaded
+
+    @classmethod
+    def known_names(cls) -> set[str]:
+        """Names that a config.json may hold without a word."""
+        return {field.name for field in dataclasses.fields(cls)} | NOT_OURS | set(cls.attribute_map)
+
+    def validate_names(self):
+        check_names(self.known_names(), list(vars(self)))
 
     def validate_encoder(self):
         if self.encoder not in ENCODERS and not self.encoder.startswith("timm/"):
             raise ValueError(f"encoder={self.encoder!r} is unknown: use one of {ENCODERS} or 'timm/<name>'")
         if self.encoder == "vit":
+            check_sizes(
+                self, ("patch_size", "encoder_hidden_size", "encoder_layers", "encoder_heads", "encoder_mlp_size")
+            )
             if self.image_size % self.patch_size:
                 raise ValueError(
                     f"image_size={self.image_size} is no multiple of patch_size={self.patch_size}: change one of them"
@@ -140,15 +203,37 @@ class LeWMConfig(PreTrainedConfig):
                 )
 
     def validate_sizes(self):
-        for name in (
-            "image_size", "num_channels", "embed_dim", "projector_hidden_size", "predictor_hidden_size",
-            "predictor_layers", "predictor_heads", "predictor_head_dim", "predictor_mlp_size", "history_size",
-            "frameskip", "action_dim", "action_bottleneck_size", "action_mlp_size", "sigreg_projections",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        check_sizes(
+            self,
+            (
+                "image_size", "num_channels", "embed_dim", "projector_hidden_size", "predictor_hidden_size",
+                "predictor_layers", "predictor_heads", "predictor_head_dim", "predictor_mlp_size", "history_size",
+                "frameskip", "action_dim", "action_bottleneck_size", "action_mlp_size", "sigreg_projections",
+                "sigreg_knots",
+            ),
+        )  # fmt: skip
         if self.sigreg_knots < 2:
             raise ValueError(f"sigreg_knots={self.sigreg_knots} must be at least 2: the quadrature needs both ends")
+        check_extent(
+            max(self.predictor_layers, self.encoder_layers if self.encoder == "vit" else 0),
+            self._main_parameters(),
+            self.image_size,
+        )
+
+    def _main_parameters(self) -> int:
+        """About how many parameters the large matrices have, and how many numbers SIGReg's directions."""
+        width, inner = self.predictor_hidden_size, self.predictor_heads * self.predictor_head_dim
+        count = self.predictor_layers * width * (4 * inner + 6 * width + 2 * self.predictor_mlp_size)
+        count += self.history_size * width + 2 * self.embed_dim * width
+        count += 2 * self.projector_hidden_size * self.embed_dim + self.embed_dim * self.sigreg_projections
+        count += self.action_bottleneck_size * (self.action_block_size + self.action_mlp_size)
+        count += self.action_mlp_size * width + self.sigreg_projections * self.sigreg_knots
+        if self.encoder == "vit":
+            width = self.encoder_hidden_size
+            tokens = (self.image_size // max(self.patch_size, 1)) ** 2
+            count += self.encoder_layers * width * (4 * width + 2 * self.encoder_mlp_size)
+            count += width * (tokens + self.num_channels * self.patch_size**2 + self.projector_hidden_size)
+        return count
 
     def validate_action_statistics(self):
         if (self.action_mean is None) != (self.action_std is None):

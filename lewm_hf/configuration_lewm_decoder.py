@@ -3,6 +3,8 @@
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .configuration_lewm import check_extent, check_sizes
+
 
 @strict
 class LeWMDecoderConfig(PreTrainedConfig):
@@ -21,6 +23,7 @@ class LeWMDecoderConfig(PreTrainedConfig):
     """
 
     model_type = "lewm_decoder"
+    attribute_map = {"num_hidden_layers": "layers", "num_attention_heads": "heads", "intermediate_size": "mlp_size"}
 
     embed_dim: int = 192
     image_size: int = 224
@@ -39,14 +42,18 @@ class LeWMDecoderConfig(PreTrainedConfig):
         return (self.image_size // self.patch_size) ** 2
 
     def validate_sizes(self):
-        for name in (
-            "embed_dim", "image_size", "num_channels", "patch_size", "hidden_size", "layers", "heads", "mlp_size",
-            "latent_tokens",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        check_sizes(
+            self,
+            (
+                "embed_dim", "image_size", "num_channels", "patch_size", "hidden_size", "layers", "heads", "mlp_size",
+                "latent_tokens",
+            ),
+        )  # fmt: skip
         for whole, part in (("image_size", "patch_size"), ("hidden_size", "heads")):
             if getattr(self, whole) % getattr(self, part):
                 raise ValueError(
                     f"{whole}={getattr(self, whole)} is no multiple of {part}={getattr(self, part)}: change one of them"
                 )
+        per_layer = self.hidden_size * (4 * self.hidden_size + 2 * self.mlp_size)
+        outside = self.embed_dim * self.latent_tokens + self.num_patches + self.num_channels * self.patch_size**2
+        check_extent(self.layers, self.layers * per_layer + self.hidden_size * outside, self.image_size)

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import ModelOutput
+from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_lewm_decoder import LeWMDecoderConfig
 from .modeling_lewm import LeWMPreTrainedModel
@@ -21,10 +22,12 @@ class LeWMDecoderOutput(ModelOutput):
     """Args:
     loss: scalar mean squared error over all pixels, where `labels` were given.
     pixels: `(..., 3, H, W)` in units of [0, 1], not clipped.
+    hidden_states: with `output_hidden_states=True`, the patch queries and what leaves each layer, `(N, P, W)` each.
     """
 
     loss: Tensor | None = None
     pixels: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
 
 
 class LeWMDecoderLayer(nn.Module):
@@ -82,6 +85,7 @@ class LeWMDecoder(LeWMPreTrainedModel):
     input_modalities = ("time",)
     supports_gradient_checkpointing = False
     _no_split_modules = ["LeWMDecoderLayer"]
+    _can_record_outputs = {"hidden_states": LeWMDecoderLayer}
     _keep_in_fp32_modules_strict = None
     _supports_flash_attn = False
     _supports_flex_attn = False
@@ -109,13 +113,24 @@ class LeWMDecoder(LeWMPreTrainedModel):
             init.zeros_(module.weight)
             init.zeros_(module.bias)
 
-    @can_return_tuple
-    def forward(self, embeddings: Tensor, labels: Tensor | None = None, **kwargs) -> LeWMDecoderOutput:
+    def get_input_embeddings(self) -> nn.Module:
+        """What makes tokens of an embedding."""
+        return self.latent
+
+    def set_input_embeddings(self, value: nn.Module):
+        """Replaces what `get_input_embeddings` returns."""
+        self.latent = value
+
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self, embeddings: Tensor, labels: Tensor | None = None, output_hidden_states: bool | None = None
+    ) -> LeWMDecoderOutput:
         """Decodes embeddings, each by itself.
 
         Args:
             embeddings: `(..., D)` projected embeddings: `LeWMModel.encode`, `predict` or `rollout`.
             labels: `(..., 3, H, W)` pictures in [0, 1] to compare with.
+            output_hidden_states: also return the patch queries on their way.
 
         Raises:
             ValueError: on embeddings of another size, or labels of another shape than the pictures.
@@ -126,7 +141,7 @@ class LeWMDecoder(LeWMPreTrainedModel):
                 f"embeddings of shape {tuple(embeddings.shape)} do not fit: expected (..., {config.embed_dim}); the "
                 "decoder belongs to another world model"
             )
-        flat = embeddings.reshape(-1, config.embed_dim).to(self.latent.weight.dtype)
+        flat = embeddings.reshape(-1, config.embed_dim).to(self.latent.bias.dtype)
         latent = self.latent_norm(self.latent(flat).unflatten(-1, (config.latent_tokens, -1)))
         hidden = self.queries.weight.expand(len(flat), -1, -1)
         for layer in self.layers:

@@ -33,3 +33,52 @@ def test_round_trip_keeps_every_field_and_float64_statistics(tmp_path):
 def test_contradictions_are_refused_naming_the_value(fields, message):
     with pytest.raises((StrictDataclassClassValidationError, StrictDataclassFieldValidationError), match=message):
         LeWMConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"encoder_layers": 10**9}, "encoder_layers=1000000000"),
+        ({"predictor_layers": 5000}, "5,000 layers"),
+        ({"history_size": 10**12}, "history_size=1000000000000"),
+        ({"image_size": 20_000, "encoder": "resnet18"}, "image_size=20,000"),
+        ({"predictor_mlp_size": 10**6, "predictor_hidden_size": 10**6}, "parameters"),
+        ({"patch_size": 0}, "patch_size=0"),
+        ({"frameskip": 10**6, "action_dim": 10**6, "action_bottleneck_size": 10**4}, "parameters"),
+    ],
+)
+def test_what_no_machine_could_build_is_refused_at_once(fields, message):
+    with pytest.raises(StrictDataclassClassValidationError, match=message):
+        LeWMConfig(**fields)
+
+
+def test_the_estimated_extent_is_about_that_of_the_model():
+    import torch
+
+    from lewm_hf import LeWMModel
+
+    for fields in ({}, {"action_dim": 5, "predictor_layers": 12, "encoder_hidden_size": 384, "encoder_mlp_size": 1536}):
+        config = LeWMConfig(**fields)
+        with torch.device("meta"):
+            count = LeWMModel(config).num_parameters()
+        assert config._main_parameters() == pytest.approx(count, rel=0.05)
+
+
+def test_notes_of_ones_own_are_kept_and_slips_of_the_pen_refused(tmp_path, caplog):
+    config = LeWMConfig(my_note="the third try")
+    config.another = [1, 2]
+    config.save_pretrained(tmp_path)
+    loaded = LeWMConfig.from_pretrained(tmp_path)
+    assert loaded.my_note == "the third try" and loaded.another == [1, 2]
+    assert "my_note" in caplog.text and "another" in caplog.text
+    with pytest.raises(StrictDataclassClassValidationError, match="sigreg_wieght.*sigreg_weight"):
+        LeWMConfig(sigreg_wieght=0.1)
+    loaded.frame_skip = 2
+    with pytest.raises(StrictDataclassClassValidationError, match="frame_skip.*frameskip"):
+        loaded.save_pretrained(tmp_path)
+
+
+def test_names_that_other_libraries_ask_for_are_aliases():
+    config = LeWMConfig(embed_dim=64, encoder_layers=3)
+    assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (64, 3, 3)
+    assert "hidden_size" not in config.to_dict()
