@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 
 logger = logging.getLogger(__name__)
 
-ENCODERS = ("vit", "resnet18")
+VISION_TRANSFORMERS = ("vit", "vit_conv_stem")
 # A name this close to a field's is a slip of the pen, not a note of somebody's own: `difflib`'s ratio.
 NEAR_MISS = 0.86
 # What a config may ask for at most: a broken or hostile one must not take the machine's memory first.
@@ -83,8 +83,12 @@ class LeWMConfig(PreTrainedConfig):
 
     Args:
         image_size: side of the square input in pixels.
-        encoder: `"vit"` (ViT of this package, released weights), `"resnet18"` (transformers' `ResNetModel`) or
-            `"timm/<name>"` (any timm backbone, extra `timm`).
+        encoder: `"vit"` (ViT of this package, released weights), `"vit_conv_stem"` (the same behind a stem of strided
+            convolutions, Xiao et al. 2021), `"spatial_softmax"` and `"conv"` (for small pictures), `"resnet18"`
+            (transformers' `ResNetModel`), `"timm/<name>"` (any timm backbone, extra `timm`), or a name given to
+            `lewm_hf.encoders.register_encoder`.
+        encoder_kwargs: arguments of an encoder that has no fields here, such as
+            `{"convolutions": [[16, 5, 2], [32, 3, 2], [32, 3, 1]], "maps": 32}` of `"spatial_softmax"`.
         patch_size, encoder_hidden_size, encoder_layers, encoder_heads, encoder_mlp_size: the ViT.
         embed_dim: size of one latent, the output of the projector.
         projector_hidden_size: hidden width of both projectors.
@@ -99,6 +103,15 @@ class LeWMConfig(PreTrainedConfig):
             set or a converter has filled them; planning refuses to run without them.
         action_statistics_source: the data set and the number of rows that they were measured on, where recorded.
         sigreg_weight: lambda, the weight of SIGReg in the loss. SIGReg itself grows with the batch size.
+        rollout_blocks, rollout_weight: frames that training imagines beyond the first `history_size`, from its own
+            predictions; a training window has `history_size + rollout_blocks` frames. Weight of their error.
+        inverse_weight, inverse_hidden_size: weight and width of the inverse-dynamics head, which exists where the
+            weight is positive.
+        actor, actor_weight: whether there is a goal-conditioned actor, and the weight of its loss in joint training; an
+            actor may also be fitted afterwards on frozen embeddings.
+        actor_inputs: `"embeddings"`, or `"features"` for an actor that sees the encoder's output too.
+        actor_hidden_size, actor_layers: width and hidden layers of the actor.
+        actor_max_blocks: the farthest goal it is trained for, in action blocks.
         sigreg_knots, sigreg_t_max, sigreg_projections: quadrature nodes on `[0, t_max]`, random directions.
     """
 
@@ -118,6 +131,7 @@ class LeWMConfig(PreTrainedConfig):
     encoder_layers: int = 12
     encoder_heads: int = 3
     encoder_mlp_size: int = 768
+    encoder_kwargs: dict | None = None
 
     embed_dim: int = 192
     projector_hidden_size: int = 2048
@@ -143,12 +157,36 @@ class LeWMConfig(PreTrainedConfig):
     sigreg_t_max: float | int = 3.0
     sigreg_projections: int = 1024
 
+    rollout_blocks: int = 1
+    rollout_weight: float | int = 0.0
+    inverse_weight: float | int = 0.0
+    inverse_hidden_size: int = 256
+    actor: bool = False
+    actor_weight: float | int = 0.0
+    actor_inputs: str = "embeddings"
+    actor_hidden_size: int = 256
+    actor_layers: int = 3
+    actor_max_blocks: int = 5
+
     initializer_range: float = 0.02
 
     @property
     def action_block_size(self) -> int:
         """Width of one action block: `frameskip * action_dim`."""
         return self.frameskip * self.action_dim
+
+    @property
+    def window_frames(self) -> int:
+        """Frames of a training window: the predictor's history, and what is predicted after it."""
+        return self.history_size + self.rollout_blocks
+
+    @property
+    def has_inverse_dynamics(self) -> bool:
+        return self.inverse_weight > 0
+
+    @property
+    def has_actor(self) -> bool:
+        return self.actor or self.actor_weight > 0
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
@@ -186,9 +224,7 @@ class LeWMConfig(PreTrainedConfig):
         check_names(self.known_names(), list(vars(self)))
 
     def validate_encoder(self):
-        if self.encoder not in ENCODERS and not self.encoder.startswith("timm/"):
-            raise ValueError(f"encoder={self.encoder!r} is unknown: use one of {ENCODERS} or 'timm/<name>'")
-        if self.encoder == "vit":
+        if self.encoder in VISION_TRANSFORMERS:
             check_sizes(
                 self, ("patch_size", "encoder_hidden_size", "encoder_layers", "encoder_heads", "encoder_mlp_size")
             )
@@ -209,13 +245,14 @@ class LeWMConfig(PreTrainedConfig):
                 "image_size", "num_channels", "embed_dim", "projector_hidden_size", "predictor_hidden_size",
                 "predictor_layers", "predictor_heads", "predictor_head_dim", "predictor_mlp_size", "history_size",
                 "frameskip", "action_dim", "action_bottleneck_size", "action_mlp_size", "sigreg_projections",
-                "sigreg_knots",
+                "sigreg_knots", "rollout_blocks", "inverse_hidden_size", "actor_hidden_size", "actor_layers",
+                "actor_max_blocks",
             ),
         )  # fmt: skip
         if self.sigreg_knots < 2:
             raise ValueError(f"sigreg_knots={self.sigreg_knots} must be at least 2: the quadrature needs both ends")
         check_extent(
-            max(self.predictor_layers, self.encoder_layers if self.encoder == "vit" else 0),
+            max(self.predictor_layers, self.encoder_layers if self.encoder in VISION_TRANSFORMERS else 0),
             self._main_parameters(),
             self.image_size,
         )
@@ -228,12 +265,25 @@ class LeWMConfig(PreTrainedConfig):
         count += 2 * self.projector_hidden_size * self.embed_dim + self.embed_dim * self.sigreg_projections
         count += self.action_bottleneck_size * (self.action_block_size + self.action_mlp_size)
         count += self.action_mlp_size * width + self.sigreg_projections * self.sigreg_knots
-        if self.encoder == "vit":
+        if self.encoder in VISION_TRANSFORMERS:
             width = self.encoder_hidden_size
             tokens = (self.image_size // max(self.patch_size, 1)) ** 2
             count += self.encoder_layers * width * (4 * width + 2 * self.encoder_mlp_size)
             count += width * (tokens + self.num_channels * self.patch_size**2 + self.projector_hidden_size)
         return count
+
+    def validate_heads(self):
+        for name in ("sigreg_weight", "rollout_weight", "inverse_weight", "actor_weight"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name}={value} must be a finite number of at least 0")
+        if self.actor_inputs not in ("embeddings", "features"):
+            raise ValueError(f"actor_inputs={self.actor_inputs!r} is unknown: use 'embeddings' or 'features'")
+        if self.rollout_weight > 0 and self.rollout_blocks < 2:
+            raise ValueError(
+                f"rollout_weight={self.rollout_weight} has nothing to weigh with rollout_blocks={self.rollout_blocks}: "
+                "set rollout_blocks to 2 or more"
+            )
 
     def validate_action_statistics(self):
         if (self.action_mean is None) != (self.action_std is None):

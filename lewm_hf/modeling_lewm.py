@@ -20,6 +20,9 @@ from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_lewm import LeWMConfig
+from .encoders import build_encoder, register_encoder
+from .encoders.convolutions import check_stride, stack
+from .heads_lewm import LeWMActors, LeWMInverseDynamics
 from .sigreg import GlobalBatchNorm, SIGReg
 
 # On CPUs the fused kernel loses to two matrix products on sequences this short: a bf16 training step over 17 tokens
@@ -32,8 +35,8 @@ class LeWMOutput(ModelOutput):
     """What one training window gives; frames alone give `embeddings` and `features` only.
 
     Args:
-        loss: scalar, `prediction_loss + config.sigreg_weight * sigreg_loss`.
-        prediction_loss: scalar, mean squared error over batch, time and dimensions.
+        loss: scalar, `prediction_loss + config.sigreg_weight * sigreg_loss`, and the other terms with their weights.
+        prediction_loss: scalar, mean squared error over batch, time and dimensions; every prediction from real frames.
         sigreg_loss: scalar, about 1.05 on Gaussian embeddings, 0.402 x batch on collapsed ones.
         embeddings: `(B, T, D)` projected embeddings, the latents that the planner works with.
         predicted_embeddings: `(B, T - 1, D)`; entry t predicts `embeddings[:, t + 1]`.
@@ -42,6 +45,9 @@ class LeWMOutput(ModelOutput):
             tuple of `(B * T, patches + 1, width)`; empty for other encoders.
         attentions: with `output_attentions=True`, the ViT's attention probabilities, one
             `(B * T, heads, patches + 1, patches + 1)` per layer; empty for other encoders.
+        rollout_loss: scalar, error of frames imagined from imagined ones; where `config.rollout_blocks > 1`.
+        inverse_loss: scalar, error of the z-scored blocks read off consecutive embeddings; with that head.
+        actor_loss: scalar, error of the actor's blocks; with that head.
     """
 
     loss: Tensor | None = None
@@ -50,6 +56,9 @@ class LeWMOutput(ModelOutput):
     embeddings: Tensor | None = None
     predicted_embeddings: Tensor | None = None
     features: Tensor | None = None
+    rollout_loss: Tensor | None = None
+    inverse_loss: Tensor | None = None
+    actor_loss: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
 
@@ -120,15 +129,22 @@ class LeWMEncoderLayer(GradientCheckpointingLayer):
 
 
 class LeWMVisionTransformer(nn.Module):
-    """ViT whose output is the CLS token after the final LayerNorm: `(N, 3, H, W) -> (N, encoder_hidden_size)`."""
+    """ViT whose output is the CLS token after the final LayerNorm: `(N, 3, H, W) -> (N, encoder_hidden_size)`.
+
+    Args:
+        patch_embedding: `(N, 3, H, W) -> (N, encoder_hidden_size, H / patch_size, W / patch_size)`; default: one
+            linear map per patch.
+    """
 
     no_split_modules = ("LeWMEncoderLayer",)  # other encoders stay in one piece
 
-    def __init__(self, config: LeWMConfig):
+    def __init__(self, config: LeWMConfig, patch_embedding: nn.Module | None = None):
         super().__init__()
         width, patches = config.encoder_hidden_size, (config.image_size // config.patch_size) ** 2
         self.output_size = width
-        self.patch_embedding = nn.Conv2d(config.num_channels, width, config.patch_size, stride=config.patch_size)
+        self.patch_embedding = patch_embedding or nn.Conv2d(
+            config.num_channels, width, config.patch_size, stride=config.patch_size
+        )
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.position_embedding = nn.Parameter(torch.zeros(1, patches + 1, width))
         self.layers = nn.ModuleList(LeWMEncoderLayer(config) for _ in range(config.encoder_layers))
@@ -187,11 +203,32 @@ class LeWMTimmEncoder(nn.Module):
         return self.backbone(pixel_values)
 
 
-def build_encoder(config: LeWMConfig) -> nn.Module:
-    """A module `(N, 3, H, W) -> (N, output_size)`."""
-    if config.encoder == "vit":
-        return LeWMVisionTransformer(config)
-    return LeWMResNet(config) if config.encoder == "resnet18" else LeWMTimmEncoder(config)
+def vit_with_convolutional_stem(config: LeWMConfig) -> LeWMVisionTransformer:
+    """The ViT behind strided convolutions instead of one linear map per patch (Xiao et al. 2021, arXiv 2106.14881).
+
+    `encoder_kwargs={"convolutions": [[channels, kernel, stride], ...]}`, whose strides multiply to `patch_size`; by
+    default kernels of 3 with stride 2 and widths that double up to half of `encoder_hidden_size`.
+    """
+    arguments = dict(config.encoder_kwargs or {})
+    halvings = max(1, config.patch_size.bit_length() - 1)
+    widths = [max(8, config.encoder_hidden_size >> (halvings - number)) for number in range(halvings)]
+    convolutions = arguments.pop("convolutions", [[width, 3, 2] for width in widths])
+    if arguments:
+        raise ValueError(f"encoder_kwargs={arguments} are unknown to encoder='vit_conv_stem': it takes convolutions")
+    stride = check_stride(convolutions, config.image_size)
+    if stride != config.patch_size:
+        raise ValueError(
+            f"the strides of encoder='vit_conv_stem' multiply to {stride}, but patch_size={config.patch_size}: make "
+            "them equal, with a power of two or convolutions of your own in encoder_kwargs"
+        )
+    last = nn.Conv2d(convolutions[-1][0], config.encoder_hidden_size, 1)
+    return LeWMVisionTransformer(config, nn.Sequential(*stack(config.num_channels, convolutions), last))
+
+
+register_encoder("vit", LeWMVisionTransformer)
+register_encoder("vit_conv_stem", vit_with_convolutional_stem)
+register_encoder("resnet18", LeWMResNet)
+register_encoder("timm", LeWMTimmEncoder)
 
 
 class LeWMProjector(nn.Module):
@@ -424,6 +461,8 @@ class LeWMPreTrainedModel(PreTrainedModel):
             init.normal_(module.position_embedding)  # std 1, not 0.02
         elif isinstance(module, SIGReg):
             module.reset_buffers()
+        elif hasattr(module, "initialize_weights"):  # an encoder that knows its own
+            module.initialize_weights()
 
 
 class LeWMModel(LeWMPreTrainedModel):
@@ -439,6 +478,8 @@ class LeWMModel(LeWMPreTrainedModel):
         self.predictor = LeWMPredictor(config)
         self.pred_proj = LeWMProjector(config.embed_dim, config)
         self.sigreg = SIGReg(config.embed_dim, config.sigreg_knots, config.sigreg_t_max, config.sigreg_projections)
+        self.inverse_dynamics = LeWMInverseDynamics(config) if config.has_inverse_dynamics else None
+        self.actor = LeWMActors(self.encoder.output_size, config) if config.has_actor else None
         self._no_split_modules = [
             *self._no_split_modules,
             *getattr(self.encoder, "no_split_modules", [type(self.encoder).__name__]),
@@ -462,6 +503,37 @@ class LeWMModel(LeWMPreTrainedModel):
     def encode(self, pixel_values: Tensor) -> Tensor:
         """Normalized frames `(B, T, 3, H, W)` -> embeddings `(B, T, D)`."""
         return self.projector(self.features(pixel_values))
+
+    def observe(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalized frames `(B, T, 3, H, W)` -> embeddings `(B, T, D)` and features `(B, T, width)`, in one pass."""
+        features = self.features(pixel_values)
+        return self.projector(features), features
+
+    def act(
+        self,
+        embeddings: Tensor,
+        goal_embeddings: Tensor,
+        blocks_left: Tensor,
+        features: Tensor | None = None,
+        goal_features: Tensor | None = None,
+    ) -> Tensor:
+        """The actor's next z-scored action block `(B, A)`.
+
+        Args:
+            embeddings, goal_embeddings: `(B, D)` of the frame and of the goal.
+            blocks_left: `(B,)` whole numbers, blocks until the goal is due; beyond 1 to `actor_max_blocks` the nearest
+                of these counts.
+            features, goal_features: `(B, width)` of the same frames where they are real; an imagined future has none.
+
+        Raises:
+            ValueError: where the checkpoint has no actor.
+        """
+        if self.actor is None:
+            raise ValueError(
+                "this checkpoint has no actor: fit one with `lewm train-actor`, train with actor_weight above 0, or "
+                "plan without proposal"
+            )
+        return self.actor(embeddings, goal_embeddings, blocks_left, features, goal_features)
 
     def predict(self, embeddings: Tensor, actions: Tensor) -> Tensor:
         """Next embeddings `(B, T, D)`: entry t is the successor of `embeddings[:, t]` under `actions[:, t]`.
@@ -528,6 +600,8 @@ class LeWMModel(LeWMPreTrainedModel):
         pixel_values: Tensor,
         actions: Tensor | None = None,
         sigreg_directions: Tensor | None = None,
+        goal_pixel_values: Tensor | None = None,
+        goal_blocks: Tensor | None = None,
         return_loss: bool = True,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
@@ -535,12 +609,15 @@ class LeWMModel(LeWMPreTrainedModel):
         """One training window, or frames to embed.
 
         Args:
-            pixel_values: `(B, T, 3, H, W)` normalized frames, 2 <= T <= history_size + 1. Without `actions` any T, or
+            pixel_values: `(B, T, 3, H, W)` normalized frames, 2 <= T <= window_frames. Without `actions` any T, or
                 single frames `(B, 3, H, W)`, whose embeddings are `(B, D)`.
             actions: `(B, T, A)` or `(B, T - 1, A)` z-scored action blocks; block t leaves frame t, a last one is
                 unused.
             sigreg_directions: `(D, M)`, by default `model.sigreg.directions(0, number)`, the same on every rank: in
                 training `number` counts the batches that BatchNorm has seen, in evaluation it is 0.
+            goal_pixel_values: `(B, 3, H, W)` one later frame of each window's episode, a goal for the actor beside the
+                window's own frames.
+            goal_blocks: `(B,)` whole numbers: it is seen so many blocks after the window's first frame.
             return_loss: also compute the loss, where `actions` are given.
             output_hidden_states, output_attentions: also return the ViT's; attentions need
                 `attn_implementation="eager"`.
@@ -561,24 +638,76 @@ class LeWMModel(LeWMPreTrainedModel):
                 features, embeddings = features[:, 0], embeddings[:, 0]
             return LeWMOutput(embeddings=embeddings, features=features)
         frames = pixel_values.shape[1]
-        if not 2 <= frames <= self.config.history_size + 1 or actions.shape[1] not in (frames, frames - 1):
+        if not 2 <= frames <= self.config.window_frames or actions.shape[1] not in (frames, frames - 1):
             raise ValueError(
                 f"a window of {frames} frames and {actions.shape[1]} action blocks does not fit: expected 2 to "
-                f"history_size + 1 = {self.config.history_size + 1} frames and as many blocks, or one fewer"
+                f"history_size + rollout_blocks = {self.config.window_frames} frames and as many blocks, or one fewer"
             )
         if return_loss and sigreg_directions is None:
             sigreg_directions = self._default_directions()
-        features = self.features(pixel_values)
-        embeddings = self.projector(features)
-        predicted = self.predict(embeddings[:, :-1], actions[:, : frames - 1])
+        if goal_pixel_values is not None:
+            pixel_values = torch.cat([pixel_values, goal_pixel_values[:, None]], 1)
+        seen_embeddings, seen_features = self.observe(pixel_values)
+        embeddings, features, blocks = seen_embeddings[:, :frames], seen_features[:, :frames], actions[:, : frames - 1]
+        predicted = self._predict_all(embeddings[:, :-1], blocks)
         if not return_loss:
             return LeWMOutput(embeddings=embeddings, predicted_embeddings=predicted, features=features)
+        rollout_loss = inverse_loss = actor_loss = None
+        if frames > self.config.history_size + 1:
+            imagined = self._imagine(embeddings, predicted, blocks)
+        if self.inverse_dynamics is not None:
+            read = self.inverse_dynamics(embeddings[:, :-1], embeddings[:, 1:])
+        if self.actor is not None:
+            times = torch.arange(frames, device=actions.device).expand(len(actions), -1)
+            times = times if goal_blocks is None else torch.cat([times, goal_blocks[:, None].to(times)], 1)
+            actor_loss = self.actor.loss(seen_features, seen_embeddings, blocks, times)
         with torch.autocast(embeddings.device.type, enabled=False):
             # Gradients flow through the targets: SIGReg, not a stop-gradient, prevents collapse.
             prediction_loss = F.mse_loss(predicted.float(), embeddings[:, 1:].float())
             sigreg_loss = self.sigreg(embeddings.transpose(0, 1), sigreg_directions)
             loss = prediction_loss + self.config.sigreg_weight * sigreg_loss
-        return LeWMOutput(loss, prediction_loss, sigreg_loss, embeddings, predicted, features)
+            if frames > self.config.history_size + 1:
+                rollout_loss = F.mse_loss(imagined.float(), embeddings[:, -imagined.shape[1] :].float())
+                loss = loss + self.config.rollout_weight * rollout_loss
+            if self.inverse_dynamics is not None:
+                inverse_loss = F.mse_loss(read.float(), blocks.float())
+                loss = loss + self.config.inverse_weight * inverse_loss
+            if self.actor is not None:
+                loss = loss + self.config.actor_weight * actor_loss
+        return LeWMOutput(
+            loss, prediction_loss, sigreg_loss, embeddings, predicted, features, rollout_loss, inverse_loss, actor_loss
+        )
+
+    def losses(self, batch: dict[str, Tensor], step_inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The loss and its terms by name, scalars.
+
+        Args:
+            batch: `pixel_values`, `actions` and, for the actor, `goal_pixel_values` and `goal_blocks`; see `forward`.
+            step_inputs: see there.
+        """
+        output = self(**batch, **step_inputs)
+        return {name: value for name, value in output.items() if name == "loss" or name.endswith("_loss")}
+
+    def step_inputs(self, seed: int, number: int) -> dict[str, Tensor]:
+        """What step `number` of a training needs beside its batch, the same on every rank: SIGReg's directions."""
+        return {"sigreg_directions": self.sigreg.directions(seed, number)}
+
+    def _predict_all(self, embeddings: Tensor, blocks: Tensor) -> Tensor:
+        """Every frame's successor, `(B, T, D)`, from at most `history_size` real frames each."""
+        history = self.config.history_size
+        predicted = [self.predict(embeddings[:, :history], blocks[:, :history])]
+        for end in range(history + 1, embeddings.shape[1] + 1):
+            predicted.append(self.predict(embeddings[:, end - history : end], blocks[:, end - history : end])[:, -1:])
+        return torch.cat(predicted, 1)
+
+    def _imagine(self, embeddings: Tensor, predicted: Tensor, blocks: Tensor) -> Tensor:
+        """The frames after the first imagined one, `(B, T - history_size - 1, D)`, each from the imagined before it."""
+        history = self.config.history_size
+        known = [*embeddings[:, :history].unbind(1), predicted[:, history - 1]]
+        for end in range(history + 1, embeddings.shape[1]):
+            window = torch.stack(known[end - history : end], 1)
+            known.append(self.predict(window, blocks[:, end - history : end])[:, -1])
+        return torch.stack(known[history + 1 :], 1)
 
     def get_input_embeddings(self) -> nn.Module:
         """What makes tokens of pixels in the ViT; other encoders as a whole."""

@@ -6,6 +6,10 @@ reference values tell a healthy run from a broken one: about 1.05 on perfect N(0
 0.402 times the batch size when all embeddings coincide.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -14,10 +18,24 @@ from transformers import initialization as init
 
 from .configuration_lewm import LeWMConfig
 
+_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
+
 
 def world_size() -> int:
     """Number of ranks that share one batch."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    if _ALONE.get() or not (dist.is_available() and dist.is_initialized()):
+        return 1
+    return dist.get_world_size()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, this rank's batch is the whole batch, whatever the other ranks do: for what one rank judges by itself."""
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
 
 
 class _AllReduceSum(torch.autograd.Function):

@@ -20,7 +20,10 @@ def test_round_trip_keeps_every_field_and_float64_statistics(tmp_path):
     [
         ({"image_size": "64"}, "image_size"),
         ({"image_size": 65}, "patch_size=14"),
-        ({"encoder": "vgg"}, "timm/<name>"),
+        ({"inverse_weight": -0.1}, "inverse_weight=-0.1"),
+        ({"actor_weight": float("nan")}, "actor_weight=nan"),
+        ({"actor_inputs": "pixels"}, "'embeddings' or 'features'"),
+        ({"rollout_weight": 0.2}, "rollout_blocks"),
         ({"encoder_heads": 5}, "encoder_heads=5"),
         ({"history_size": 0}, "history_size=0"),
         ({"action_mean": [0.0, 0.0]}, "go together"),

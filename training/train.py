@@ -39,7 +39,7 @@ from lewm_hf.training.facts import content_fingerprint, training_facts
 from lewm_hf.training.interruption import StopRequest
 from lewm_hf.training.monitors import embedding_monitors, heldout_metrics
 from lewm_hf.training.planning_success import PlanningSuccess
-from lewm_hf.training.precision import mixed_precision, training_device
+from lewm_hf.training.precision import encoder_in_bf16, mixed_precision, training_device
 from lewm_hf.training.schedule import RunLength, learning_rate
 
 logger = logging.getLogger("lewm.train")
@@ -82,7 +82,11 @@ def train(
         run.check_new()
     episodes = {split: load_episodes(recipe.dataset, split, recipe.dataset_revision) for split in ("train", "test")}
     config = with_action_statistics(config, episodes["train"])
-    windows, heldout = (WindowDataset(part, config, cache=recipe.frame_cache) for part in episodes.values())
+    goal_blocks = config.actor_max_blocks if config.actor_weight else None
+    windows, heldout = (
+        WindowDataset(part, config, goal_blocks=goal_blocks, cache=recipe.frame_cache) for part in episodes.values()
+    )
+    favored = windows.moving(recipe.moving_columns, recipe.moving_threshold) if recipe.moving_share else None
     accumulation = recipe.gradient_accumulation_steps
     per_epoch = WindowBatches(len(windows), recipe.batch_size, recipe.seed, 0, 0, rank, ranks).per_epoch / accumulation
     length = RunLength.of(per_epoch, recipe.max_steps, recipe.schedule_epochs, recipe.stop_epoch)
@@ -111,7 +115,11 @@ def train(
     num_parameters, sigreg = model.num_parameters(), model.sigreg
     if not recipe.resume:
         run.start(values, weight_bytes=4 * num_parameters)
+    if not recipe.resume:
+        initialize_from_data(model, windows, image_processor)
     judge = copy.deepcopy(model).to(device)  # is evaluated and saved; training never sees what happens to it
+    if recipe.precision == "bf16_encoder":
+        encoder_in_bf16(model, device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=recipe.weight_decay, fused=True)
     model, optimizer = accelerator.prepare(model, optimizer)
     if recipe.compile:
@@ -130,8 +138,11 @@ def train(
 
     def batches(dataset, order):
         for batch in batch_loader(dataset, order, recipe.num_workers, device):
-            pixels = batch["pixel_values"].to(device, non_blocking=True)  # uint8: a quarter of the traffic
-            yield image_processor.normalize(pixels), batch["actions"].to(device, non_blocking=True)
+            batch = {name: values.to(device, non_blocking=True) for name, values in batch.items()}
+            for name in ("pixel_values", "goal_pixel_values"):
+                if name in batch:  # moved as uint8: a quarter of the traffic
+                    batch[name] = image_processor.normalize(batch[name])
+            yield batch
 
     def log(record: dict):
         run.log(record)
@@ -144,10 +155,11 @@ def train(
         rows = np.linspace(0, len(heldout) - 1, count).astype(int)
         chunks = [chunk.tolist() for chunk in np.array_split(rows, math.ceil(count / recipe.batch_size))]
         order = WindowBatches(
-            len(windows), recipe.batch_size, recipe.seed + 1, 0, recipe.recalibration_batches, rank, ranks
-        )
+            len(windows), recipe.batch_size, recipe.seed + 1, 0, recipe.recalibration_batches, rank, ranks,
+            favored, recipe.moving_share,
+        )  # fmt: skip
         with preserved_randomness(device):
-            recalibrate_batch_norm(judge, batches(windows, order))
+            recalibrate_batch_norm(judge, ((batch,) for batch in batches(windows, order)), all_losses)
             judge.eval()
             if main:
                 metrics = heldout_metrics(judge, batches(heldout, chunks))
@@ -174,8 +186,9 @@ def train(
         )  # fmt: skip
     first = progress["step"]
     order = WindowBatches(
-        len(windows), recipe.batch_size, recipe.seed, first * accumulation, length.steps * accumulation, rank, ranks
-    )
+        len(windows), recipe.batch_size, recipe.seed, first * accumulation, length.steps * accumulation, rank, ranks,
+        favored, recipe.moving_share,
+    )  # fmt: skip
     loader = iter(batches(windows, order))
     bar = progress_bar(total=length.steps, initial=first, desc="training", unit="step", show=main)
     model.train()
@@ -186,12 +199,12 @@ def train(
         waited, clocked = 0.0, 0
         for number in range(order.start, order.stop):
             asked = time.perf_counter()
-            pixel_values, actions = next(loader)
+            batch = next(loader)
             waited += time.perf_counter() - asked
             with accelerator.accumulate(model):
                 # Drawn from (seed, number) on the CPU: the same on every rank and after a resume.
                 directions = sigreg.directions(recipe.seed, number).to(device, non_blocking=True)
-                output = model(pixel_values=pixel_values, actions=actions, sigreg_directions=directions)
+                output = model(**batch, sigreg_directions=directions)
                 accelerator.backward(output.loss)
                 if accelerator.sync_gradients:
                     gradient_norm = accelerator.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
@@ -210,8 +223,10 @@ def train(
 
             evaluating, saving = is_due(step, recipe.eval_every, length.steps), step % recipe.save_every == 0
             if step == 1 or step % recipe.log_every == 0 or evaluating or saving:
-                losses = torch.stack([output.loss, output.prediction_loss, output.sigreg_loss]).detach()
-                loss, prediction_loss, sigreg_loss = accelerator.reduce(losses, "mean").tolist()
+                names = [name for name in output if name == "loss" or name.endswith("_loss")]
+                losses = torch.stack([output[name] for name in names]).detach()
+                losses = dict(zip(names, accelerator.reduce(losses, "mean").tolist(), strict=True))
+                loss, prediction_loss, sigreg_loss = (losses[n] for n in ("loss", "prediction_loss", "sigreg_loss"))
                 embeddings = accelerator.gather(output.embeddings.detach())
                 if not math.isfinite(loss):
                     raise ValueError(
@@ -220,8 +235,8 @@ def train(
                     )
                 elapsed = time.perf_counter() - clock
                 log({
-                    "step": step, "epoch": step / per_epoch, "loss": loss, "prediction_loss": prediction_loss,
-                    "sigreg_loss": sigreg_loss, **embedding_monitors(embeddings, prediction_loss),
+                    "step": step, "epoch": step / per_epoch, **losses,
+                    **embedding_monitors(embeddings, prediction_loss),
                     "gradient_norm": float(gradient_norm), "learning_rate": rate,
                     "windows_per_second": clocked * accumulation * recipe.batch_size / elapsed,
                     "waiting_for_data": waited / elapsed,
@@ -262,6 +277,19 @@ def with_action_statistics(config: LeWMConfig, episodes: EpisodeData) -> LeWMCon
     name = Path(episodes.name).name if Path(episodes.name).is_dir() else episodes.name
     measured = {"action_mean": mean, "action_std": std, "action_statistics_source": name}
     return LeWMConfig(**(config.to_dict() | measured))
+
+
+def initialize_from_data(model: LeWMModel, windows: WindowDataset, image_processor: LeWMImageProcessor):
+    """Lets an encoder that wants to see frames before it starts see some, the same ones on every rank."""
+    if hasattr(model.encoder, "initialize_from_data"):
+        rows = np.linspace(0, windows.episodes.num_rows - 1, 128).astype(int)
+        frames = torch.from_numpy(windows.episodes.frames(rows))
+        model.encoder.initialize_from_data(image_processor.normalize(frames))
+
+
+def all_losses(model: LeWMModel, batch: dict):
+    """Runs every part that training runs, BatchNorms of optional heads included."""
+    model.losses(batch, model.step_inputs(0, 0))
 
 
 def is_due(step: int, every: int | None, steps: int) -> bool:

@@ -19,7 +19,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
 from .cards import DESCRIPTION_FILE, check_complete, read_description
 from .encoding import decode
-from .features import ACTION, IMAGE, SIM_GOAL, SIM_STATE
+from .features import ACTION, IMAGE, SIM_GOAL, SIM_STATE, STATE
 from .pace import rows_apart
 from .parquet import read_metadata, vectors
 from .statistics import action_statistics
@@ -117,6 +117,15 @@ class EpisodeData:
             ValueError: where the data set has none.
         """
         return self._vectors(SIM_STATE)
+
+    @property
+    def observations(self) -> np.ndarray:
+        """`(rows, observation)` float64: what the environment or robot reports of its state.
+
+        Raises:
+            ValueError: where the data set has none.
+        """
+        return self._vectors(STATE)
 
     @property
     def goals(self) -> np.ndarray:

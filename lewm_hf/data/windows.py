@@ -33,8 +33,10 @@ class WindowDataset(Dataset):
     Args:
         episodes: one split.
         config: gives `history_size`, `frameskip`, `action_dim` and the action statistics.
-        num_frames: frames of a window; default `history_size + 1`.
+        num_frames: frames of a window; default `config.window_frames`.
         frameskip: only for callers that carry it along; must equal the config's.
+        goal_blocks: adds to each window a later frame of its episode, up to so many action blocks after its first one:
+            a goal for an actor. How many is a fixed function of the window's number; an episode's end may cut it short.
         cache: `None` decodes again and again; `"ram"` and `"memmap"` decode every frame once, see `FrameCache`.
         cache_dir: of `"memmap"`.
 
@@ -51,12 +53,13 @@ class WindowDataset(Dataset):
         *,
         num_frames: int | None = None,
         frameskip: int | None = None,
+        goal_blocks: int | None = None,
         cache: str | None = None,
         cache_dir: str | Path | None = None,
     ):
         if frameskip not in (None, config.frameskip):
             raise ValueError(f"frameskip={frameskip} contradicts the config's {config.frameskip}: change the config")
-        num_frames = config.history_size + 1 if num_frames is None else num_frames
+        num_frames = config.window_frames if num_frames is None else num_frames
         if num_frames < 1:
             raise ValueError(f"num_frames={num_frames} must be at least 1")
         if episodes.action_dim != config.action_dim:
@@ -67,6 +70,7 @@ class WindowDataset(Dataset):
         to_blocks(torch.zeros(config.frameskip, config.action_dim), config)  # refuses missing statistics
         self.episodes, self.config, self.num_frames = episodes, config, num_frames
         self._rows_apart = episodes.rows_apart(config.frameskip)
+        self.goal_blocks = goal_blocks
         counts = np.maximum(episodes.lengths - self.span + 1, 0)
         short = int((counts == 0).sum())
         if short == len(counts):
@@ -106,17 +110,61 @@ class WindowDataset(Dataset):
     def batch(self, indices: Sequence[int] | np.ndarray) -> Window:
         """`pixel_values` uint8 `(n, T, H, W, 3)` and `actions` float32 `(n, T, frameskip * action_dim)`, z-scored.
 
-        A missing action (that of an episode's last row) becomes 0, the mean action.
+        A missing action (an episode's last row) becomes 0, the mean action. With `goal_blocks` also
+        `goal_pixel_values` uint8 `(n, H, W, 3)` and `goal_blocks` int64 `(n,)`, blocks from the first frame to it.
         """
         starts = self.starts(indices)
         rows = starts[:, None] + self._rows_apart * np.arange(self.num_frames)
-        frames = (self._cache or self.episodes).frames(rows.ravel())
+        goals = np.empty(0, dtype=np.int64)
+        if self.goal_blocks is not None:
+            ahead = self._blocks_ahead(np.asarray(indices, dtype=np.int64), starts)
+            goals = starts + self._rows_apart * ahead
+        frames = (self._cache or self.episodes).frames(np.concatenate([rows.ravel(), goals]))
+        frames, goal_frames = frames[: rows.size], frames[rows.size :]
         actions = self.episodes.actions[starts[:, None] + np.arange(self.span)]
         actions = torch.from_numpy(actions.reshape(len(starts), -1, self.config.action_dim))
-        return {
+        window = {
             "pixel_values": torch.from_numpy(frames.reshape(*rows.shape, *frames.shape[1:])),
             "actions": torch.nan_to_num(to_blocks(actions, self.config), nan=0.0),
         }
+        if self.goal_blocks is not None:
+            window |= {"goal_pixel_values": torch.from_numpy(goal_frames), "goal_blocks": torch.from_numpy(ahead)}
+        return window
+
+    def _blocks_ahead(self, indices: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """`(n,)` from 1 to `goal_blocks`, at most what the episode still holds."""
+        # Multiplying by an odd number below 2^32 (Knuth) scatters neighbors, whose pictures are nearly the same.
+        wanted = ((indices * 2654435761) % 2**32 * self.goal_blocks >> 32) + 1
+        episode = np.searchsorted(self.episodes.offsets, starts, side="right") - 1
+        last = self.episodes.offsets[episode] + self.episodes.lengths[episode] - 1
+        return np.minimum(wanted, (last - starts) // self._rows_apart)
+
+    def moving(self, columns: Sequence[int], threshold: float) -> np.ndarray:
+        """Numbers of the windows between whose first and last frame `observation.state[columns]` changes by more.
+
+        Args:
+            columns: entries of `observation.state`.
+            threshold: Euclidean distance, in the units of those entries.
+
+        Raises:
+            ValueError: where the episodes have no such entries, or nothing moves that far.
+        """
+        states = self.episodes.observations
+        if not all(0 <= column < states.shape[1] for column in columns):
+            raise ValueError(
+                f"moving_columns={list(columns)} do not all exist: observation.state of {self.episodes.name} has "
+                f"{states.shape[1]} entries, counted from 0"
+            )
+        starts = self.starts(np.arange(len(self)))
+        ends = starts + self._rows_apart * (self.num_frames - 1)
+        distance = np.linalg.norm(states[ends][:, list(columns)] - states[starts][:, list(columns)], axis=1)
+        found = np.flatnonzero(distance > threshold)
+        if not len(found):
+            raise ValueError(
+                f"no window of {self.episodes.name} moves by more than moving_threshold={threshold} in entries "
+                f"{list(columns)} of observation.state, at most by {distance.max():.3g}: lower the threshold"
+            )
+        return found
 
     def __getitem__(self, index: int) -> Window:
         return self.__getitems__([index])[0]

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
 from ..configuration_lewm import LeWMConfig
+from ..modeling_lewm import build_encoder
 
 MEASURED = ("action_mean", "action_std", "action_statistics_source")
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "bf16_encoder")
 TRACKERS = ("tensorboard", "wandb", "trackio", "none")
 
 
@@ -33,6 +35,15 @@ class TrainingRecipe:
     output_dir: str = _option("", "folder of the run: metrics.jsonl, last/, best/, state/; must be new unless --resume")
     resume: bool = _option(False, "continue the run in output_dir exactly where it stopped")
 
+    moving_share: float = _option(
+        0.0, "share of the windows in which something moves, by moving_columns; 0 takes windows as they come"
+    )
+    moving_columns: list[int] = field(
+        default_factory=list,
+        metadata={"help": "entries of observation.state whose change from first to last frame counts as moving"},
+    )
+    moving_threshold: float = _option(0.0, "their Euclidean distance above which something has moved")
+
     max_steps: int | None = _option(
         None, "optimizer steps; warm-up and cosine span exactly these. Replaces schedule_epochs and stop_epoch"
     )
@@ -51,7 +62,10 @@ class TrainingRecipe:
     max_grad_norm: float = _option(1.0, "gradient clipping, global norm")
     seed: int = _option(3072, "of initialization, window order, dropout and SIGReg directions")
 
-    precision: str = _option("auto", "auto (bf16 where the hardware has it), fp32 or bf16", choices=PRECISIONS)
+    precision: str = _option(
+        "auto", "auto (bf16 where the hardware has it), fp32, bf16, or bf16_encoder: all else in fp32",
+        choices=PRECISIONS,
+    )  # fmt: skip
     compile: bool = _option(False, "torch.compile the model")
     num_workers: int = _option(4, "loader processes per training process; 0 decodes in the training process")
 
@@ -78,6 +92,10 @@ class TrainingRecipe:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name}={value} must be at least {least}")
+        if not 0 <= self.moving_share <= 1:
+            raise ValueError(f"moving_share={self.moving_share} must lie in [0, 1]")
+        if self.moving_share and not self.moving_columns:
+            raise ValueError(f"moving_share={self.moving_share} needs moving_columns: the entries of observation.state")
         for name in ("learning_rate", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
@@ -92,7 +110,7 @@ class TrainingRecipe:
 
 def _model_fields() -> type:
     """The fields of `LeWMConfig` that a recipe may set, as a dataclass that `HfArgumentParser` understands."""
-    plain = {float | int: float}
+    plain = {float | int: float, dict | None: str | None}  # a mapping is given as YAML
     fields = []
     for name, annotation in LeWMConfig.__annotations__.items():
         if name == "num_channels" or name in MEASURED:  # the data set decides
@@ -172,9 +190,23 @@ def parse_recipe(argv: Sequence[str]) -> tuple[TrainingRecipe, LeWMConfig]:
     if unread:
         raise ValueError(f"cannot place {' '.join(unread)!r} of the command line: give [recipe.yaml] [--key value ...]")
     try:
-        return recipe, LeWMConfig(**vars(fields))
+        values = vars(fields) | {"encoder_kwargs": _mapping("encoder_kwargs", fields.encoder_kwargs)}
+        config = LeWMConfig(**values)
+        with torch.device("meta"):
+            build_encoder(config)  # refuses what it cannot build
+        return recipe, config
     except StrictDataclassError as error:
         raise ValueError(f"the recipe describes no model: {_one_line(error)}") from None
+
+
+def _mapping(name: str, text: str | None) -> dict | None:
+    try:
+        value = None if text is None else yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name}={text!r} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(value, dict | None):
+        raise ValueError(f"{name}={text!r} must be a mapping such as {{maps: 32}}")
+    return value
 
 
 def recipe_values(recipe: TrainingRecipe, config: LeWMConfig) -> dict:

@@ -23,13 +23,24 @@ class WindowBatches(Sampler[list[int]]):
         seed: of the order.
         start, stop: counted over all epochs.
         rank, num_ranks: this process takes its contiguous share of every batch.
+        favored, favored_share: numbers of windows to show more often; each place of a batch goes with that probability
+            to one of them, drawn anew.
 
     Raises:
         ValueError: where the data set does not fill a batch, or ranks do not divide it.
     """
 
     def __init__(
-        self, num_windows: int, batch_size: int, seed: int, start: int, stop: int, rank: int = 0, num_ranks: int = 1
+        self,
+        num_windows: int,
+        batch_size: int,
+        seed: int,
+        start: int,
+        stop: int,
+        rank: int = 0,
+        num_ranks: int = 1,
+        favored: np.ndarray | None = None,
+        favored_share: float = 0.0,
     ):
         if num_windows < batch_size:
             raise ValueError(
@@ -40,6 +51,7 @@ class WindowBatches(Sampler[list[int]]):
             raise ValueError(f"batch_size={batch_size} cannot be shared by {num_ranks} processes: make it a multiple")
         self.num_windows, self.batch_size, self.seed = num_windows, batch_size, seed
         self.start, self.stop = start, stop
+        self.favored, self.favored_share = favored, favored_share
         share = batch_size // num_ranks
         self.share = slice(rank * share, (rank + 1) * share)
 
@@ -49,7 +61,11 @@ class WindowBatches(Sampler[list[int]]):
 
     def epoch(self, epoch: int) -> np.ndarray:
         """The window indices of one epoch, `(per_epoch, batch_size)`."""
-        order = np.random.default_rng(np.random.SeedSequence([self.seed, epoch])).permutation(self.num_windows)
+        generator = np.random.default_rng(np.random.SeedSequence([self.seed, epoch]))
+        order = generator.permutation(self.num_windows)
+        if self.favored_share:
+            chosen = generator.random(len(order)) < self.favored_share
+            order[chosen] = generator.choice(self.favored, chosen.sum())
         return order[: self.per_epoch * self.batch_size].reshape(self.per_epoch, self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -71,7 +87,7 @@ def _leave_signals_to_the_parent(worker: int):
 
 
 def batch_loader(windows: Dataset, batches, num_workers: int, device: torch.device) -> DataLoader:
-    """A loader of `pixel_values` uint8 `(B, T, H, W, 3)` and `actions` `(B, T, A)`; `batches` yields index lists."""
+    """A loader of the windows' batches, see `WindowDataset.batch`; `batches` yields index lists."""
     return DataLoader(
         windows,
         batch_sampler=batches,

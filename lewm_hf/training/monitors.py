@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..evaluation.spectrum import effective_rank
 from ..evaluation.straightness import straightness
-from .batch_norm import encode_and_predict
+from ..sigreg import alone
 
 
 @torch.no_grad()
@@ -35,14 +35,23 @@ def embedding_monitors(embeddings: Tensor, prediction_loss: float) -> dict[str, 
 
 
 @torch.no_grad()
-def heldout_metrics(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+def heldout_metrics(model: nn.Module, batches: Iterable[dict[str, Tensor]]) -> dict[str, float]:
     """Prediction loss and embedding health of a model in evaluation mode, all windows of `batches` together.
+
+    The losses of optional heads are means over the batches.
 
     Args:
         model: in evaluation mode, its BatchNorm statistics fit to be used.
-        batches: `(pixel_values, actions)` of held-out windows.
+        batches: of held-out windows, see `LeWMModel.losses`.
     """
-    pairs = [encode_and_predict(model, pixel_values, actions) for pixel_values, actions in batches]
-    embeddings, predicted = (torch.cat(parts).float() for parts in zip(*pairs, strict=True))
+    with alone():
+        outputs = [model(**batch, **model.step_inputs(0, 0)) for batch in batches]
+    embeddings = torch.cat([output.embeddings for output in outputs]).float()
+    predicted = torch.cat([output.predicted_embeddings for output in outputs]).float()
     prediction_loss = float(F.mse_loss(predicted, embeddings[:, 1:]))
-    return {"prediction_loss": prediction_loss} | embedding_monitors(embeddings, prediction_loss)
+    heads = {
+        name: float(torch.stack([output[name] for output in outputs]).mean())
+        for name in ("rollout_loss", "inverse_loss", "actor_loss")
+        if name in outputs[0]
+    }
+    return {"prediction_loss": prediction_loss} | heads | embedding_monitors(embeddings, prediction_loss)

@@ -1,0 +1,90 @@
+"""Where things are: convolutions, then the mean place of each map (Levine et al. 2016, arXiv 1504.00702).
+
+A flattened map or a patch token changes abruptly when a small thing crosses the border of a cell; the softmax-weighted
+mean of its places moves with it from the first step of training on. On 64-pixel pictures of PushT an MLP reads the
+block's angle off such features (R2 0.7 to 0.9), off those of a small ViT it does not (0.2).
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+
+from . import convolutions as convolution_stack
+
+if TYPE_CHECKING:
+    from ..configuration_lewm import LeWMConfig
+
+
+class SpatialSoftmaxEncoder(nn.Module):
+    """`(N, 3, H, W) -> (N, 3 * maps)`: mean x and mean y in [-1, 1] of each map, and its log-mean-exp.
+
+    Args:
+        image_size, num_channels: of the input.
+        convolutions: `[channels, kernel, stride]` of each, before a last one of kernel 1 makes the maps.
+        maps: feature points.
+        rows: upper rows of the picture that are looked at, a multiple of the stride; default: all.
+        sharpness: by how much the largest logit of a map exceeds its mean when training starts; see
+            `initialize_from_data`.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        num_channels: int = 3,
+        convolutions=convolution_stack.DEFAULT,
+        maps: int = 32,
+        rows: int | None = None,
+        sharpness: float = 6.0,
+    ):
+        super().__init__()
+        stride = convolution_stack.check_stride(convolutions, image_size)
+        self.rows = image_size if rows is None else rows
+        if self.rows % stride or not 0 < self.rows <= image_size:
+            raise ValueError(
+                f"rows={rows} must be a multiple of {stride}, the product of the strides, and at most "
+                f"image_size={image_size}"
+            )
+        if not (isinstance(maps, int) and maps >= 1 and math.isfinite(sharpness) and sharpness > 0):
+            raise ValueError(f"maps={maps} must be at least 1, and sharpness={sharpness} positive")
+        self.layers = convolution_stack.stack(num_channels, convolutions)
+        self.to_maps = nn.Conv2d(convolutions[-1][0], maps, 1)
+        self.log_temperature = nn.Parameter(torch.zeros(maps))
+        self.sharpness, self.output_size = sharpness, 3 * maps
+
+    @classmethod
+    def from_config(cls, config: "LeWMConfig") -> "SpatialSoftmaxEncoder":
+        return cls(config.image_size, config.num_channels, **(config.encoder_kwargs or {}))
+
+    def initialize_weights(self) -> None:
+        convolution_stack.initialize(self)
+        init.zeros_(self.log_temperature)
+
+    @torch.no_grad()
+    def initialize_from_data(self, pixel_values: Tensor) -> None:
+        """Scales each map so that on `(N, 3, H, W)` frames its largest logit lies `sharpness` above its mean.
+
+        Without it every softmax starts out flat, each mean lies in the middle of the picture, and hundreds of steps
+        pass before the points move.
+        """
+        logits = self._logits(pixel_values).float().flatten(2)
+        spread = (logits.amax(-1) - logits.mean(-1)).mean(0).clamp_min(1e-3)
+        self.log_temperature.copy_((self.sharpness / spread).log())
+
+    def _logits(self, pixel_values: Tensor) -> Tensor:
+        return self.to_maps(self.layers(pixel_values[:, :, : self.rows].to(self.to_maps.weight.dtype)))
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        logits = self._logits(pixel_values)
+        # In half precision neighboring places would share a mean.
+        with torch.autocast(pixel_values.device.type, enabled=False):
+            logits = logits.float() * self.log_temperature.float().exp()[:, None, None]
+            height, width = logits.shape[2:]
+            total = logits.flatten(2).logsumexp(-1)
+            weights = (logits - total[..., None, None]).exp()
+            x = weights.sum(2) @ torch.linspace(-1, 1, width, device=logits.device)
+            y = weights.sum(3) @ torch.linspace(-1, 1, height, device=logits.device)
+            points = torch.cat([x, y, total - math.log(height * width)], 1)
+        return points.to(self.to_maps.weight.dtype)
