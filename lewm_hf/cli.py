@@ -236,6 +236,21 @@ def _train_expert(args) -> None:
     print(f"wrote {args.out}: " + ", ".join(f"{name} {value:.3g}" for name, value in scores.items()))
 
 
+def _train_actor(args) -> None:
+    from .training.actor import ActorFit, add_actor
+
+    fit = ActorFit(
+        steps=args.steps, inputs=args.inputs, hidden_size=args.hidden_size, layers=args.layers,
+        max_blocks=args.max_blocks, seed=args.seed,
+    )  # fmt: skip
+    errors = add_actor(
+        args.model, args.episodes, args.out, fit, revision=args.revision, episodes_revision=args.episodes_revision
+    )
+    for name, value in errors.items():
+        print(f"mean squared error {name:18} {value:.3f}   (the mean action: 1)")
+    print(f"wrote {args.out}: the checkpoint with its actor; `lewm eval {args.out} --policy actor` lets it act alone")
+
+
 HANDLERS: dict[str, Callable] = {
     "collect": _collect,
     "import": _import,
@@ -249,6 +264,7 @@ HANDLERS: dict[str, Callable] = {
     "convert": _convert,
     "card": _card,
     "push": _push,
+    "train-actor": _train_actor,
     "train-expert": _train_expert,
     "report": _report,
     "export": _export,

@@ -112,7 +112,7 @@ def load_agent(
     check_processor(model, getattr(processor, "image_size", None), loaded.config.image_size)
     loaded = loaded.eval().to(device or default_device())
     commit = getattr(loaded.config, "_commit_hash", None)
-    facts = _training_facts(model, revision)
+    facts = training_facts_of(model, revision)
     env_kwargs = {name: value for name, value in facts.get("env_kwargs", {}).items() if name != "image_size"}
     return Agent(loaded, processor, str(model), commit, facts.get("env_id"), env_kwargs)
 
@@ -136,7 +136,7 @@ def first_sentence(error: Exception) -> str:
     return " ".join(text.split()).rstrip(".")
 
 
-def _training_facts(model: str | Path, revision: str | None) -> dict[str, Any]:
+def training_facts_of(model: str | Path, revision: str | None) -> dict[str, Any]:
     """What `training.json` beside a checkpoint says; nothing for a checkpoint without one."""
     path = Path(model) / "training.json"
     if not Path(model).exists():

@@ -1,0 +1,208 @@
+"""A goal-conditioned actor for a finished world model: supervised regression on frozen embeddings, in seconds.
+
+Each frame of the data is paired with a later one of its episode as the goal, and the actor learns the action block
+that the data's behavior took in between (Ghosh et al. 2021, arXiv 1912.06088). It is imitation: where goals come from
+the behavior that made the data, its success says as much about that behavior as about the world model.
+"""
+
+import copy
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..action_blocks import to_blocks
+from ..configuration_lewm import LeWMConfig
+from ..data.episodes import EpisodeData, load_episodes
+from ..evaluation.agent import load_agent, training_facts_of
+from ..image_processing_lewm import LeWMImageProcessor
+from ..modeling_lewm import LeWMModel
+from ..progress import progress_bar
+from .checkpoints import staged_directory, write_text
+from .schedule import learning_rate
+
+FRAMES_AT_ONCE = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorFit:
+    """How an actor is fitted.
+
+    Args:
+        steps, batch_size: optimizer steps, and pairs of frames of each.
+        peak_learning_rate, weight_decay: AdamW, warm-up over a twentieth and a cosine to 0.
+        inputs: `"embeddings"`, or `"features"` for an actor that sees the encoder's output of real frames too.
+        hidden_size, layers, max_blocks: see `LeWMConfig`'s fields that begin with `actor_`.
+        seed: of initialization and pairs.
+    """
+
+    steps: int = 3000
+    batch_size: int = 512
+    peak_learning_rate: float = 2e-3
+    weight_decay: float = 1e-3
+    inputs: str = "features"
+    hidden_size: int = 256
+    layers: int = 3
+    max_blocks: int = 5
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "hidden_size", "layers", "max_blocks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if not self.peak_learning_rate > 0:
+            raise ValueError(f"peak_learning_rate={self.peak_learning_rate} must be positive")
+
+
+class _Pairs:
+    """Frozen embeddings of all frames of a split, and the pairs that goals are drawn from."""
+
+    def __init__(self, model: LeWMModel, processor: LeWMImageProcessor, episodes: EpisodeData, what: str):
+        config = model.config
+        self.apart = episodes.rows_apart(config.frameskip)
+        ends = np.repeat(episodes.offsets + episodes.lengths - 1, episodes.lengths)
+        self.ahead = (ends - np.arange(episodes.num_rows)) // self.apart  # whole blocks that the episode still holds
+        self.starts = np.flatnonzero(self.ahead >= 1)
+        if not len(self.starts):
+            raise ValueError(
+                f"no episode of {episodes.name} is longer than an action block of {config.frameskip} steps: "
+                "collect longer ones"
+            )
+        self.embeddings, self.features = _embed(model, processor, episodes, what)
+        rows = self.starts[:, None] + np.arange(self.apart)
+        actions = torch.from_numpy(episodes.actions[rows].reshape(len(rows), -1, config.action_dim))
+        self.blocks = to_blocks(actions, config)[:, 0].to(self.embeddings.device)
+
+    def draw(self, generator: np.random.Generator, count: int, max_blocks: int) -> dict[str, Tensor]:
+        """`count` pairs, uniform over frames and over 1 to `max_blocks` blocks, cut short at an episode's end."""
+        chosen = generator.integers(len(self.starts), size=count)
+        rows = self.starts[chosen]
+        left = np.minimum(generator.integers(1, max_blocks + 1, size=count), self.ahead[rows])
+        return {"now": torch.from_numpy(rows), "goal": torch.from_numpy(rows + left * self.apart),
+                "left": torch.from_numpy(left), "block": torch.from_numpy(chosen)}  # fmt: skip
+
+
+@torch.no_grad()
+def _embed(model, processor, episodes: EpisodeData, what: str) -> tuple[Tensor, Tensor]:
+    """Embeddings `(rows, D)` and features `(rows, width)` of all frames, in float32."""
+    parts = []
+    rows = np.arange(episodes.num_rows)
+    with progress_bar(total=len(rows), desc=f"embedding {what}", unit="frame", show=True) as bar:
+        for first in range(0, len(rows), FRAMES_AT_ONCE):
+            frames = torch.from_numpy(episodes.frames(rows[first : first + FRAMES_AT_ONCE])).to(model.device)
+            parts.append([part[0].float() for part in model.observe(processor.normalize(frames)[None])])
+            bar.update(len(frames))
+    embeddings, features = (torch.cat(part) for part in zip(*parts, strict=True))
+    return embeddings, features
+
+
+def _error(model: LeWMModel, pairs: _Pairs, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Mean squared error of each actor on some pairs, in z-scored units, where copying the mean gives about 1."""
+    actor, blocks = model.actor, pairs.blocks[drawn["block"]]
+    now, goal, left = drawn["now"], drawn["goal"], drawn["left"].to(blocks.device)
+    z, f = pairs.embeddings, pairs.features
+    errors = {"embeddings": F.mse_loss(actor.on_embeddings(z[now], z[goal], left), blocks)}
+    if actor.on_features is not None:
+        errors["features"] = F.mse_loss(actor(z[now], z[goal], left, f[now], f[goal]), blocks)
+    return errors
+
+
+def add_actor(
+    source: str | Path,
+    dataset: str,
+    out: str | Path,
+    fit: ActorFit,
+    *,
+    revision: str | None = None,
+    episodes_revision: str | None = None,
+) -> dict[str, float]:
+    """Writes a checkpoint with a fitted actor into a new folder; returns the errors of `fit_actor`.
+
+    Raises:
+        ValueError, FileNotFoundError, OSError: one line, before any work where the input is at fault.
+    """
+    out = Path(out)
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty: name a new folder")
+    agent = load_agent(source, revision=revision)
+    if not isinstance(agent.model, LeWMModel):
+        raise ValueError(f"{source} is a {type(agent.model).__name__}: actors are heads of LeWMModel")
+    episodes = {split: load_episodes(dataset, split, episodes_revision) for split in ("train", "test")}
+    fitted, errors = fit_actor(agent.model, agent.processor, episodes, fit)
+    facts = training_facts_of(source, revision) | {"actor": asdict(fit) | {"mean_squared_error": errors}}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with staged_directory(out) as folder:
+        fitted.save_pretrained(folder)
+        agent.processor.save_pretrained(folder)
+        write_text(folder / "training.json", json.dumps(facts, indent=2))
+    return errors
+
+
+def fit_actor(
+    model: LeWMModel,
+    processor: LeWMImageProcessor,
+    episodes: dict[str, EpisodeData],
+    fit: ActorFit | None = None,
+) -> tuple[LeWMModel, dict[str, float]]:
+    """A copy of the model with a freshly fitted actor, and the actor's errors.
+
+    Args:
+        model: a finished world model; none of its weights changes.
+        processor: its image processor.
+        episodes: `train`, and `test` to measure held-out errors on.
+        fit: how.
+
+    Returns:
+        The model in evaluation mode, and mean squared errors of z-scored blocks by `split_actor`.
+
+    Raises:
+        ValueError: where the episodes do not fit the model, or are too short.
+    """
+    fit = fit or ActorFit()
+    for part in episodes.values():
+        if part.action_dim != model.config.action_dim:
+            raise ValueError(
+                f"{part.name} has {part.action_dim}-dimensional actions, but the model has "
+                f"action_dim={model.config.action_dim}: give the episodes that it was trained on"
+            )
+    chosen = {
+        "actor": True, "actor_inputs": fit.inputs, "actor_hidden_size": fit.hidden_size, "actor_layers": fit.layers,
+        "actor_max_blocks": fit.max_blocks,
+    }  # fmt: skip
+    config = LeWMConfig(**(copy.deepcopy(model.config).to_dict() | chosen))
+    with torch.random.fork_rng():
+        torch.manual_seed(fit.seed)
+        fitted = LeWMModel(config).to(model.device)
+    kept = {name: value for name, value in model.state_dict().items() if not name.startswith("actor.")}
+    heads = {name: value for name, value in fitted.state_dict().items() if name.startswith("actor.")}
+    fitted.load_state_dict(kept | heads)
+    fitted.eval()
+    pairs = {split: _Pairs(fitted, processor, part, split) for split, part in episodes.items()}
+    train, actor = pairs["train"], fitted.actor
+    if actor.on_features is not None:
+        rows = torch.cat([train.features, train.embeddings], -1)
+        actor.on_features.batch_norm.running_mean.copy_(rows.mean(0))
+        actor.on_features.batch_norm.running_var.copy_(rows.var(0).clamp_min(1e-12))
+    parameters = [*actor.on_embeddings.net.parameters()]
+    parameters += [] if actor.on_features is None else [*actor.on_features.net.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=fit.weight_decay)
+    generator = np.random.default_rng(fit.seed)
+    with progress_bar(total=fit.steps, desc="fitting the actor", unit="step", show=True) as bar:
+        for step in range(fit.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, fit.steps, 0.05, fit.peak_learning_rate)
+            errors = _error(fitted, train, train.draw(generator, fit.batch_size, fit.max_blocks))
+            optimizer.zero_grad()
+            sum(errors.values()).backward()
+            optimizer.step()
+            bar.update()
+    measured = {}
+    for split, part in pairs.items():
+        with torch.no_grad():
+            errors = _error(fitted, part, part.draw(np.random.default_rng(fit.seed + 1), 8192, fit.max_blocks))
+        measured |= {f"{split}_{name}": float(value) for name, value in errors.items()}
+    return fitted, measured

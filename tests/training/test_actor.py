@@ -1,0 +1,68 @@
+"""A fitted actor against what it has to know by construction, and against the model it was added to."""
+
+import numpy as np
+import pytest
+import torch
+
+from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
+from lewm_hf.data.collect import collect
+from lewm_hf.data.episodes import load_episodes
+from lewm_hf.training.actor import ActorFit, fit_actor
+
+
+@pytest.fixture(scope="module")
+def paced(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("actor") / "d"
+    collect("two_room", folder, 24, image_size=28, max_steps=40, stop_at_success=False, workers=1, every=5, seed=4)
+    return {split: load_episodes(folder, split) for split in ("train", "test")}
+
+
+def test_an_actor_on_frozen_embeddings_beats_the_mean_action_and_changes_nothing_else(paced, tmp_path):
+    mean, std = paced["train"].action_statistics()
+    torch.manual_seed(0)
+    model = LeWMModel(
+        LeWMConfig(
+            image_size=28, encoder="spatial_softmax", embed_dim=8, projector_hidden_size=16, predictor_hidden_size=16,
+            predictor_layers=1, predictor_heads=2, predictor_head_dim=8, predictor_mlp_size=16, action_mlp_size=16,
+            sigreg_projections=8, encoder_kwargs={"convolutions": [[8, 5, 2]], "maps": 8}, action_mean=mean,
+            action_std=std,
+        )
+    ).eval()  # fmt: skip
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fit = ActorFit(steps=150, batch_size=128, hidden_size=32, layers=2, max_blocks=3)
+    fitted, errors = fit_actor(model, LeWMImageProcessor(image_size=28), paced, fit)
+    assert set(errors) == {"train_embeddings", "train_features", "test_embeddings", "test_features"}
+    # The data's policy aims at its own goal with noise of twice the signal: some of a block can be known, not all.
+    assert errors["train_features"] < 0.97
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
+    after = fitted.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert fitted.config.has_actor and fitted.config.actor_max_blocks == 3 and not fitted.training
+    again, _ = fit_actor(model, LeWMImageProcessor(image_size=28), paced, fit)
+    assert all(torch.equal(after[name], value) for name, value in again.state_dict().items())
+    fitted.save_pretrained(tmp_path)
+    loaded = LeWMModel.from_pretrained(tmp_path).eval()
+    frames = torch.from_numpy(paced["test"].frames(np.arange(2)))
+    z, f = loaded.observe(LeWMImageProcessor(image_size=28).normalize(frames)[None])
+    with torch.no_grad():
+        block = loaded.act(z[:, 0], z[:, 1], torch.tensor([1]), f[:, 0], f[:, 1])
+    assert block.shape == (1, 10) and block.isfinite().all()
+
+
+def test_episodes_of_another_robot_are_refused(paced, tiny_model):
+    tiny_model.config.action_dim = 3
+    with pytest.raises(ValueError, match="action_dim=3"):
+        fit_actor(tiny_model, LeWMImageProcessor(image_size=28), paced)
+
+
+def test_the_command_writes_a_checkpoint_that_acts(paced, tiny_model, tmp_path, capsys):
+    from lewm_hf.cli import main
+
+    tiny_model.save_pretrained(tmp_path / "m")
+    LeWMImageProcessor(image_size=28).save_pretrained(tmp_path / "m")
+    command = ["train-actor", str(tmp_path / "m"), "--episodes", paced["train"].name, "--out", str(tmp_path / "a"),
+               "--steps", "3", "--inputs", "embeddings"]  # fmt: skip
+    assert main(command) == 0
+    assert LeWMModel.from_pretrained(tmp_path / "a").config.actor_inputs == "embeddings"
+    assert main(command) == 2
+    assert "not empty" in capsys.readouterr().err
