@@ -5,6 +5,8 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOMES = {
+    "DinoWMConfig": "world_models.dino_wm",
+    "DinoWMModel": "world_models.dino_wm",
     "LeWMConfig": "configuration_lewm",
     "LeWMDecoder": "modeling_lewm_decoder",
     "LeWMDecoderConfig": "configuration_lewm_decoder",
@@ -12,6 +14,8 @@ _HOMES = {
     "LeWMOutput": "modeling_lewm",
     "LeWMImageProcessor": "image_processing_lewm",
     "LeWMPlanner": "pipeline_lewm",
+    "PLDMConfig": "world_models.pldm",
+    "PLDMModel": "world_models.pldm",
     "SIGReg": "sigreg",
 }
 __all__ = sorted(_HOMES)
@@ -30,18 +34,21 @@ def __dir__():
 def _register():
     from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
-    from .configuration_lewm import LeWMConfig
-    from .configuration_lewm_decoder import LeWMDecoderConfig
     from .image_processing_lewm import LeWMImageProcessor
     from .modeling_lewm import LeWMModel
     from .modeling_lewm_decoder import LeWMDecoder
     from .pipeline_lewm import register_pipeline
+    from .world_models.dino_wm import DinoWMModel
+    from .world_models.pldm import PLDMModel
 
-    AutoConfig.register(LeWMConfig.model_type, LeWMConfig, exist_ok=True)
-    AutoModel.register(LeWMConfig, LeWMModel, exist_ok=True)
-    AutoConfig.register(LeWMDecoderConfig.model_type, LeWMDecoderConfig, exist_ok=True)
-    AutoModel.register(LeWMDecoderConfig, LeWMDecoder, exist_ok=True)
-    AutoImageProcessor.register(LeWMConfig, image_processor_classes={"pil": LeWMImageProcessor}, exist_ok=True)
+    world_models = (LeWMModel, PLDMModel, DinoWMModel)
+    for model in (*world_models, LeWMDecoder):
+        AutoConfig.register(model.config_class.model_type, model.config_class, exist_ok=True)
+        AutoModel.register(model.config_class, model, exist_ok=True)
+    for model in world_models:
+        AutoImageProcessor.register(
+            model.config_class, image_processor_classes={"pil": LeWMImageProcessor}, exist_ok=True
+        )
     register_pipeline()
 
 

@@ -468,6 +468,7 @@ class LeWMPreTrainedModel(PreTrainedModel):
 class LeWMModel(LeWMPreTrainedModel):
     """Encoder, action encoder, predictor and both loss terms."""
 
+    output_class = LeWMOutput
     _can_record_outputs = {"hidden_states": LeWMEncoderLayer, "attentions": LeWMEncoderAttention}
 
     def __init__(self, config: LeWMConfig):
@@ -664,8 +665,9 @@ class LeWMModel(LeWMPreTrainedModel):
         with torch.autocast(embeddings.device.type, enabled=False):
             # Gradients flow through the targets: SIGReg, not a stop-gradient, prevents collapse.
             prediction_loss = F.mse_loss(predicted.float(), embeddings[:, 1:].float())
-            sigreg_loss = self.sigreg(embeddings.transpose(0, 1), sigreg_directions)
-            loss = prediction_loss + self.config.sigreg_weight * sigreg_loss
+            regularization, loss = self.regularization(embeddings, sigreg_directions), prediction_loss
+            for weight, value in regularization.values():
+                loss = loss + weight * value
             if frames > self.config.history_size + 1:
                 rollout_loss = F.mse_loss(imagined.float(), embeddings[:, -imagined.shape[1] :].float())
                 loss = loss + self.config.rollout_weight * rollout_loss
@@ -674,19 +676,25 @@ class LeWMModel(LeWMPreTrainedModel):
                 loss = loss + self.config.inverse_weight * inverse_loss
             if self.actor is not None:
                 loss = loss + self.config.actor_weight * actor_loss
-        return LeWMOutput(
-            loss, prediction_loss, sigreg_loss, embeddings, predicted, features, rollout_loss, inverse_loss, actor_loss
-        )
+        return self.output_class(
+            loss=loss, prediction_loss=prediction_loss, embeddings=embeddings, predicted_embeddings=predicted,
+            features=features, rollout_loss=rollout_loss, inverse_loss=inverse_loss, actor_loss=actor_loss,
+            **{name: value for name, (_, value) in regularization.items()},
+        )  # fmt: skip
+
+    def regularization(self, embeddings: Tensor, sigreg_directions: Tensor) -> dict[str, tuple[float, Tensor]]:
+        """What keeps embeddings `(B, T, D)` from collapsing: weight and value of each term by its name."""
+        return {"sigreg_loss": (self.config.sigreg_weight, self.sigreg(embeddings.transpose(0, 1), sigreg_directions))}
 
     def losses(self, batch: dict[str, Tensor], step_inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The loss and its terms by name, scalars.
+        """The loss and its terms by name, scalars, and the `"embeddings"` `(B, T, D)` that they are of.
 
         Args:
             batch: `pixel_values`, `actions` and, for the actor, `goal_pixel_values` and `goal_blocks`; see `forward`.
             step_inputs: see there.
         """
         output = self(**batch, **step_inputs)
-        return {name: value for name, value in output.items() if name == "loss" or name.endswith("_loss")}
+        return {name: value for name, value in output.items() if name.endswith("loss") or name == "embeddings"}
 
     def step_inputs(self, seed: int, number: int) -> dict[str, Tensor]:
         """What step `number` of a training needs beside its batch, the same on every rank: SIGReg's directions."""

@@ -145,6 +145,7 @@ def test_all_terms_equal_a_naive_computation(with_heads):
     weights = {"prediction_loss": 1, "rollout_loss": 0.2, "inverse_loss": 0.3, "actor_loss": 0.5,
                "sigreg_loss": config.sigreg_weight}  # fmt: skip
     expected["loss"] = sum(weights[name] * value for name, value in expected.items())
+    torch.testing.assert_close(losses.pop("embeddings"), z[:, :6])
     assert set(losses) == set(expected)
     for name, value in expected.items():
         torch.testing.assert_close(losses[name], value, rtol=1e-4, atol=1e-6, msg=name)

@@ -1,0 +1,93 @@
+"""What the configuration of every world model of this package holds."""
+
+import dataclasses
+import difflib
+import math
+
+from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedConfig
+
+from ..configuration_lewm import NOT_OURS, strict_reason
+
+
+class WorldModelPreTrainedConfig(PreTrainedConfig):
+    """The fields that data path, planner and analyses read; subclasses are decorated with `strict` and add their own.
+
+    Args:
+        image_size: side of the square input in pixels.
+        history_size: frames that a prediction looks at, at most; a training window holds one more.
+        frameskip: environment steps between two frames; one action block holds `frameskip` actions.
+        action_dim: size of one raw action.
+        action_mean, action_std: float64 statistics of each raw action dimension (population std). `None` until a data
+            set has filled them; planning refuses to run without them.
+        action_statistics_source: the data set that they were measured on.
+    """
+
+    image_size: int = 224
+    num_channels: int = 3
+    history_size: int = 3
+    frameskip: int = 5
+    action_dim: int = 2
+    action_mean: list[float] | None = None
+    action_std: list[float] | None = None
+    action_statistics_source: str | None = None
+
+    @property
+    def action_block_size(self) -> int:
+        """Width of one action block: `frameskip * action_dim`."""
+        return self.frameskip * self.action_dim
+
+    @property
+    def window_frames(self) -> int:
+        """Frames of a training window."""
+        return self.history_size + 1
+
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        name = kwargs.get("name_or_path") or config_dict.get("_name_or_path") or "this checkpoint"
+        known = {entry.name for entry in dataclasses.fields(cls)}
+        for field in config_dict:
+            # Transformers keeps whatever it does not know, and the field that was meant would keep its default.
+            if field in known or field in NOT_OURS or field.startswith("_"):
+                continue
+            if closest := difflib.get_close_matches(field, known, n=1):
+                raise ValueError(
+                    f"config.json of {name} is invalid: unknown field {field!r}, the closest one is {closest[0]!r}"
+                )
+        try:
+            return super().from_dict(config_dict, **kwargs)
+        except StrictDataclassError as error:
+            raise ValueError(f"config.json of {name} is invalid: {strict_reason(error)}") from error
+
+    def check_positive(self, *names: str) -> None:
+        """Raises:
+        ValueError: for the first of these fields that is below 1.
+        """
+        for name in names:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+
+    def check_weights(self, *names: str) -> None:
+        """Raises:
+        ValueError: for the first of these fields that is negative, infinite or NaN.
+        """
+        for name in names:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)} must be a finite number of at least 0")
+
+    def validate_interface(self):
+        self.check_positive("image_size", "num_channels", "history_size", "frameskip", "action_dim")
+
+    def validate_action_statistics(self):
+        if (self.action_mean is None) != (self.action_std is None):
+            raise ValueError("action_mean and action_std go together: give both or neither")
+        for name in ("action_mean", "action_std"):
+            values = getattr(self, name)
+            if values is None:
+                continue
+            if len(values) != self.action_dim:
+                raise ValueError(f"{name} has {len(values)} entries, but action_dim={self.action_dim}: they must agree")
+            if not all(math.isfinite(value) for value in values):
+                raise ValueError(f"{name}={values} must be finite: recompute the statistics of the data set")
+        if self.action_std is not None and min(self.action_std) < 0:
+            raise ValueError(f"action_std={self.action_std} must not be negative")

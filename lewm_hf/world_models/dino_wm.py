@@ -1,0 +1,384 @@
+"""DINO-WM: dynamics of frozen patch tokens (arXiv 2411.04983).
+
+A frozen backbone turns each frame into patch tokens; embeddings of the action block, and of proprioception where there
+is any, are appended to every one of them; a transformer that is causal over frames, not over patches, predicts the
+tokens of the next frame. Shapes: B batch, T time, P patches, W width of a latent token, A action block, S plans.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+from transformers import initialization as init
+
+from ..modeling_lewm import LeWMPredictorAttention, LeWMPredictorMLP, LeWMPreTrainedModel
+from .backbones import build_backbone, weights_fingerprint
+from .configuration import WorldModelPreTrainedConfig
+
+KeyValues = list[tuple[Tensor, Tensor]]
+
+
+@strict
+class DinoWMConfig(WorldModelPreTrainedConfig):
+    """DINO-WM on DINOv2 ViT-S/14. Defaults: the published sizes, 14 x 14 tokens of 384.
+
+    Args:
+        backbone: a registered name such as `"efficientnet-lite0"`, or folder or Hub id of a transformers model.
+        backbone_revision: branch, tag or commit of a Hub backbone.
+        backbone_size: side that frames are resized to before the backbone sees them; default: `image_size`.
+        backbone_config: the backbone's architecture; filled when a model is made, so that a checkpoint can be built
+            before its backbone is fetched.
+        backbone_fingerprint: of the weights that the model was trained on; filled likewise.
+        pretrained: `False` builds the backbone with random weights, which are then saved like all others.
+        num_patches, feature_size: tokens of a frame and their width, which must be the backbone's.
+        action_embed_size, proprioception_embed_size: what is appended to each token.
+        proprioception_size: entries of the proprioception vector; 0: none.
+        predictor_layers, predictor_heads, predictor_head_dim, predictor_mlp_size, predictor_dropout: the transformer.
+    """
+
+    model_type = "dino_wm"
+
+    image_size: int = 196
+    backbone: str = "facebook/dinov2-small"
+    backbone_revision: str | None = None
+    backbone_size: int | None = None
+    backbone_config: dict | None = None
+    backbone_fingerprint: str | None = None
+    pretrained: bool = True
+    num_patches: int = 196
+    feature_size: int = 384
+
+    action_embed_size: int = 10
+    proprioception_size: int = 0
+    proprioception_embed_size: int = 10
+
+    predictor_layers: int = 6
+    predictor_heads: int = 16
+    predictor_head_dim: int = 64
+    predictor_mlp_size: int = 2048
+    predictor_dropout: float | int = 0.1
+
+    @property
+    def latent_size(self) -> int:
+        """W: features of a patch, and what of proprioception is appended to it."""
+        return self.feature_size + (self.proprioception_embed_size if self.proprioception_size else 0)
+
+    @property
+    def predictor_hidden_size(self) -> int:
+        """Width of a predictor token: that of a latent token and the action's embedding."""
+        return self.latent_size + self.action_embed_size
+
+    def validate_sizes(self):
+        self.check_positive(
+            "num_patches", "feature_size", "action_embed_size", "proprioception_embed_size", "predictor_layers",
+            "predictor_heads", "predictor_head_dim", "predictor_mlp_size",
+        )  # fmt: skip
+        if self.proprioception_size < 0:
+            raise ValueError(f"proprioception_size={self.proprioception_size} must be at least 0")
+
+
+class FrameAttention(LeWMPredictorAttention):
+    """Attention of one frame's tokens to themselves and to all tokens of earlier frames."""
+
+    is_causal = False
+
+    def remember(self, hidden: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Keys and values alone, for tokens whose own output nobody needs."""
+        width = self.qkv.out_features // 3
+        key, value = F.linear(self.norm(hidden), self.qkv.weight[width:]).unflatten(-1, (2, self.heads, -1)).unbind(2)
+        return (key, value) if past is None else (torch.cat([past[0], key], 1), torch.cat([past[1], value], 1))
+
+
+class DinoWMPredictorLayer(nn.Module):
+    def __init__(self, config: DinoWMConfig):
+        super().__init__()
+        self.attention = FrameAttention(config)
+        self.mlp = LeWMPredictorMLP(config)
+
+    def forward(self, hidden: Tensor, past: tuple[Tensor, Tensor] | None):
+        attended, present = self.attention(hidden, past)
+        hidden = hidden + attended
+        return hidden + self.mlp(hidden), present
+
+
+class DinoWMPredictor(nn.Module):
+    """Transformer over the patches of at most `history_size` frames, learned positions, causal over frames.
+
+    Frame after frame with the keys and values of those before: the mask needs no tensor, and a roll-out keeps them.
+    """
+
+    def __init__(self, config: DinoWMConfig):
+        super().__init__()
+        self.position_embedding = nn.Parameter(
+            torch.zeros(config.history_size, config.num_patches, config.predictor_hidden_size)
+        )
+        self.layers = nn.ModuleList(DinoWMPredictorLayer(config) for _ in range(config.predictor_layers))
+        self.norm = nn.LayerNorm(config.predictor_hidden_size)
+
+    def forward(self, tokens: Tensor, position: int, past: KeyValues | None) -> tuple[Tensor, KeyValues]:
+        """One frame's tokens `(B, P, width)`, its place in the window, what came before -> output tokens and cache."""
+        hidden, present = tokens + self.position_embedding[position], []
+        for index, layer in enumerate(self.layers):
+            hidden, key_value = layer(hidden, past and past[index])
+            present.append(key_value)
+        return self.norm(hidden), present
+
+    def remember(self, tokens: Tensor, position: int, past: KeyValues | None) -> KeyValues:
+        """The cache alone: spares the top layer everything but keys and values."""
+        hidden, present = tokens + self.position_embedding[position], []
+        for index, layer in enumerate(self.layers[:-1]):
+            hidden, key_value = layer(hidden, past and past[index])
+            present.append(key_value)
+        return [*present, self.layers[-1].attention.remember(hidden, past and past[-1])]
+
+
+class DinoWMModel(LeWMPreTrainedModel):
+    """Frozen backbone, embeddings of action and proprioception, predictor. Latents `(P, W)`."""
+
+    config: DinoWMConfig
+    config_class = DinoWMConfig
+    _no_split_modules = ["DinoWMPredictorLayer"]
+
+    def __init__(self, config: DinoWMConfig):
+        super().__init__(config)
+        self.encoder = build_backbone(
+            config.backbone, config.backbone_revision, config.backbone_config, config.backbone_size or config.image_size
+        )
+        made, told = (self.encoder.patches, self.encoder.width), (config.num_patches, config.feature_size)
+        if made != told:
+            raise ValueError(
+                f"backbone {config.backbone} makes {made[0]} tokens of {made[1]}, but the config says {told[0]} of "
+                f"{told[1]}: set num_patches={made[0]} and feature_size={made[1]}"
+            )
+        config.backbone_config = self.encoder.architecture
+        self.action_encoder = nn.Linear(config.action_block_size, config.action_embed_size)
+        self.proprioception_encoder = (
+            nn.Linear(config.proprioception_size, config.proprioception_embed_size)
+            if config.proprioception_size
+            else None
+        )
+        self.predictor = DinoWMPredictor(config)
+        self.post_init()
+        if config.pretrained:
+            # The backbone has its own source; a second copy in every checkpoint would only go stale.
+            self._keys_to_ignore_on_save |= {f"encoder.{name}" for name in self.encoder.state_dict()}
+            self._keys_to_ignore_on_load_missing |= {r"^encoder\."}
+        self._freeze()
+
+    def _freeze(self) -> None:
+        """Fetches the backbone's weights, unless this is only the outline of a model, and keeps gradients off them."""
+        outline = any(parameter.is_meta for parameter in self.encoder.parameters())
+        if self.config.pretrained and not outline:
+            self.encoder.load_weights()
+            found = weights_fingerprint(self.encoder)
+            if self.config.backbone_fingerprint not in (None, found):
+                raise ValueError(
+                    f"backbone {self.config.backbone} holds other weights than this model was trained on (SHA-256 "
+                    f"{found[:12]}, not {self.config.backbone_fingerprint[:12]}): pass backbone=... and "
+                    "backbone_revision=... of the one that was"
+                )
+            self.config.backbone_fingerprint = found
+        self.encoder.requires_grad_(False).eval()
+
+    @classmethod
+    def from_pretrained(cls, *args, output_loading_info: bool = False, **kwargs):
+        """Strict like every model here; the backbone's weights come from its source and are compared with the config.
+
+        Raises:
+            OSError: where checkpoint or backbone cannot be found.
+            ValueError: where either is damaged, or the backbone is not the one that the model was trained on.
+        """
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        model._freeze()
+        return (model, info) if output_loading_info else model
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        self.encoder.eval()  # its BatchNorm and dropout stay as they were trained
+        return self
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)
+        if isinstance(module, DinoWMPredictor):
+            init.normal_(module.position_embedding)
+
+    @torch.no_grad()
+    def patch_tokens(self, pixel_values: Tensor) -> Tensor:
+        """Normalized frames `(B, T, 3, H, W)` -> the backbone's tokens `(B, T, P, feature_size)`.
+
+        Raises:
+            ValueError: on another rank, channel count or size than the config's.
+        """
+        size = (self.config.num_channels, self.config.image_size, self.config.image_size)
+        if pixel_values.dim() != 5 or pixel_values.shape[2:] != size:
+            raise ValueError(
+                f"pixel_values of shape {tuple(pixel_values.shape)} do not fit: expected (batch, time, "
+                f"{', '.join(map(str, size))})"
+            )
+        frames = pixel_values.flatten(0, 1)
+        if self.config.backbone_size not in (None, self.config.image_size):
+            frames = F.interpolate(frames, size=self.config.backbone_size, mode="bilinear", antialias=True)
+        return self.encoder(frames).unflatten(0, pixel_values.shape[:2])
+
+    def encode(self, pixel_values: Tensor, proprioception: Tensor | None = None) -> Tensor:
+        """Normalized frames `(B, T, 3, H, W)` and, of models with it, proprioception `(B, T, N)` -> `(B, T, P, W)`.
+
+        Raises:
+            ValueError: where proprioception is missing, or is given to a model without it.
+        """
+        return self.with_proprioception(self.patch_tokens(pixel_values), proprioception)
+
+    def with_proprioception(self, tokens: Tensor, proprioception: Tensor | None) -> Tensor:
+        """Patch tokens `(B, T, P, feature_size)` -> latents `(B, T, P, W)`; see `encode`."""
+        size = self.config.proprioception_size
+        if (proprioception is None) != (size == 0) or (size and proprioception.shape[-1] != size):
+            given = "none is given" if proprioception is None else f"{proprioception.shape[-1]} entries are given"
+            raise ValueError(f"proprioception_size={size}, but {given}: give what the model was made for")
+        if proprioception is None:
+            return tokens
+        embedded = self.proprioception_encoder(proprioception.to(tokens.dtype))
+        return torch.cat([tokens, embedded[:, :, None].expand(*tokens.shape[:3], -1)], -1)
+
+    def predict(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """Next latents `(B, T, P, W)`: entry t is the successor of `latents[:, t]` under `actions[:, t]`.
+
+        Args:
+            latents: `(B, T, P, W)`, T <= history_size, consecutive frames.
+            actions: `(B, T, A)` z-scored action blocks; block t leaves frame t.
+        """
+        if latents.shape[1] > self.config.history_size or actions.shape[1] != latents.shape[1]:
+            raise ValueError(
+                f"got {latents.shape[1]} frames and {actions.shape[1]} action blocks: expected equally many, at most "
+                f"history_size={self.config.history_size}"
+            )
+        tokens, predicted, past = self._tokens(latents, actions), [], None
+        for position, frame in enumerate(tokens.unbind(1)):
+            hidden, past = self.predictor(frame, position, past)
+            predicted.append(hidden[..., : self.config.latent_size])
+        return torch.stack(predicted, 1)
+
+    def rollout(self, context: Tensor, candidates: Tensor, executed: Tensor | None = None) -> Tensor:
+        """Imagines S candidate plans from one context: `(B, S, T, P, W)`, entry t after block t.
+
+        Equal to sliding a window of `history_size` frames and calling `predict` each time. Keys and values are kept
+        while the window grows; once it slides, positions are re-indexed and its frames are computed again, all but
+        the last one without the top layer's output.
+
+        Args:
+            context: `(B, C, P, W)` latents of the last C frames; more than `history_size` are cut off.
+            candidates: `(B, S, T, A)` z-scored action blocks; the first one leaves the last context frame.
+            executed: `(B, C - 1, A)` z-scored blocks between the context frames; needed if C > 1.
+        """
+        samples, horizon = candidates.shape[1:3]
+        frames, history = context.shape[1], self.config.history_size
+        if (0 if executed is None else executed.shape[1]) != frames - 1:
+            raise ValueError(
+                f"{frames} context frames need {frames - 1} executed action blocks, got "
+                f"{0 if executed is None else executed.shape[1]}: pass executed=(batch, {frames - 1}, "
+                f"{self.config.action_block_size})"
+            )
+        context, frames = context[:, -history:], min(frames, history)
+        blocks = candidates.flatten(0, 1)
+        if frames > 1:
+            blocks = torch.cat([executed[:, 1 - frames :].repeat_interleave(samples, 0), blocks], 1)
+        actions = self._embedded(blocks)
+        latents = list(context.repeat_interleave(samples, 0).unbind(1))
+        past, known = None, 0  # keys and values of the first `known` frames of the window
+        for end in range(frames, frames + horizon):
+            start = max(0, end - history)
+            if start:
+                past, known = None, 0
+            for position in range(known, end - start - 1):
+                token = self._joined(latents[start + position], actions[:, start + position])
+                past = self.predictor.remember(token, position, past)
+            token = self._joined(latents[end - 1], actions[:, end - 1])
+            hidden, past = self.predictor(token, end - start - 1, past)
+            known = end - start
+            latents.append(hidden[..., : self.config.latent_size])
+        return torch.stack(latents[frames:], 1).unflatten(0, (-1, samples))
+
+    def losses(self, batch: Mapping[str, Tensor], step_inputs: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Mean squared error of teacher-forced predictions of all latent entries; no gradient through the targets.
+
+        Args:
+            batch: `pixel_values` `(B, T, 3, H, W)`, or in their place `patch_tokens` `(B, T, P, feature_size)` that
+                were computed before; `actions` `(B, T, A)`, and `proprioception` `(B, T, N)` where the config has it.
+
+        Returns:
+            `"loss"`, the same as `"prediction_loss"`; `"feature_loss"` and, where there is any,
+            `"proprioception_loss"` are its two parts; `"embeddings"` `(B, T, P, W)`.
+        """
+        tokens = batch["patch_tokens"] if "patch_tokens" in batch else self.patch_tokens(batch["pixel_values"])
+        latents = self.with_proprioception(tokens, batch.get("proprioception"))
+        predicted = self.predict(latents[:, :-1], batch["actions"][:, : latents.shape[1] - 1])
+        with torch.autocast(latents.device.type, enabled=False):
+            error = (predicted.float() - latents[:, 1:].float().detach()).square()
+            loss = error.mean()
+            found = {"loss": loss, "prediction_loss": loss, "embeddings": latents}
+            size = self.config.feature_size
+            found["feature_loss"] = error[..., :size].mean()
+            if self.config.proprioception_size:
+                found["proprioception_loss"] = error[..., size:].mean()
+        return found
+
+    def forward(self, pixel_values: Tensor | None = None, actions: Tensor | None = None, **batch: Any):
+        """`losses`, under the name that data-parallel wrappers call."""
+        if pixel_values is not None:
+            batch["pixel_values"] = pixel_values
+        return self.losses(batch | {"actions": actions})
+
+    def step_inputs(self, seed: int, number: int) -> dict[str, Tensor]:
+        """Nothing: a step needs its batch alone."""
+        return {}
+
+    def _embedded(self, blocks: Tensor) -> Tensor:
+        """Action blocks `(N, T, A)` -> `(N, T, action_embed_size)`."""
+        if blocks.shape[-1] != self.config.action_block_size:
+            raise ValueError(
+                f"action blocks are {blocks.shape[-1]} wide, but the model was made for frameskip x action_dim = "
+                f"{self.config.frameskip} x {self.config.action_dim} = {self.config.action_block_size}"
+            )
+        return self.action_encoder(blocks.to(self.action_encoder.weight.dtype))
+
+    @staticmethod
+    def _joined(latents: Tensor, action: Tensor) -> Tensor:
+        """`(N, P, W)` and `(N, action_embed_size)` -> `(N, P, W + action_embed_size)`."""
+        return torch.cat([latents, action[:, None].expand(-1, latents.shape[1], -1).to(latents.dtype)], -1)
+
+    def _tokens(self, latents: Tensor, actions: Tensor) -> Tensor:
+        embedded = self._embedded(actions)[:, :, None].expand(*latents.shape[:3], -1)
+        return torch.cat([latents, embedded.to(latents.dtype)], -1)
+
+
+class PatchGoalCost:
+    """Goal distance in patch features and, with a weight, in proprioception; a `PlanSettings(cost=...)`.
+
+    Args:
+        config: of the model that plans.
+        proprioception_weight: alpha of the paper: 1 in PushT and Wall, 0 in the maze.
+
+    Raises:
+        ValueError: for a negative weight, or one for proprioception that the model does not have.
+    """
+
+    def __init__(self, config: DinoWMConfig, proprioception_weight: float = 0.0):
+        if not 0 <= proprioception_weight < float("inf"):
+            raise ValueError(f"proprioception_weight={proprioception_weight} must be a finite number of at least 0")
+        if proprioception_weight and not config.proprioception_size:
+            raise ValueError(
+                f"proprioception_weight={proprioception_weight}, but the model knows no proprioception: leave it at 0, "
+                "or train with proprioception_size on data that recorded some"
+            )
+        self.feature_size, self.weight = config.feature_size, proprioception_weight
+
+    def __call__(self, predicted: Tensor, goal: Tensor) -> Tensor:
+        """`(B, S, T, P, W)` and `(B, P, W)` -> costs `(B, S)`: mean squared errors of the last step."""
+        error = (predicted[:, :, -1].float() - goal[:, None].float()).square()
+        cost = error[..., : self.feature_size].mean((-2, -1))
+        if self.weight:
+            cost = cost + self.weight * error[..., self.feature_size :].mean((-2, -1))
+        return cost
