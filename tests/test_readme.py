@@ -21,12 +21,16 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
-def test_python_runs(code, monkeypatch):
+def test_python_runs_and_arrives(code, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     names: dict = {}
     exec(compile(code, "README.md", "exec"), names)
     assert names["plan"]["actions"].shape == (25, 2)
     assert np.isfinite(names["plan"]["actions"]).all() and names["plan"]["cost"] >= 0
+    # It says that it arrived, and it did: by the environment's own measure, on the other side of the wall.
+    assert re.fullmatch(r"reached the goal after \d+ steps", capsys.readouterr().out.strip())
+    world = names["env"].unwrapped
+    assert world.reached(world.get_state()[None], world.goal_state[None]).all()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -419,3 +419,22 @@ def test_swept_physics_forbids_what_the_reference_allows():
     env.set_state(start[0])
     env.step(action[0])
     assert np.array_equal(env.get_state(), end[0])
+
+
+def test_gymnasium_records_films(tmp_path):
+    """With the extra `record`; read back by another library than the one that writes."""
+    av = pytest.importorskip("av")
+    env = gymnasium.wrappers.RecordVideo(
+        gymnasium.make("lewm/TwoRoom-v0", image_size=64, render_mode="rgb_array"), str(tmp_path)
+    )
+    env.reset(seed=0)
+    for _ in range(4):
+        env.step(np.ones(2, dtype=np.float32))
+    env.close()
+    (film,) = tmp_path.glob("*.mp4")
+    with av.open(str(film)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == 5 and frames[0].shape == (64, 64, 3)
+    expected = TwoRoomEnv(image_size=64)
+    expected.reset(seed=0)
+    assert np.abs(frames[0].astype(int) - expected.render()).mean() < 12  # compressed
