@@ -8,6 +8,8 @@ from PIL import Image
 from torch import Tensor
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 
+from .pictures import FITS, rgb, square
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -23,9 +25,13 @@ def _to_tensor(image) -> Tensor:
             raise ValueError(f"images of one batch have different shapes {sorted(shapes)}: process them one by one")
         return torch.stack(parts)
     if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGB"))
+        image = rgb(image)
     if isinstance(image, np.ndarray):
-        image = torch.from_numpy(np.array(image, order="C"))
+        if image.dtype.kind not in "fiu":
+            raise ValueError(f"an image of dtype {image.dtype} has no colors: give uint8, or floats in [0, 1]")
+        # PyTorch compares no unsigned integers but uint8, and takes no other machine's byte order.
+        wanted = np.int64 if image.dtype.kind == "u" and image.itemsize > 1 else image.dtype.newbyteorder("=")
+        image = torch.from_numpy(np.array(image, dtype=wanted, order="C"))
     if not isinstance(image, Tensor):
         raise ValueError(
             f"cannot read an image of type {type(image).__name__}: give PIL, numpy, torch or lists of these"
@@ -45,6 +51,12 @@ class LeWMImageProcessor(BaseImageProcessor):
     Args:
         image_size: side of the square output in pixels; pictures of that size are not resampled.
         image_mean, image_std: per-channel statistics in units of [0, 1].
+        fit: how the training pictures were made square, repeated on every picture that is not: `"crop"` takes the
+            middle, `"pad"` adds black borders, `"stretch"` distorts. `None`, for training pictures that were square by
+            themselves, refuses others.
+
+    Raises:
+        ValueError: for another `fit`.
     """
 
     model_input_names = ["pixel_values"]
@@ -54,12 +66,17 @@ class LeWMImageProcessor(BaseImageProcessor):
         image_size: int = 224,
         image_mean: Sequence[float] = IMAGENET_MEAN,
         image_std: Sequence[float] = IMAGENET_STD,
+        fit: str | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.image_size = image_size
-        self.image_mean = list(image_mean)
-        self.image_std = list(image_std)
+        if fit not in (None, *FITS):
+            raise ValueError(f"fit={fit!r} is unknown: use None or one of {', '.join(FITS)}")
+        # Plain numbers: NumPy's do not go into JSON.
+        self.image_size = int(image_size)
+        self.image_mean = [float(value) for value in image_mean]
+        self.image_std = [float(value) for value in image_std]
+        self.fit = fit
 
     def normalize(self, frames: Tensor) -> Tensor:
         """uint8 `(..., height, width, 3)` or float in [0, 1] -> float32 `(..., 3, image_size, image_size)`.
@@ -90,7 +107,8 @@ class LeWMImageProcessor(BaseImageProcessor):
         `(B, T, 3, S, S)`; arrays keep their leading dimensions, channels may come first or last.
 
         Raises:
-            ValueError: on other than 3 channels, mixed sizes, floats outside [0, 1], NaN, or unknown arguments.
+            ValueError: on other than 3 channels, mixed sizes, floats outside [0, 1], NaN, pictures that are not square
+                although the training pictures were, or unknown arguments.
         """
         if kwargs:
             raise ValueError(f"unknown arguments {sorted(kwargs)}: LeWMImageProcessor takes images and return_tensors")
@@ -99,12 +117,22 @@ class LeWMImageProcessor(BaseImageProcessor):
             # Written so that NaN fails too.
             if not bool(((frames >= 0) & (frames <= 1)).all()):
                 raise ValueError("float images must lie in [0, 1] without NaN: divide by 255, or give uint8")
+        elif frames.dtype == torch.bool:
+            raise ValueError("boolean images have no colors: give uint8, or floats in [0, 1]")
         elif frames.dtype != torch.uint8:
             if not bool(((frames >= 0) & (frames <= 255)).all()):
                 raise ValueError(f"integer images must lie in [0, 255], got {frames.dtype} outside of it: give uint8")
             frames = frames.to(torch.uint8)
         if frames.dim() == 3:
             frames = frames[None]
+        height, width = frames.shape[-3:-1]
+        if self.fit is not None:
+            frames = square(frames, self.fit)
+        elif height != width:
+            raise ValueError(
+                f"a picture of {width}x{height} pixels is not square, as all training pictures were: crop or pad it, "
+                "or say how in preprocessor_config.json, with fit: crop, pad or stretch"
+            )
         return BatchFeature({"pixel_values": self.normalize(frames)}, tensor_type=return_tensors)
 
     def __call__(self, images, **kwargs) -> BatchFeature:

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel, Pipeline
-from transformers.image_utils import load_image
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_lewm import LeWMConfig
+from .pictures import read, rgb
 from .planning import PlanSettings, check_ready, encode_frames, plan
 from .planning.frames import check_same_size, frame_size
 from .planning.world_model import check_same_as_config
@@ -40,7 +40,7 @@ class LeWMPlanner(Pipeline):
 
     Input: a dictionary, or a list, generator or data set of them, with
         observation: a PIL picture, `(H, W, 3)` or `(3, H, W)` uint8 array or tensor (floats must lie in [0, 1]), path
-            or URL.
+            or URL. Pictures are turned upright as their EXIF data says, and made square as the training pictures were.
         goal: the same and as large, or a list of them, of which any (or all, by `goals="mean"`) will do.
         goal_embedding: instead of `goal`, `model.encode`'s `(*latent)`, or `(G, *latent)`.
         problem: optional name or number, default 0. The noise of the search is a function of (seed, problem) alone:
@@ -55,7 +55,8 @@ class LeWMPlanner(Pipeline):
     Raises:
         ValueError: at construction for a model in training mode, a checkpoint without action statistics, or an image
             processor of another size; in a call for pictures of other than 3 channels, goals of another size than
-            the observation, NaN, unknown input keys, or arguments that contradict the checkpoint's config.
+            the observation, pictures that are not square where training pictures were, NaN, unknown input keys, or
+            arguments that contradict the checkpoint's config.
         TypeError: for unknown arguments.
     """
 
@@ -202,10 +203,12 @@ class LeWMPlanner(Pipeline):
 
 
 def _picture(image):
-    """A path or URL opened; everything else unchanged."""
+    """A path, a URL or a PIL picture as an array; arrays and tensors unchanged."""
     if isinstance(image, str | Path):
-        return load_image(str(image))
-    if isinstance(image, Image.Image | np.ndarray | Tensor):
+        return read(image)
+    if isinstance(image, Image.Image):
+        return rgb(image)
+    if isinstance(image, np.ndarray | Tensor):
         return image
     raise ValueError(f"cannot read an image of type {type(image).__name__}: give PIL, numpy, torch, a path or a URL")
 

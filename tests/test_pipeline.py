@@ -159,9 +159,17 @@ def test_observation_and_goal_are_encoded_once(planner, tiny_model, monkeypatch)
 
 
 def test_larger_pictures_are_resized(planner):
-    made = planner(picture(0, 60, 90), picture(1, 60, 90))
-    shrunk = [LeWMImageProcessor(image_size=28)(picture(seed, 60, 90))["pixel_values"] for seed in (0, 1)]
+    made = planner(picture(0, 60, 60), picture(1, 60, 60))
+    shrunk = [LeWMImageProcessor(image_size=28)(picture(seed, 60, 60))["pixel_values"] for seed in (0, 1)]
     assert shrunk[0].shape == (1, 3, 28, 28) and np.isfinite(made["actions"]).all()
+
+
+def test_pictures_are_made_square_as_the_training_pictures_were(planner, tiny_model):
+    with pytest.raises(ValueError, match="90x60 pixels is not square"):
+        planner(picture(0, 60, 90), picture(1, 60, 90))
+    padding = LeWMPlanner(tiny_model, LeWMImageProcessor(image_size=28, fit="pad"), device="cpu", **SMALL)
+    padded = [np.pad(picture(seed, 60, 90), ((15, 15), (0, 0), (0, 0))) for seed in (0, 1)]
+    assert_same(padding(picture(0, 60, 90), picture(1, 60, 90)), planner(*padded))
 
 
 def test_from_pretrained_and_the_registered_task(checkpoint):

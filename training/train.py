@@ -111,7 +111,8 @@ def train(
 
     # Model, optimizer, and where the run stands.
     set_seed(recipe.seed)
-    model, image_processor = LeWMModel(config), LeWMImageProcessor(image_size=config.image_size)
+    model = LeWMModel(config)
+    image_processor = LeWMImageProcessor(image_size=config.image_size, fit=episodes["train"].fit)
     num_parameters, sigreg = model.num_parameters(), model.sigreg
     if not recipe.resume:
         run.start(values, weight_bytes=4 * num_parameters)

@@ -94,6 +94,11 @@ class EpisodeData:
         return self.description.get("every", 1)
 
     @property
+    def fit(self) -> str | None:
+        """How an import made its frames square, see `LeWMImageProcessor`; `None` where they were."""
+        return self.description.get("fit")
+
+    @property
     def action_dim(self) -> int:
         return self.actions.shape[1] // self.every
 

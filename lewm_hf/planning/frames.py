@@ -4,17 +4,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..pictures import size
 from .world_model import WorldModel
 
 
 def frame_size(picture) -> tuple[int, int]:
-    """(height, width) of a PIL picture, or of an array or tensor with channels first or last.
+    """(height, width) of a PIL picture, upright, or of an array or tensor with channels first or last.
 
     Raises:
         ValueError: on other than 3 channels.
     """
     if isinstance(picture, Image.Image):
-        return picture.height, picture.width
+        return size(picture)
     shape = tuple(picture.shape)
     if len(shape) == 3 and shape[-1] == 3:
         return shape[:2]

@@ -30,7 +30,7 @@ class PlanningSuccess:
         self.protocol = self.protocol.override({"seeds": (SELECTION_SEED,)})
         self.episodes = episodes[self.protocol.split]
         self.manifest = sample_manifest(self.episodes, self.protocol, recipe.eval_pairs, SELECTION_SEED)
-        self.image_processor = LeWMImageProcessor(image_size=config.image_size)
+        self.image_processor = LeWMImageProcessor(image_size=config.image_size, fit=self.episodes.fit)
         self.random_success = None
 
     def __call__(self, model: LeWMModel, step: int) -> dict[str, float]:

@@ -4,9 +4,9 @@ Like a collection, an import is cut into files of whole episodes, each of which 
 complete and compared with what was read. So an import that was killed continues where it stopped.
 """
 
-import importlib.metadata
 import logging
 import math
+import operator
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -18,20 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from ... import __version__
-from ...envs import ENVS, find_env, make_env, short_name
 from ...progress import progress_bar
-from ..cards import FORMAT, finish_dataset, write_description
-from ..collect import HABITS
-from ..continuing import check_same, is_complete, known_description
+from ..cards import finish_dataset, write_description
+from ..continuing import is_complete, known_description
 from ..encoding import FrameEncoder, check_image_format
-from ..features import episode_features
 from ..files import duration_text, remove_leftovers, size_text
 from ..parquet import file_name, write_episodes
 from ..workers import run_tasks, usable_cores
-from .frames import Conversion, square
+from .frames import Conversion
 from .mapping import read_mapping
 from .source import ImportedEpisode, Source
+from .work import Import, check_continues, describe
 from .written import Written
 
 logger = logging.getLogger(__name__)
@@ -49,56 +46,6 @@ class ImportFile:
     name: str
     episodes: tuple[int, ...]
     starts: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Import:
-    """What decides about the bytes of an imported data set."""
-
-    source: Source
-    conversion: Conversion
-    image_format: str
-    fps: float
-    env: str | None
-    env_kwargs: dict[str, Any]
-
-    def read(self, episode: int) -> ImportedEpisode:
-        """One episode of the source.
-
-        Raises:
-            ValueError: one line for a damaged episode, or a frame of another size.
-        """
-        found, rows = self.source.vectors(episode), int(self.source.lengths[episode])
-        images = []
-        for row, frame in enumerate(self.source.frames(episode)):
-            try:
-                images.append(self.conversion(frame))
-            except ValueError as error:
-                raise ValueError(f"frame {row} of episode {episode} of {self.source.path} {error}") from None
-        if len(images) != rows:
-            raise ValueError(f"episode {episode} of {self.source.path} has {len(images)} frames for {rows} rows")
-        states, goals, success = found.get("state"), found.get("goal"), found.get("success")
-        if success is not None:
-            success = success[:, 0] != 0
-        elif self.env and states is not None and goals is not None:
-            reached = self._reached(states, goals)
-            success = np.append(reached[1:], reached[-1])
-        observations = found.get("observation")
-        return ImportedEpisode(
-            images=images,
-            row_actions=found["action"].astype(np.float32),
-            observations=None if observations is None else observations.astype(np.float32),
-            states=states,
-            goals=goals,
-            next_success=success,
-        )
-
-    def _reached(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
-        env = make_env(self.env, **self.env_kwargs)
-        env.reset(seed=0, options={"goal_image": False})
-        reached = env.reached(states, goals)
-        env.close()
-        return reached
 
 
 def import_dataset(
@@ -146,8 +93,17 @@ def import_dataset(
         ImportError: where the format's library is missing, naming the pip extra.
         OSError: one line where the disk is or would be full.
     """
+    if env is not None:
+        from ...envs import short_name  # recordings without one need no environment's library
     source, out = Path(source), Path(out)
-    workers = usable_cores() if workers is None else workers
+    image_size, seed, episodes_per_file, workers = (
+        _plain(name, value)
+        for name, value in {
+            "image_size": image_size, "seed": seed, "episodes_per_file": episodes_per_file,
+            "workers": usable_cores() if workers is None else workers,
+        }.items()
+    )  # fmt: skip
+    test_fraction = float(test_fraction)
     _check_arguments(format, env, image_size, test_fraction, seed, episodes_per_file, workers)
     short = None if env is None else short_name(env)
     known = known_description(out)
@@ -156,9 +112,9 @@ def import_dataset(
         kept = _kept(opened)
         sizes = opened.check_vectors(kept)
         work = _settle(opened, sizes, kept, short, image_size, image_format)
-        description = _describe(work, format, sizes, kept, test_fraction, seed, episodes_per_file)
+        description = describe(work, format, sizes, kept, test_fraction, seed, episodes_per_file)
         if known is not None:
-            check_same(out, known, description)
+            check_continues(out, work, known, description)
         files = plan_files(opened.lengths, kept, test_fraction, seed, episodes_per_file)
         missing = [file for file in files if not is_complete(out / file.name)]
         if not missing and known is not None and "splits" in known:
@@ -224,6 +180,8 @@ def _check_arguments(format, env, image_size, test_fraction, seed, episodes_per_
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}: use one of {', '.join(FORMATS)}")
     if env is not None:
+        from ...envs import find_env
+
         find_env(env)
     if not 0 <= test_fraction < 1:
         raise ValueError(f"test_fraction={test_fraction} must lie in [0, 1)")
@@ -233,6 +191,14 @@ def _check_arguments(format, env, image_size, test_fraction, seed, episodes_per_
     ):  # fmt: skip
         if value is not None and value < least:
             raise ValueError(f"{name}={value} must be at least {least}")
+
+
+def _plain(name: str, value: Any) -> int | None:
+    """A whole number as JSON knows it, NumPy's among them."""
+    try:
+        return None if value is None else operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name}={value!r} must be a whole number") from None
 
 
 def _kept(source: Source) -> np.ndarray:
@@ -268,6 +234,9 @@ def _settle(
             "`goal` to columns of the same size"
         )
     if short is not None:
+        from ...envs import ENVS, make_env
+        from ..collect import HABITS
+
         probe = make_env(short)
         stated = probe.metadata["render_fps"] / every
         expected = {"action": every * probe.action_space.shape[0], "state": len(probe.state_names)}
@@ -286,64 +255,11 @@ def _settle(
             )
     if fps is None:
         raise ValueError(f"nothing tells the frames per second of {path}: give the environment, or fps in a mapping")
-    first = next(source.frames(int(kept[0])))
-    side = len(first if mapping.fit is None else square(first, mapping.fit))
-    conversion = Conversion(image_size or side, mapping.fit)
+    conversion = Conversion.for_frame(next(source.frames(int(kept[0]))), image_size, mapping.fit)
     image_format = image_format or (HABITS[short].image_format if short else "webp0")
     check_image_format(image_format)
     env = None if short is None else ENVS[short].env_id
     return Import(source, conversion, image_format, fps, env, {"image_size": conversion.side} if env else {})
-
-
-def _describe(
-    work: Import, format: str, sizes: dict[str, int], kept: np.ndarray, test_fraction: float, seed: int,
-    episodes_per_file: int,
-) -> dict[str, Any]:  # fmt: skip
-    """The part of `episodes.json` that is known before the first frame is written."""
-    source = work.source
-    versions = {"lewm-hf": __version__}
-    for package in ("numpy", "pillow", *source.packages):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    success = "success" in sizes or bool(work.env and "goal" in sizes)
-    columns = episode_features(
-        sizes["action"], sizes.get("state"), sizes.get("observation"), "goal" in sizes, success
-    )  # fmt: skip
-    collector = {
-        "imported_from": format,
-        # Its name alone: a path tells more about the machine than about the data.
-        "source": source.path.resolve().name,
-        "source_episodes": len(source.lengths),
-        "source_rows": int(source.lengths.sum()),
-        "skipped_episodes": len(source.lengths) - len(kept),
-        **source.metadata,
-        "mapping": source.mapping.as_dict(),
-        "image_format": work.image_format,
-        "frames": "unchanged" if work.conversion.fit is None else f"{work.conversion.fit} to a square, resized",
-        "test_fraction": test_fraction,
-        "seed": seed,
-        "episodes_per_file": episodes_per_file,
-    }
-    names = {}
-    if work.env:
-        env = make_env(work.env)
-        names = {"state_names": list(env.state_names)}
-        env.close()
-    return {
-        "format": FORMAT,
-        "env": work.env,
-        "env_kwargs": work.env_kwargs,
-        "image_size": work.conversion.side,
-        "every": source.mapping.every or 1,
-        "fps": work.fps,
-        "action_dim": sizes["action"] // (source.mapping.every or 1),
-        **names,
-        "columns": list(columns),
-        "collector": collector,
-        "versions": versions,
-    }
 
 
 def _announce(out: Path, work: Import, missing: Sequence[ImportFile], workers: int) -> None:

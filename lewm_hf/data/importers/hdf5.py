@@ -19,7 +19,8 @@ with requires_extra("hdf5"):
     import hdf5plugin  # noqa: F401  registers the Blosc filter
 
 EPISODE_COLUMNS = ("episode_idx", "ep_idx")
-LENGTH, OFFSET, STEP = "ep_len", "ep_offset", "step_idx"
+LENGTH, OFFSET = "ep_len", "ep_offset"
+STEP_COLUMNS = ("step_idx", "frame_index", "frame_idx", "step", "timestep")
 FRAMES_AT_ONCE = 100
 # Chunks of 100 frames take 15 MB: two consecutive episodes often share one.
 CHUNK_CACHE = 256 << 20
@@ -82,6 +83,9 @@ class Hdf5Source(Source):
         for first in range(start, stop, FRAMES_AT_ONCE):
             yield from self._read(self.mapping.image, first, min(first + FRAMES_AT_ONCE, stop))
 
+    def files(self) -> list[Path]:
+        return [self.path]
+
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
@@ -111,7 +115,18 @@ class Hdf5Source(Source):
 
     def _shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         file = self._open()
-        return {name: (item.shape, item.dtype) for name, item in file.items() if isinstance(item, h5py.Dataset)}
+        shapes = {}
+        for name in file:
+            link = file.get(name, getlink=True)
+            item = None if isinstance(link, h5py.ExternalLink) else file[name]
+            if item is None or (isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)):
+                raise ValueError(
+                    f"{name!r} of {self.path} lies in another file, which need not be the one that was meant: write "
+                    "everything into one file"
+                )
+            if isinstance(item, h5py.Dataset):
+                shapes[name] = item.shape, item.dtype
+        return shapes
 
     def _check_shapes(self, shapes: dict[str, tuple[tuple[int, ...], np.dtype]]) -> None:
         image = self.mapping.image
@@ -133,7 +148,8 @@ class Hdf5Source(Source):
 
     def _read_episodes(self, shapes: dict[str, tuple[tuple[int, ...], np.dtype]]) -> None:
         name = self.mapping.episode or next((name for name in EPISODE_COLUMNS if name in shapes), None)
-        for column in (name, STEP if STEP in shapes else None):
+        step = self.mapping.frame or next((name for name in STEP_COLUMNS if name in shapes), None)
+        for column in (name, step):
             if column is not None and shapes.get(column, ((),))[0] != (self._rows,):
                 found = shapes[column][0] if column in shapes else "missing"
                 raise ValueError(f"column {column!r} of {self.path} is {found}, expected ({self._rows},): repair it")
@@ -164,13 +180,14 @@ class Hdf5Source(Source):
             changes = np.flatnonzero(index[1:] != index[:-1]) + 1
             if not np.array_equal(changes, self._offsets[1:]):
                 raise ValueError(f"{name!r} of {self.path} contradicts its {LENGTH}: download or write it again")
-        if STEP in shapes:
-            steps = self._read(STEP, 0, self._rows).astype(np.int64)
-            wrong = np.setdiff1d(np.flatnonzero(np.diff(steps) != 1) + 1, self._offsets)
+        if step is not None:
+            steps = self._read(step, 0, self._rows).astype(np.int64)
+            expected = np.arange(self._rows) - np.repeat(self._offsets, lengths)
+            wrong = np.flatnonzero(steps != expected)
             if len(wrong):
                 raise ValueError(
-                    f"row {wrong[0]} of {self.path} has {STEP}={steps[wrong[0]]} after {steps[wrong[0] - 1]}: rows are "
-                    "missing or out of order; download or write it again"
+                    f"row {wrong[0]} of {self.path} has {step}={steps[wrong[0]]}, expected {expected[wrong[0]]}: rows "
+                    "are missing or out of order; sort them by episode and step, or write the file again"
                 )
 
 

@@ -2,11 +2,15 @@
 
 Version 2 has one Parquet file and one video per episode, listed in `meta/episodes.jsonl`; version 3 packs many episodes
 into each, and `meta/episodes/*/*.parquet` tells where they are. `meta/info.json` has counts, frames per second, path
-patterns and features. Frames are images in the Parquet files or videos, which need `av`.
+patterns and features. Frames are images in the Parquet files or videos, which need `av`. Rows are told apart by
+`episode_index` and `frame_index`, in whatever order they stand. All of it may come from strangers: patterns are filled
+with the known fields only, and lead to files below the data set's folder.
 """
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +21,16 @@ import pyarrow.parquet as pq
 from ..encoding import decode
 from ..parquet import read_columns, read_metadata, vectors
 from .mapping import ColumnMapping
+from .names import below, fill, visible
 from .source import Source, agreed_fps, check_total, require_columns, sha256
 
 INFO = "meta/info.json"
 VERSIONS = ("v2.0", "v2.1", "v3.0")
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "codebase_version": str, "fps": (int, float), "features": dict, "total_episodes": int, "total_frames": int,
+    "data_path": str, "chunks_size": int,
+}  # fmt: skip
+LARGE = 1 << 31
 NUMBERS = ("float", "double", "int", "uint", "bool")
 DEFAULTS = {
     "action": [("action",)],
@@ -64,20 +74,25 @@ class LeRobotSource(Source):
             from . import video  # noqa: F401  an ImportError now, not after an hour
 
         self.fps = agreed_fps(path, self._info["fps"], mapping)
-        self._episodes, digests = self._read_episodes()
+        self._episodes, self._meta = self._read_episodes()
         self.lengths = np.array([episode["length"] for episode in self._episodes], dtype=np.int64)
         check_total(path, "total_episodes", self._info["total_episodes"], len(self.lengths))
         check_total(path, "total_frames", self._info["total_frames"], int(self.lengths.sum()))
         self._locate()
         self.metadata = {
             "source_version": self._info["codebase_version"],
-            "sha256": {INFO: sha256((path / INFO).read_bytes()), **digests},
+            "sha256": {file.relative_to(path).as_posix(): sha256(file.read_bytes()) for file in self._meta},
         }
 
     def column(self, name: str, episode: int) -> np.ndarray:
-        file, start = self._places[episode]
-        values = self._table(file)[name]
-        return values[start : start + self.lengths[episode]]
+        file, rows = self._places[episode]
+        return self._table(file)[name][rows]
+
+    def files(self) -> list[Path]:
+        members = dict.fromkeys(file for file, _ in self._places.values())
+        if self._is_video:
+            return [*self._meta, *members, *dict.fromkeys(self._video(number)[0] for number in self._places)]
+        return [*self._meta, *members, *self._pictures_beside(members)]
 
     def frames(self, episode: int) -> Iterator[np.ndarray]:
         return self._video_frames(episode) if self._is_video else self._image_frames(episode)
@@ -94,12 +109,23 @@ class LeRobotSource(Source):
             raise FileNotFoundError(f"there is no {file}: give the directory of a LeRobot data set")
         try:
             info = json.loads(file.read_text(encoding="utf-8"))
-            for name in ("codebase_version", "fps", "features", "total_episodes", "total_frames", "data_path"):
-                info[name]
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"{file} is no JSON ({error}): download it again") from None
-        except (KeyError, TypeError):
-            raise ValueError(f"{file} has no {name!r}: it is no description of a LeRobot data set") from None
+        for name, kind in KINDS.items():
+            found = info.get(name, 1000 if name == "chunks_size" else None) if isinstance(info, dict) else None
+            if found is None:
+                raise ValueError(f"{file} has no {name!r}: it is no description of a LeRobot data set")
+            if not isinstance(found, kind) or isinstance(found, bool):
+                raise ValueError(f"{file} has {name}={found!r}, expected {_names(kind)}: download it again")
+        if not 0 < info["fps"] < math.inf or info.get("chunks_size", 1) < 1:
+            raise ValueError(
+                f"{file} has fps={info['fps']}, chunks_size={info.get('chunks_size', 1000)}, expected more than 0: "
+                "correct it, or download it again"
+            )
+        for name, feature in info["features"].items():
+            shape = feature.get("shape", []) if isinstance(feature, dict) else None
+            if not isinstance(shape, list | tuple) or not all(type(n) is int and 0 <= n < LARGE for n in shape):
+                raise ValueError(f"{file} describes {name!r} as {str(feature)[:200]}, expected dtype, shape and names")
         if info["codebase_version"] not in VERSIONS:
             raise ValueError(
                 f"{self.path} has version {info['codebase_version']!r}, expected one of {', '.join(VERSIONS)}: convert "
@@ -111,10 +137,10 @@ class LeRobotSource(Source):
     def _packed(self) -> bool:
         return self._info["codebase_version"] == "v3.0"
 
-    def _read_episodes(self) -> tuple[list[dict[str, Any]], dict[str, str]]:
-        """Metadata of each episode in order, and digests of the files it comes from."""
+    def _read_episodes(self) -> tuple[list[dict[str, Any]], list[Path]]:
+        """Metadata of each episode in order, and the files that hold it."""
         if self._packed:
-            files = sorted((self.path / "meta" / "episodes").glob("*/*.parquet"))
+            files = visible((self.path / "meta" / "episodes").glob("*/*.parquet"), self.path)
             tables = [pq.read_table(file) for file in files if read_metadata(file)]
             rows = [
                 row
@@ -127,7 +153,7 @@ class LeRobotSource(Source):
                 raise FileNotFoundError(f"there is no {files[0]}: the data set is incomplete; download it again")
             try:
                 rows = [json.loads(line) for line in files[0].read_text(encoding="utf-8").splitlines() if line.strip()]
-            except json.JSONDecodeError as error:
+            except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise ValueError(f"{files[0]} is damaged ({error}): download it again") from None
         if not rows:
             raise ValueError(f"{self.path} has no episodes in its metadata: download it again")
@@ -138,70 +164,90 @@ class LeRobotSource(Source):
                 places = ("chunk_index", "file_index", "from_timestamp")
                 needed += [f"videos/{self.mapping.image}/{place}" for place in places]
         for row in rows:
-            missing = next((name for name in needed if row.get(name) is None), None)
-            if missing:
-                raise ValueError(f"an episode of {self.path} lacks {missing!r} in its metadata: download it again")
+            for name in needed:
+                found = row.get(name) if isinstance(row, dict) else None
+                if found is None:
+                    raise ValueError(f"an episode of {self.path} lacks {name!r} in its metadata: download it again")
+                whole = type(found) is int or (name.endswith("timestamp") and isinstance(found, float))
+                if not whole or not 0 <= found < LARGE:
+                    raise ValueError(f"an episode of {self.path} has {name}={found!r}: download its metadata again")
         rows.sort(key=lambda row: row["episode_index"])
         if [row["episode_index"] for row in rows] != list(range(len(rows))):
             raise ValueError(f"the episodes of {self.path} are not numbered 0 to {len(rows) - 1}: download it again")
-        return rows, {file.relative_to(self.path).as_posix(): sha256(file.read_bytes()) for file in files}
+        return rows, [self.path / INFO, *files]
 
     def _locate(self) -> None:
-        """Where each episode's rows are: (file, first row in it). Checks every file's rows without reading them."""
-        self._places: list[tuple[Path, int]] = []
-        self._inside: dict[Path, list[tuple[int, int]]] = {}
-        rows: dict[Path, int] = {}
+        """Where each episode's rows are: (file, rows in it). Checks every file, without reading more than its index."""
+        members: dict[Path, list[int]] = {}
         for number, episode in enumerate(self._episodes):
             if self._packed:
                 where = {"chunk_index": episode["data/chunk_index"], "file_index": episode["data/file_index"]}
             else:
                 where = {"episode_chunk": number // self._info.get("chunks_size", 1000), "episode_index": number}
-            file = self.path / self._info["data_path"].format(**where)
-            self._places.append((file, rows.get(file, 0)))
-            rows[file] = rows.get(file, 0) + episode["length"]
-            self._inside.setdefault(file, []).append((number, self._places[-1][1]))
-        for file, count in rows.items():
+            members.setdefault(self._below("data_path", where), []).append(number)
+        self._places: dict[int, tuple[Path, slice | np.ndarray]] = {}
+        for file, numbers in members.items():
             if not file.is_file():
                 raise FileNotFoundError(f"there is no {file}: the data set is incomplete; download it again")
-            check_total(file, "rows of its episodes", count, read_metadata(file).num_rows)
+            check_total(file, "rows of its episodes", int(self.lengths[numbers].sum()), read_metadata(file).num_rows)
+            for number, rows in zip(numbers, self._find_rows(file, numbers), strict=True):
+                self._places[number] = file, rows
         if self._is_video:
             for number in range(len(self._episodes)):
                 if not self._video(number)[0].is_file():
                     raise FileNotFoundError(f"there is no {self._video(number)[0]}: download the data set again")
+
+    def _find_rows(self, file: Path, numbers: list[int]) -> Iterator[slice | np.ndarray]:
+        """The rows of these episodes in a file, in the order of `frame_index`."""
+        table = read_columns([file], ["episode_index", "frame_index"])
+        try:
+            episode, frame = (table.column(name).to_numpy().astype(np.int64) for name in table.column_names)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{file} has no whole numbers as its index ({error}): download it again") from None
+        order = np.lexsort((frame, episode))
+        for number in numbers:
+            first, last = np.searchsorted(episode[order], [number, number + 1])
+            rows, length = order[first:last], self.lengths[number]
+            if len(rows) != length or (frame[rows] != np.arange(length)).any():
+                raise ValueError(
+                    f"episode {number} in {file} does not have the frames 0 to {length - 1}, each once: its "
+                    "frame_index has gaps or repeats; download it again"
+                )
+            contiguous = (np.diff(rows) == 1).all()
+            yield slice(int(rows[0]), int(rows[0] + length)) if contiguous else rows
 
     def _table(self, file: Path) -> dict[str, np.ndarray]:
         """All mapped numbers of a file, `(rows, n)` each; keeps the last file's."""
         if file not in self._tables:
             names = dict.fromkeys(name for names in self.mapping.vectors.values() for name in names)
             try:
-                table = read_columns([file], [*names, "episode_index", "frame_index"])
+                table = read_columns([file], list(names))
             except (pa.ArrowInvalid, OSError) as error:
                 raise ValueError(f"{file} is damaged ({str(error).splitlines()[0]}): download it again") from None
             features = self._info["features"]
-            found = {name: _matrix(file, name, table.column(name), features[name]) for name in names}
-            self._check_order(file, table)
-            self._tables = {file: found}
+            self._tables = {file: {name: _matrix(file, name, table.column(name), features[name]) for name in names}}
         return self._tables[file]
 
-    def _check_order(self, file: Path, table: pa.Table) -> None:
-        episode, frame = table.column("episode_index").to_numpy(), table.column("frame_index").to_numpy()
-        for number, start in self._inside[file]:
-            rows = slice(start, start + self.lengths[number])
-            if (episode[rows] != number).any() or (frame[rows] != np.arange(self.lengths[number])).any():
-                raise ValueError(f"episode {number} is not at row {start} of {file}, in order: download it again")
+    def _below(self, pattern: str, where: dict[str, int | str]) -> Path:
+        """A path that `meta/info.json` gives a pattern of, with the fields in `where`."""
+        found = self._info.get(pattern)
+        try:
+            return below(self.path, fill(found, where))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{INFO} of {self.path} has {pattern}={found!r}, expected names and the fields {', '.join(where)} that "
+                f"lead below the folder ({error}): correct it, or download it from whom you trust"
+            ) from None
 
     def _image_frames(self, episode: int) -> Iterator[np.ndarray]:
-        file, start = self._places[episode]
-        stop = start + self.lengths[episode]
+        file, rows = self._places[episode]
         with pq.ParquetFile(file) as source:
-            first = 0
-            for group in range(source.num_row_groups):
-                rows = source.metadata.row_group(group).num_rows
-                if first < stop and start < first + rows:
-                    column = self._group(source, file, group)
-                    for row in range(max(start - first, 0), min(stop - first, rows)):
-                        yield self._image(file, column[row].as_py())
-                first += rows
+            sizes = [source.metadata.row_group(group).num_rows for group in range(source.num_row_groups)]
+            ends = np.cumsum(sizes)
+            for row in np.arange(ends[-1])[rows]:
+                group = int(np.searchsorted(ends, row, side="right"))
+                column = self._group(source, file, group)
+                yield self._image(file, column[int(row - ends[group] + sizes[group])].as_py())
 
     def _group(self, source: pq.ParquetFile, file: Path, group: int) -> pa.ChunkedArray:
         """The images of a row group; keeps the last, because episodes share them."""
@@ -214,13 +260,27 @@ class LeRobotSource(Source):
         return self._images[file, group]
 
     def _image(self, file: Path, stored: dict[str, Any] | None) -> np.ndarray:
-        data = (stored or {}).get("bytes")
+        data, name = (stored or {}).get("bytes"), (stored or {}).get("path")
         if data is None:
-            beside = self.path / str((stored or {}).get("path"))
-            if not beside.is_file():
-                raise ValueError(f"{file} has a frame without bytes, and there is no {beside}: download it again")
-            data = beside.read_bytes()
+            try:
+                data = below(self.path, name or "").read_bytes()
+            except (ValueError, OSError) as error:
+                raise ValueError(f"{file} has a frame without bytes, and none beside it ({error})") from None
         return decode(data)
+
+    def _pictures_beside(self, files: Iterable[Path]) -> list[Path]:
+        """Picture files that the Parquet files name, where they are there."""
+        found = {}
+        for file in files:
+            try:
+                paths = pq.read_table(file, columns=[f"{self.mapping.image}.path"]).column(0).chunks
+            except (pa.ArrowInvalid, OSError, IndexError):  # no such field: all bytes are inside
+                continue
+            for name in pa.chunked_array([chunk.field("path") for chunk in paths], pa.string()).unique().to_pylist():
+                with suppress(ValueError):
+                    if (picture := below(self.path, name or "")).is_file():
+                        found[picture] = True
+        return sorted(found)
 
     def _video(self, episode: int) -> tuple[Path, int | None]:
         """The episode's video and its first frame there; `None` where it has a video of its own."""
@@ -228,16 +288,20 @@ class LeRobotSource(Source):
         if not self._packed:
             chunk = episode // self._info.get("chunks_size", 1000)
             where = {"episode_chunk": chunk, "video_key": key, "episode_index": episode}
-            return self.path / self._info["video_path"].format(**where), None
+            return self._below("video_path", where), None
         where = {"chunk_index": row[f"videos/{key}/chunk_index"], "file_index": row[f"videos/{key}/file_index"]}
         first = round(row[f"videos/{key}/from_timestamp"] * self.fps)
-        return self.path / self._info["video_path"].format(video_key=key, **where), first
+        return self._below("video_path", {"video_key": key, **where}), first
 
     def _video_frames(self, episode: int) -> Iterator[np.ndarray]:
         from .video import video_frames
 
         path, first = self._video(episode)
         return video_frames(path, int(self.lengths[episode]), self.fps, first)
+
+
+def _names(kinds: type | tuple[type, ...]) -> str:
+    return " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
 
 
 def _matrix(file: Path, name: str, column: pa.ChunkedArray, feature: dict[str, Any]) -> np.ndarray:

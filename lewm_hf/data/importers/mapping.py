@@ -12,8 +12,9 @@ columns:
   goal: goal_state
   success: next.success
   episode: episode_index
+  frame: frame_index          # the row's place in its episode
 skip_episodes: [3, 17]        # positions in the source, from 0
-fit: crop                     # crop or pad frames to squares, and resize them to the size asked for
+fit: crop                     # crop, pad or stretch frames to squares, and resize them to the size asked for
 ```
 """
 
@@ -24,9 +25,10 @@ from typing import Any
 
 import yaml
 
-FITS = ("crop", "pad")
+from ...pictures import FITS
+
 MANY = ("action", "observation", "state", "goal")
-ONE = ("image", "success", "episode")
+ONE = ("image", "success", "episode", "frame")
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,12 @@ class ColumnMapping:
         action, observation, state, goal: columns that are concatenated to one vector.
         success: whether the goal is reached after the row's action.
         episode: which episode a row belongs to, where the format needs it.
+        frame: the row's place in its episode, where it has another than its usual name.
         fps: frames per second.
         action_dim: size of one action.
         every: simulator steps from a row to the next, where a row's action is the flattened block of as many.
         skip_episodes: positions of episodes that are left out.
-        fit: `"crop"` or `"pad"` makes frames square; `None` takes square frames only.
+        fit: `"crop"`, `"pad"` or `"stretch"` makes frames square; `None` takes square frames only.
     """
 
     image: str | None = None
@@ -52,6 +55,7 @@ class ColumnMapping:
     goal: tuple[str, ...] = ()
     success: str | None = None
     episode: str | None = None
+    frame: str | None = None
     fps: float | None = None
     action_dim: int | None = None
     every: int | None = None

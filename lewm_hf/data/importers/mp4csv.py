@@ -1,23 +1,31 @@
-"""A folder with one MP4 per episode, and the numbers of its rows in CSV files.
+"""A folder with one video per episode, and the numbers of its rows in CSV files.
 
-Either `NAME.csv` stands beside each `NAME.mp4`, or one CSV file holds all rows, with a column `episode` (or as mapped)
-that has the videos' names. Row t has the numbers of frame t; the action of an episode's last row may be empty. A column
-of the mapping is one column of the CSV file, or the group `NAME_0`, `NAME_1`, ...
+Either `NAME.csv` stands beside each `NAME.mp4` (or .mov, .mkv, .avi, .webm), or one CSV file holds all rows, with a
+column `episode` (or as mapped) that has the videos' names. A row belongs to the frame that its `frame_index` says
+(`frame` in the mapping); without such a column row t has the numbers of frame t. The action of an episode's last row
+may be empty. A column of the mapping is one column of the CSV file, or the group `NAME_0`, `NAME_1`, ... Episodes are
+numbered in natural order of the videos' names: `walk_2` before `walk_10`.
 """
 
-import csv
-import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from .csv_table import Table, column_names, read_table
 from .mapping import ColumnMapping
+from .names import visible
 from .source import Source, agreed_fps, require_columns, sha256
 from .video import video_facts, video_frames
 
+SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm")
 VIDEO = "video"
 EPISODE = "episode"
+FRAME_COLUMNS = ("frame_index", "frame_idx", "frame", "step_idx", "step", "timestep")
+TIME_COLUMNS = ("timestamp", "time")
+# Phones count seconds, not frames: the rate of one video is not quite that of the next.
+FPS_TOLERANCE = 0.02
 DEFAULTS = {
     "image": [(VIDEO,)],
     "action": [("action",)],
@@ -45,22 +53,26 @@ class Mp4CsvSource(Source):
 
     def __init__(self, path: Path, mapping: ColumnMapping, env: str | None):
         if not path.is_dir():
-            raise FileNotFoundError(f"there is no folder {path}: give a folder of MP4 and CSV files")
+            raise FileNotFoundError(f"there is no folder {path}: give a folder of videos and CSV files")
         self.path = path
-        self._videos = sorted(path.glob("*.mp4"))
+        found = visible(path.iterdir(), path)
+        self._videos = [file for file in found if file.suffix.lower() in SUFFIXES and file.is_file()]
         if not self._videos:
             raise FileNotFoundError(f"{path} has no *.mp4: give a folder with one video per episode")
-        tables, header = self._tables(mapping.episode or EPISODE)
-        self._groups = _groups(header)
+        name, times = Counter(video.stem for video in self._videos).most_common(1)[0]
+        if times > 1:
+            raise ValueError(f"{path} has {times} videos called {name!r}: give each a name of its own")
+        tables = self._tables([file for file in found if file.suffix.lower() == ".csv"], mapping.episode or EPISODE)
+        tables = [_in_order(table, mapping.frame) for table in tables]
+        header = tables[0].header
+        names = [VIDEO, *column_names(header)]
         defaults = (
             DEFAULTS if env else {role: names for role, names in DEFAULTS.items() if role not in ("state", "goal")}
         )
-        self.mapping = mapping.with_defaults([VIDEO, *self._groups], defaults)
-        require_columns(path, self.mapping, [VIDEO, *self._groups])
-        wanted = [name for names in self.mapping.vectors.values() for name in names]
-        self._values = {
-            name: [_numbers(table, header, self._groups[name]) for table in tables] for name in dict.fromkeys(wanted)
-        }
+        self.mapping = mapping.with_defaults(names, defaults)
+        require_columns(path, self.mapping, names)
+        wanted = dict.fromkeys(name for names in self.mapping.vectors.values() for name in names)
+        self._values = {name: [table.numbers(table.members(name)) for table in tables] for name in wanted}
         self.lengths = np.array([len(table.rows) for table in tables])
         self.fps = mapping.fps
         for video, length in zip(self._videos, self.lengths, strict=True):
@@ -69,12 +81,12 @@ class Mp4CsvSource(Source):
                 raise ValueError(
                     f"{video} has {facts.frames} frames, but its CSV file {length} rows: write one row per frame"
                 )
-            self.fps = agreed_fps(video, facts.fps, mapping) if self.fps is None else self.fps
-            agreed_fps(video, facts.fps, ColumnMapping(fps=self.fps))
-        csvs = sorted({table.path for table in tables})
+            self.fps = agreed_fps(video, facts.fps, mapping, FPS_TOLERANCE) if self.fps is None else self.fps
+            agreed_fps(video, facts.fps, ColumnMapping(fps=self.fps), FPS_TOLERANCE)
+        self._csvs = list(dict.fromkeys(table.path for table in tables))
         self.metadata = {
-            "source_bytes": sum(file.stat().st_size for file in [*self._videos, *csvs]),
-            "sha256": {"CSV files": sha256(*(file.read_bytes() for file in csvs))},
+            "source_bytes": sum(file.stat().st_size for file in self.files()),
+            "sha256": {"CSV files": sha256(*(file.read_bytes() for file in self._csvs))},
         }
 
     def column(self, name: str, episode: int) -> np.ndarray:
@@ -83,31 +95,36 @@ class Mp4CsvSource(Source):
     def frames(self, episode: int) -> Iterator[np.ndarray]:
         return video_frames(self._videos[episode], int(self.lengths[episode]), self.fps)
 
+    def files(self) -> list[Path]:
+        return [*self._videos, *self._csvs]
+
     def close(self) -> None:
         """Nothing stays open."""
 
-    def _tables(self, episode_column: str) -> tuple[list["_Table"], list[str]]:
-        """Rows of each episode, and the common header."""
-        beside = [video.with_suffix(".csv") for video in self._videos]
-        found = sorted(self.path.glob("*.csv"))
-        if not any(file.is_file() for file in beside) and len(found) == 1:
-            return self._split(_read(found[0]), episode_column)
-        for video, file in zip(self._videos, beside, strict=True):
-            if not file.is_file():
-                raise FileNotFoundError(f"{video} has no {file.name} beside it: write the numbers of its rows there")
-        lonely = set(found) - set(beside)
+    def _tables(self, found: list[Path], episode_column: str) -> list[Table]:
+        """The rows of each video."""
+        names = {file.stem: file for file in found}
+        stems = [video.stem for video in self._videos]
+        if len(found) == 1 and not names.keys() & set(stems):
+            return self._split(read_table(found[0]), episode_column)
+        for video in self._videos:
+            if video.stem not in names:
+                raise FileNotFoundError(
+                    f"{video} has no {video.stem}.csv beside it: write the numbers of its rows there"
+                )
+        lonely = [file for file in found if file.stem not in stems or names[file.stem] != file]
         if lonely:
-            raise FileNotFoundError(f"{min(lonely)} has no video: add it, or take the file away")
-        tables = [_read(file) for file in beside]
+            raise FileNotFoundError(f"{lonely[0]} has no video: add it, or take the file away")
+        tables = [read_table(names[stem]) for stem in stems]
         for table in tables:
             if table.header != tables[0].header:
                 raise ValueError(
                     f"{table.path} has the columns {', '.join(table.header)}, but {tables[0].path.name} has "
                     f"{', '.join(tables[0].header)}: import them separately"
                 )
-        return tables, tables[0].header
+        return tables
 
-    def _split(self, table: "_Table", episode_column: str) -> tuple[list["_Table"], list[str]]:
+    def _split(self, table: Table, episode_column: str) -> list[Table]:
         if episode_column not in table.header:
             raise ValueError(
                 f"{table.path} has no column {episode_column!r} that names each row's video: its columns are "
@@ -115,62 +132,45 @@ class Mp4CsvSource(Source):
             )
         at = table.header.index(episode_column)
         rows: dict[str, list] = {video.stem: [] for video in self._videos}
+        called = {name: video.stem for video in self._videos for name in (video.stem, video.name)}
         for line, cells in table.rows:
-            stem = cells[at].removesuffix(".mp4")
-            if stem not in rows:
-                raise ValueError(f"{table.path}, line {line}: there is no {stem}.mp4; add the video or drop the rows")
-            rows[stem].append((line, cells))
+            name = cells[at].strip()
+            if name not in called:
+                raise ValueError(f"{table.path}, line {line}: there is no video {name!r}; add it or drop the rows")
+            rows[called[name]].append((line, cells))
         empty = next((stem for stem, found in rows.items() if not found), None)
         if empty is not None:
-            raise ValueError(f"{table.path} has no rows for {empty}.mp4: add them, or take the video away")
-        return [_Table(table.path, table.header, found) for found in rows.values()], table.header
+            raise ValueError(f"{table.path} has no rows for the video {empty!r}: add them, or take the video away")
+        return [table.with_rows(found) for found in rows.values()]
 
 
-class _Table:
-    """Rows of a CSV file: (line number, cells)."""
+def _in_order(table: Table, frame_column: str | None) -> Table:
+    """The rows of one episode in the order of their frames, where a column tells it.
 
-    def __init__(self, path: Path, header: list[str], rows: list[tuple[int, list[str]]]):
-        self.path, self.header, self.rows = path, header, rows
-
-
-def _read(path: Path) -> _Table:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        header = [name.strip() for name in next(reader, [])]
-        rows = [(reader.line_num, cells) for cells in reader if cells]
-    if not rows:
-        raise ValueError(f"{path} has no rows: write a header and one row per frame")
-    for line, cells in rows:
-        if len(cells) != len(header):
-            raise ValueError(f"{path}, line {line}: {len(cells)} values, expected {len(header)}; repair the line")
-    return _Table(path, header, rows)
-
-
-def _groups(header: Sequence[str]) -> dict[str, list[str]]:
-    """Columns by their name, and `NAME` for the group NAME_0, NAME_1, ..."""
-    groups: dict[str, list[str]] = {name: [name] for name in header}
-    numbered: dict[str, list[tuple[int, str]]] = {}
-    for name in header:
-        match = re.fullmatch(r"(.+)_(\d+)", name)
-        if match:
-            numbered.setdefault(match[1], []).append((int(match[2]), name))
-    for name, members in numbered.items():
-        groups.setdefault(name, [member for _, member in sorted(members)])
-    return groups
-
-
-def _numbers(table: _Table, header: list[str], names: list[str]) -> np.ndarray:
-    places = [header.index(name) for name in names]
-    values = np.empty((len(table.rows), len(names)))
-    for row, (line, cells) in enumerate(table.rows):
-        for column, place in enumerate(places):
-            cell = cells[place].strip()
-            try:
-                values[row, column] = float(cell) if cell else np.nan
-            except ValueError:
-                if cell.lower() not in ("true", "false"):
-                    raise ValueError(
-                        f"{table.path}, line {line}: {names[column]}={cell!r} is no number; repair the line"
-                    ) from None
-                values[row, column] = cell.lower() == "true"
-    return values
+    Raises:
+        ValueError: one line where frames are missing, there twice, or contradict the rows' times.
+    """
+    if frame_column is not None and frame_column not in table.header:
+        raise ValueError(f"{table.path} has no column {frame_column!r} for the frame: {', '.join(table.header)}")
+    column = frame_column or next((name for name in FRAME_COLUMNS if name in table.header), None)
+    if column is not None:
+        frames = table.numbers([column])[:, 0]
+        order = np.argsort(frames, kind="stable")
+        wrong = np.flatnonzero(frames[order] != np.arange(len(frames)))
+        if len(wrong):
+            line, _ = table.rows[order[wrong[0]]]
+            raise ValueError(
+                f"{table.path}, line {line}: {column}={frames[order[wrong[0]]]:g} where {wrong[0]} was expected; the "
+                f"frames of an episode are 0 to {len(frames) - 1}, each once: repair the column, or leave it away"
+            )
+        table = table.with_rows([table.rows[row] for row in order])
+    for name in (name for name in TIME_COLUMNS if name in table.header and name != column):
+        times = table.numbers([name])[:, 0]
+        back = np.flatnonzero(~(np.diff(times) > 0)) + 1
+        if len(back):
+            line, _ = table.rows[back[0]]
+            raise ValueError(
+                f"{table.path}, line {line}: {name}={times[back[0]]:g} after {times[back[0] - 1]:g}; rows must be in "
+                f"the order of time: sort them, or rename the column"
+            )
+    return table

@@ -2,17 +2,26 @@
 
 import hashlib
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..files import size_text
+from ..workers import usable_cores
 from .mapping import ColumnMapping
 
+logger = logging.getLogger(__name__)
+
 NAMED_EPISODES = 20
+# Roles that are stored in single precision: what is beyond it would become infinite.
+STORED = {"action": np.float32, "observation": np.float32}
+WORTH_TELLING = 10**9
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,10 @@ class Source(ABC):
         """
 
     @abstractmethod
+    def files(self) -> list[Path]:
+        """Every file that decides about a number or a pixel."""
+
+    @abstractmethod
     def close(self) -> None:
         """Closes what is open; the source stays usable."""
 
@@ -104,7 +117,7 @@ class Source(ABC):
 
         Raises:
             ValueError: one line for a size that changes, or a value that is missing anywhere but in an episode's last
-                action.
+                action, infinite, or beyond what is stored.
         """
         sizes: dict[str, int] = {}
         wrong: list[int] = []
@@ -126,7 +139,8 @@ class Source(ABC):
         if wrong:
             listed = ", ".join(map(str, wrong[:NAMED_EPISODES])) + (", ..." if len(wrong) > NAMED_EPISODES else "")
             raise ValueError(
-                f"{example}; only an episode's last action may be missing: repair the source, or leave out "
+                f"{example}; numbers must be finite in what is stored, and only an episode's last action may be "
+                f"missing: repair the source, or leave out "
                 f"{len(wrong)} of its episodes with `skip_episodes: [{listed}]` in the mapping"
             )
         return sizes
@@ -134,7 +148,8 @@ class Source(ABC):
 
 def _first_missing(vectors: dict[str, np.ndarray]) -> tuple[str, int] | None:
     for role, values in vectors.items():
-        bad = ~np.isfinite(values).all(1)
+        with np.errstate(over="ignore"):
+            bad = ~np.isfinite(values.astype(STORED.get(role, np.float64))).all(1)
         if role == "action" and np.isnan(values[-1]).all():
             bad[-1] = False
         if bad.any():
@@ -161,13 +176,13 @@ def require_columns(path: Path, mapping: ColumnMapping, present: Iterable[str]) 
                 raise ValueError(f"{path} has no column {name!r} for the {role}: there are {', '.join(present)}")
 
 
-def agreed_fps(path: Path, stated: float | None, mapping: ColumnMapping) -> float | None:
-    """Frames per second of source and mapping.
+def agreed_fps(path: Path, stated: float | None, mapping: ColumnMapping, tolerance: float = 1e-3) -> float | None:
+    """Frames per second of source and mapping, which may differ by the share `tolerance`.
 
     Raises:
         ValueError: one line where they differ.
     """
-    if stated is not None and mapping.fps is not None and not np.isclose(stated, mapping.fps, rtol=1e-3):
+    if stated is not None and mapping.fps is not None and not np.isclose(stated, mapping.fps, rtol=tolerance):
         raise ValueError(
             f"{path} has {stated:g} frames per second, the mapping says fps: {mapping.fps:g}: correct the mapping"
         )
@@ -180,6 +195,27 @@ def check_total(path: Path, name: str, stated: int, counted: int) -> None:
         raise ValueError(
             f"{path} says {name}={stated}, but holds {counted}: it is incomplete or damaged; download or write it again"
         )
+
+
+def content_sha256(source: Source) -> str:
+    """One digest of all files of a source, with their names; reads them all once.
+
+    A time of change or a size would be cheaper, and would not notice a source that was corrected.
+    """
+    files = source.files()
+    total = sum(file.stat().st_size for file in files)
+    if total > WORTH_TELLING:
+        logger.info("reading all of %s (%s) to know it again", source.path, size_text(total))
+
+    def digest(file: Path) -> bytes:
+        with open(file, "rb") as content:
+            return hashlib.file_digest(content, "sha256").digest()
+
+    base = source.path if source.path.is_dir() else source.path.parent
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        digests = pool.map(digest, files)
+        names = [file.relative_to(base).as_posix().encode() for file in files]
+        return sha256(*(part for pair in zip(names, digests, strict=True) for part in (*pair, b"\0")))
 
 
 def sha256(*parts: bytes | np.ndarray | dict) -> str:

@@ -1,4 +1,4 @@
-"""Frames of a video, in order."""
+"""Frames of a video, in order and upright."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,17 +7,21 @@ from typing import NamedTuple
 import numpy as np
 
 from ...extras import requires_extra
+from ...pictures import check_pixels
 
 with requires_extra("video"):
     import av
+    from av.sidedata.sidedata import Type as SideData
+
+# FFmpeg's display matrix: 3 x 3 fixed-point numbers, the first four of which turn and mirror.
+DISPLAY_MATRIX = np.dtype("=i4")
 
 
 class VideoFacts(NamedTuple):
-    """What a container says: number of frames (`None` where it does not), frames per second, (height, width)."""
+    """What a container says: number of frames, and frames per second; `None` where it does not."""
 
     frames: int | None
     fps: float | None
-    size: tuple[int, int]
 
 
 def video_facts(path: Path) -> VideoFacts:
@@ -30,14 +34,14 @@ def video_facts(path: Path) -> VideoFacts:
         with av.open(str(path)) as container:
             stream = _stream(container, path)
             fps = stream.average_rate
-            size = stream.height, stream.width
-            return VideoFacts(stream.frames or None, None if fps is None else float(fps), size)
+            check_pixels(stream.width, stream.height)
+            return VideoFacts(stream.frames or None, None if fps is None else float(fps))
     except av.FFmpegError as error:
         raise _damaged(path, error) from None
 
 
 def video_frames(path: Path, count: int, fps: float, first: int | None = None) -> Iterator[np.ndarray]:
-    """Decodes frames `(H, W, 3)` uint8 RGB.
+    """Decodes frames `(H, W, 3)` uint8 RGB, turned as the container says, like players do.
 
     Args:
         path: the video.
@@ -56,7 +60,7 @@ def video_frames(path: Path, count: int, fps: float, first: int | None = None) -
                     break
                 if number != found or number == count:
                     raise ValueError(_mismatch(path, f"frame {number} after {found}", count, first))
-                yield frame.to_ndarray(format="rgb24")
+                yield _upright(frame.to_ndarray(format="rgb24"), frame, path)
                 found += 1
     except av.FFmpegError as error:
         raise _damaged(path, error) from None
@@ -76,6 +80,24 @@ def _numbered(container, path: Path, fps: float, first: int | None) -> Iterator[
         number = round(float(frame.pts * stream.time_base) * fps) - first
         if number >= 0:
             yield number, frame
+
+
+def _upright(pixels: np.ndarray, frame: "av.VideoFrame", path: Path) -> np.ndarray:
+    """Pixels as they are to be shown: a phone films as it is held, and writes down how."""
+    data = frame.side_data.get(SideData.DISPLAYMATRIX)
+    if data is None:
+        return pixels
+    # A pixel in column x and row y is shown at (a x + c y, b x + d y).
+    a, b, _, c, d = np.sign(np.frombuffer(data, DISPLAY_MATRIX)[:5]).tolist()
+    if a and d and not (b or c):
+        shown = pixels[::d, ::a]
+    elif b and c and not (a or d):
+        shown = pixels.swapaxes(0, 1)[::b, ::c]
+    else:
+        raise ValueError(
+            f"{path} is to be shown turned by {frame.rotation} degrees, expected quarter turns: turn the video first"
+        )
+    return np.ascontiguousarray(shown)
 
 
 def _mismatch(path: Path, found: str, count: int, first: int | None) -> str:
