@@ -1,7 +1,8 @@
 """Raw environment actions <-> z-scored action blocks.
 
 Block *k* holds the `frameskip` raw actions that leave frame *k*, z-scored per raw dimension and then flattened
-(released code: normalization acts before the reshape).
+(released code: normalization acts before the reshape). A dimension that was constant in training is only shifted, as
+scikit-learn's `StandardScaler` does: divided by a spread of nothing, other data would be off by a factor of 1e8.
 """
 
 import torch
@@ -17,8 +18,14 @@ def _statistics(config, like: Tensor) -> tuple[Tensor, Tensor]:
             "environment units: train with this package, or convert the checkpoint with `lewm convert --dataset DIR`"
         )
     mean = torch.tensor(config.action_mean, dtype=torch.float64)
-    std = torch.tensor(config.action_std, dtype=torch.float64).clamp_min(STD_FLOOR)
-    return mean.to(like), std.to(like)
+    std = torch.tensor(config.action_std, dtype=torch.float64)
+    std = torch.where(std > STD_FLOOR, std, 1.0)  # a dimension that never moved has no scale of its own
+    return mean.to(like.dtype).to(like.device), std.to(like.dtype).to(like.device)
+
+
+def moving(config) -> list[bool]:
+    """Which entries of an action block `(frameskip * action_dim,)` ever changed in the data set."""
+    return [std > STD_FLOOR for std in config.action_std] * config.frameskip
 
 
 def to_blocks(actions: Tensor, config) -> Tensor:

@@ -35,3 +35,34 @@ def test_missing_statistics_and_wrong_widths_are_refused():
         to_blocks(torch.zeros(6, 2), config)
     with pytest.raises(ValueError, match="8 wide"):
         from_blocks(torch.zeros(5, 8), config)
+
+
+def test_a_dimension_that_never_moved_is_shifted_and_not_scaled(tiny_config):
+    from sklearn.preprocessing import StandardScaler
+
+    seen = np.array([[0.5, 0.1], [-0.5, 0.1], [0.25, 0.1], [0.75, 0.1]])
+    scaler = StandardScaler().fit(seen)
+    tiny_config.action_mean, tiny_config.action_std = seen.mean(0).tolist(), seen.std(0).tolist()
+    tiny_config.frameskip = 1
+    other = np.array([[0.3, 0.2], [0.1, -5.0]])
+    blocks = to_blocks(torch.tensor(other), tiny_config)
+    np.testing.assert_allclose(blocks, scaler.transform(other))
+    np.testing.assert_allclose(from_blocks(blocks, tiny_config), other)
+
+
+def test_a_plan_leaves_still_what_never_moved(tiny_model):
+    from lewm_hf.planning import PlanSettings, plan
+
+    tiny_model.config.action_std = [0.5, 0.0]
+    found = plan(
+        tiny_model, torch.randn(2, 1, 16), torch.randn(2, 16), PlanSettings(samples=20, iterations=3, elites=4)
+    )
+    assert (found["actions"][..., 1] == torch.tensor(-0.2)).all()
+    assert found["actions"][..., 0].std() > 0.05
+
+
+def test_a_dimension_that_never_moves_is_told(caplog):
+    from lewm_hf.data.statistics import action_statistics
+
+    assert action_statistics(np.array([[0.0, 3.0], [1.0, 3.0]]))[1] == [0.5, 0.0]
+    assert "[1] never change" in caplog.text

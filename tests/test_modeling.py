@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoConfig, AutoModel
+from transformers.utils import is_flash_attn_2_available
 
 from lewm_hf import LeWMConfig, LeWMModel, modeling_lewm
 from lewm_hf.hub.keys import convert_state_dict
@@ -273,3 +274,41 @@ def test_inputs_that_do_not_fit_are_refused(tiny_model, pixels, blocks, message)
 def test_rollout_needs_the_executed_blocks_of_its_context(tiny_model):
     with pytest.raises(ValueError, match="3 context frames need 2 executed"):
         tiny_model.rollout(torch.randn(1, 3, 16), torch.randn(1, 2, 5, 10))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention", ["eager", "sdpa", "flash_attention_2", "flex_attention"])
+def test_a_future_action_changes_no_earlier_prediction(tiny_model, monkeypatch, attention):
+    declared = {"flash_attention_2": tiny_model._supports_flash_attn, "flex_attention": tiny_model._supports_flex_attn}
+    if attention == "flash_attention_2" and declared[attention] and not is_flash_attn_2_available():
+        pytest.skip("flash attention needs a GPU")
+    if not declared.get(attention, True):
+        with pytest.raises(ValueError, match="does not support"):
+            tiny_model.set_attn_implementation(attention)
+        return
+    tiny_model.set_attn_implementation(attention)
+    monkeypatch.setattr(modeling_lewm, "SHORT_SEQUENCE", 0)
+    embeddings, actions = torch.randn(2, 3, 16), torch.randn(2, 3, 10)
+    before = tiny_model.predict(embeddings, actions)
+    for changed in (1, 2):
+        other = actions.clone()
+        other[:, changed] += 3
+        after = tiny_model.predict(embeddings, other)
+        assert torch.equal(after[:, :changed], before[:, :changed])
+        assert (after[:, changed] - before[:, changed]).abs().max() > 1e-3
+
+
+def test_an_evaluation_repeats_its_loss_and_training_draws_anew(tiny_model):
+    pixels, actions = torch.randn(6, 4, 3, 28, 28), torch.randn(6, 4, 10)
+    losses = set()
+    for seed in range(3):
+        torch.manual_seed(seed)
+        losses.add(tiny_model(pixels, actions).loss.item())
+    assert losses == {tiny_model(pixels, actions, tiny_model.sigreg.directions(0, 0)).loss.item()}
+    tiny_model.config.predictor_dropout = 0.0
+    tiny_model.train()
+    with torch.no_grad():
+        for seen in range(3):
+            out = tiny_model(pixels, actions)
+            expected = tiny_model.sigreg(out.embeddings.transpose(0, 1), tiny_model.sigreg.directions(0, seen))
+            assert out.sigreg_loss.item() == pytest.approx(expected.item(), rel=1e-6)

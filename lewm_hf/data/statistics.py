@@ -1,9 +1,14 @@
 """Measured facts about episodes: the numbers of a data set's card, and the statistics that actions are scaled with."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
+from ..action_blocks import STD_FLOOR
+
+logger = logging.getLogger(__name__)
 
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 GOAL_OFFSET = 25
@@ -15,6 +20,8 @@ def action_statistics(actions: np.ndarray) -> tuple[list[float], list[float]]:
     Args:
         actions: `(rows, action)`; rows with NaN (the last of an episode) do not count.
 
+    A dimension that never moves is told in a warning: it is shifted but not scaled, and a model learns nothing of it.
+
     Raises:
         ValueError: where no row is left.
     """
@@ -22,7 +29,14 @@ def action_statistics(actions: np.ndarray) -> tuple[list[float], list[float]]:
     known = known[~np.isnan(known).any(1)]
     if not len(known):
         raise ValueError("there is no action to measure: every row has NaN")
-    return known.mean(0).tolist(), known.std(0).tolist()
+    mean, std = known.mean(0).tolist(), known.std(0).tolist()
+    if still := [number for number, spread in enumerate(std) if spread <= STD_FLOOR]:
+        logger.warning(
+            "action dimensions %s never change in these %d rows: they are shifted by their mean and not scaled, and a "
+            "model cannot learn what they do; leave them out, or record episodes in which they move",
+            still, len(known),
+        )  # fmt: skip
+    return mean, std
 
 
 def lag_one_autocorrelation(actions: np.ndarray, starts: np.ndarray) -> list[float | None]:

@@ -97,7 +97,7 @@ def fit_mlp(
 
     @torch.no_grad()
     def predict(raw: np.ndarray) -> np.ndarray:
-        return _mlp(torch.from_numpy(scale(raw)).float().to(device), parameters).double().cpu().numpy()
+        return _mlp(torch.from_numpy(scale(raw)).float().to(device), parameters).cpu().double().numpy()
 
     return predict
 

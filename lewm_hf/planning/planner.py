@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers.utils import ModelOutput
 
-from ..action_blocks import from_blocks
+from ..action_blocks import from_blocks, moving
 from .costs import GOALS, STEPS, Cost, goal_cost
 from .noise import Problem, problem_noise
 from .solvers import Solver, get_solver
@@ -130,6 +130,8 @@ def _solve(model, settings: PlanSettings, portion: int, problems, replans, conte
     """Plans for problems that fit into memory together -> solution, predicted latents, costs of the plans."""
     shape = (settings.samples, *mean.shape[1:])
     noise = problem_noise(settings.seed, problems, replans, range(settings.iterations), shape, context.device)
+    if not all(moving(model.config)):  # what never moved in training stays where it was: no model knows what it does
+        noise = noise * torch.tensor(moving(model.config), device=noise.device)
     imagined = (model, settings.cost, settings.goals, portion, context, executed, goal)
 
     def objective(candidates: Tensor) -> Tensor:

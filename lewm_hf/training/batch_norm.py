@@ -34,7 +34,8 @@ class _Moments:
         rows = inputs[0].detach().transpose(0, 1).flatten(1).float()
         mean = rows.mean(1)
         squares = (rows - mean[:, None]).square().sum(1)
-        self.merge(torch.tensor(float(rows.shape[1]), dtype=torch.float64), mean.double().cpu(), squares.double().cpu())
+        # In this order: some accelerators (MPS) have no float64.
+        self.merge(torch.tensor(float(rows.shape[1]), dtype=torch.float64), mean.cpu().double(), squares.cpu().double())
 
     def over_ranks(self, device: torch.device) -> "_Moments":
         """The moments of all ranks' rows together."""

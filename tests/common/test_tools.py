@@ -1,4 +1,4 @@
-"""The tools that people put around every model of transformers, on a tiny one: results must be those without the tool."""
+"""The tools that people put around every model of transformers, on a tiny one: results stay what they are without."""
 
 import copy
 import os
