@@ -16,8 +16,8 @@ import gymnasium
 import numpy as np
 import torch
 
-from lewm_hf.envs import ENVS
-from lewm_hf.envs.vector import GoalVectorEnv
+from lewm_hf.tasks.registry import ENVS
+from lewm_hf.tasks.vector import GoalVectorEnv
 
 BATCH = 16
 

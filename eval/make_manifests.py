@@ -14,12 +14,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from lewm_hf.data.collection import paper_preset, settle
-from lewm_hf.data.states import record_states
-from lewm_hf.envs import ENVS
-from lewm_hf.evaluation.manifests import sample_manifest
-from lewm_hf.evaluation.protocols import load_protocol
-from lewm_hf.evaluation.shipped import shipped_folder, shipped_name
+from lewm_hf.data.collect.settings import paper_preset, settle
+from lewm_hf.data.collect.states import record_states
+from lewm_hf.evaluation.success.manifest import sample_manifest
+from lewm_hf.evaluation.success.protocol import load_protocol
+from lewm_hf.evaluation.success.shipped import shipped_folder, shipped_name
+from lewm_hf.tasks.registry import ENVS
 
 # Protocols and the offsets they are shipped with.
 OFFSETS = {"clean": (25, 50, 75, 100), "paper": (25,)}

@@ -11,7 +11,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from lewm_hf.evaluation.results import read_result
+from lewm_hf.evaluation.common.results import read_result
 
 
 def rows(folders: list[Path]) -> list[str]:

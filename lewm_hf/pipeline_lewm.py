@@ -104,14 +104,14 @@ class LeWMPlanner(Pipeline):
         Args:
             save_directory: a folder, made where it does not exist.
             code: also copy their code, so that `pipeline(model=save_directory, trust_remote_code=True)` plans where
-                this package is not installed; see `hub.export_code`.
+                this package is not installed; see `hub.export.code`.
             **kwargs: of the model's and the image processor's `save_pretrained`.
         """
         self.model.save_pretrained(save_directory, **kwargs)
         self.image_processor.save_pretrained(save_directory, **kwargs)
         if code:
             # By name: transformers follows import statements, and would want a copy of the exporter too.
-            import_module(".hub.export_code", __package__).export_code(save_directory)
+            import_module(".hub.export.code", __package__).export_code(save_directory)
 
     def __call__(self, inputs, goal=None, **kwargs):
         """See the class. `planner(observation, goal)` is short for `planner({"observation": ..., "goal": ...})`."""

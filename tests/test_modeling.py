@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModel
 from transformers.utils import is_flash_attn_2_available
 
 from lewm_hf import LeWMConfig, LeWMModel, modeling_lewm
-from lewm_hf.hub.keys import convert_state_dict
+from lewm_hf.hub.convert.keys import convert_state_dict
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
 from lewm_hf import LeWMImageProcessor, LeWMPlanner, pictures
-from lewm_hf.data import encoding
+from lewm_hf.data.storage import encoding
 from lewm_hf.planning.frames import frame_size
 
 OPENCV = {"with OpenCV": True, "Pillow alone": False}

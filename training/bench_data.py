@@ -20,16 +20,17 @@ import torch
 from PIL import Image
 
 from lewm_hf import LeWMConfig
-from lewm_hf.data.collect import PROBE_EPISODES, collect
-from lewm_hf.data.collection import HABITS
-from lewm_hf.data.encoding import IMAGE_FORMATS, FrameEncoder, decode
+from lewm_hf.data.collect import collect
+from lewm_hf.data.collect.recording import record_all
+from lewm_hf.data.collect.run import PROBE_EPISODES
+from lewm_hf.data.collect.settings import HABITS
 from lewm_hf.data.episodes import load_episodes
-from lewm_hf.data.files import size_text
-from lewm_hf.data.recording import record_all
+from lewm_hf.data.storage.encoding import IMAGE_FORMATS, FrameEncoder, decode
 from lewm_hf.data.windows import WindowDataset
-from lewm_hf.envs import ENVS, make_env
-from lewm_hf.evaluation.provenance import hardware
-from lewm_hf.experts import make_expert
+from lewm_hf.evaluation.common.provenance import hardware
+from lewm_hf.files import size_text
+from lewm_hf.tasks.policies import make_expert
+from lewm_hf.tasks.registry import ENVS, make_env
 from lewm_hf.training.batches import WindowBatches, batch_loader
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
 from lewm_hf.data.episodes import load_episodes
 from lewm_hf.data.windows import WindowDataset
-from lewm_hf.evaluation.provenance import hardware
+from lewm_hf.evaluation.common.provenance import hardware
 from lewm_hf.training.arguments import parse_recipe
 from lewm_hf.training.batches import WindowBatches, batch_loader
 from lewm_hf.training.precision import training_device

@@ -26,8 +26,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
 from lewm_hf.data.episodes import EpisodeData, load_episodes
-from lewm_hf.data.files import duration_text
 from lewm_hf.data.windows import WindowDataset
+from lewm_hf.files import duration_text
 from lewm_hf.progress import progress_bar, quiet_libraries
 from lewm_hf.randomness import preserved_randomness
 from lewm_hf.sigreg import sigreg_bounds

@@ -24,8 +24,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from lewm_hf import LeWMImageProcessor
 from lewm_hf.data.episodes import load_episodes
 from lewm_hf.data.windows import WindowDataset
-from lewm_hf.evaluation.inputs import open_inputs
-from lewm_hf.evaluation.provenance import hardware, library_versions, model_fingerprint
+from lewm_hf.evaluation.common.inputs import open_inputs
+from lewm_hf.evaluation.common.provenance import hardware, library_versions, model_fingerprint
 from lewm_hf.modeling_lewm_decoder import LeWMDecoder
 from lewm_hf.progress import progress_bar, quiet_libraries
 from lewm_hf.training.batches import WindowBatches, batch_loader

@@ -8,8 +8,8 @@ from pathlib import Path
 import datasets
 import numpy as np
 
+from ..files import replacing, size_text
 from .episodes import EpisodeData
-from .files import replacing, size_text
 from .workers import usable_cores
 
 logger = logging.getLogger(__name__)

@@ -17,12 +17,12 @@ from datasets.exceptions import DatasetGenerationError
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-from .cards import DESCRIPTION_FILE, check_complete, read_description
-from .encoding import decode
-from .features import ACTION, IMAGE, SIM_GOAL, SIM_STATE, STATE
 from .pace import rows_apart
-from .parquet import read_metadata, vectors
+from .schema import ACTION, IMAGE, SIM_GOAL, SIM_STATE, STATE
 from .statistics import action_statistics
+from .storage.dataset_card import DESCRIPTION_FILE, check_complete, read_description
+from .storage.encoding import decode
+from .storage.parquet import read_metadata, vectors
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..envs import find_env, make_env
-from .cards import SPLITS, read_description
+from ..tasks.registry import find_env, make_env
 from .episodes import EpisodeData, load_episodes
-from .features import SIM_GOAL
+from .schema import SIM_GOAL
+from .storage.dataset_card import SPLITS, read_description
 
 FRAMES = 32
 # Grey levels of 255. The same renderer on the same driver gives 0; Cube and Reacher without shadows and multisampling

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from . import convolutions as convolution_stack
+from .convolutions import DEFAULT, check_stride, initialize, stack
 
 if TYPE_CHECKING:
     from ..configuration_lewm import LeWMConfig
@@ -18,10 +18,10 @@ class ConvEncoder(nn.Module):
         convolutions: `[channels, kernel, stride]` of each; their strides must divide the picture.
     """
 
-    def __init__(self, image_size: int, num_channels: int = 3, convolutions=convolution_stack.DEFAULT):
+    def __init__(self, image_size: int, num_channels: int = 3, convolutions=DEFAULT):
         super().__init__()
-        stride = convolution_stack.check_stride(convolutions, image_size)
-        self.layers = convolution_stack.stack(num_channels, convolutions)
+        stride = check_stride(convolutions, image_size)
+        self.layers = stack(num_channels, convolutions)
         self.output_size = convolutions[-1][0] * (image_size // stride) ** 2
 
     @classmethod
@@ -29,7 +29,7 @@ class ConvEncoder(nn.Module):
         return cls(config.image_size, config.num_channels, **(config.encoder_kwargs or {}))
 
     def initialize_weights(self) -> None:
-        convolution_stack.initialize(self)
+        initialize(self)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         return self.layers(pixel_values.to(self.layers[0].weight.dtype)).flatten(1)

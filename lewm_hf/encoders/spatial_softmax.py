@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from . import convolutions as convolution_stack
+from .convolutions import DEFAULT, check_stride, initialize, stack
 
 if TYPE_CHECKING:
     from ..configuration_lewm import LeWMConfig
@@ -34,13 +34,13 @@ class SpatialSoftmaxEncoder(nn.Module):
         self,
         image_size: int,
         num_channels: int = 3,
-        convolutions=convolution_stack.DEFAULT,
+        convolutions=DEFAULT,
         maps: int = 32,
         rows: int | None = None,
         sharpness: float = 6.0,
     ):
         super().__init__()
-        stride = convolution_stack.check_stride(convolutions, image_size)
+        stride = check_stride(convolutions, image_size)
         self.rows = image_size if rows is None else rows
         if self.rows % stride or not 0 < self.rows <= image_size:
             raise ValueError(
@@ -49,7 +49,7 @@ class SpatialSoftmaxEncoder(nn.Module):
             )
         if not (isinstance(maps, int) and maps >= 1 and math.isfinite(sharpness) and sharpness > 0):
             raise ValueError(f"maps={maps} must be at least 1, and sharpness={sharpness} positive")
-        self.layers = convolution_stack.stack(num_channels, convolutions)
+        self.layers = stack(num_channels, convolutions)
         self.to_maps = nn.Conv2d(convolutions[-1][0], maps, 1)
         self.log_temperature = nn.Parameter(torch.zeros(maps))
         self.sharpness, self.output_size = sharpness, 3 * maps
@@ -59,7 +59,7 @@ class SpatialSoftmaxEncoder(nn.Module):
         return cls(config.image_size, config.num_channels, **(config.encoder_kwargs or {}))
 
     def initialize_weights(self) -> None:
-        convolution_stack.initialize(self)
+        initialize(self)
         init.zeros_(self.log_temperature)
 
     @torch.no_grad()

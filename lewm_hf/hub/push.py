@@ -13,11 +13,11 @@ from huggingface_hub.constants import EVAL_RESULTS_FOLDER
 # HTTPError is the HTTP library's own base class, whichever library this version of the client uses.
 from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
 
-from ..data.cards import check_complete, read_description
-from ..data.files import size_text
-from ..data.local_paths import SUFFIXES, clean_text
-from .card_files import CARD_FILE, check_card, check_folder, check_repo_id, weight_files
-from .eval_results import check_eval_results, eval_result_files
+from ..data.storage.dataset_card import check_complete, read_description
+from ..data.storage.local_paths import SUFFIXES, clean_text
+from ..files import size_text
+from .cards.checks import CARD_FILE, check_card, check_folder, check_repo_id, weight_files
+from .cards.eval_results import check_eval_results, eval_result_files
 
 logger = logging.getLogger(__name__)
 

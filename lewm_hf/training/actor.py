@@ -18,7 +18,7 @@ from torch import Tensor
 from ..action_blocks import to_blocks
 from ..configuration_lewm import LeWMConfig
 from ..data.episodes import EpisodeData, load_episodes
-from ..evaluation.agent import load_agent, training_facts_of
+from ..evaluation.common.agent import load_agent, training_facts_of
 from ..image_processing_lewm import LeWMImageProcessor
 from ..modeling_lewm import LeWMModel
 from ..progress import progress_bar

@@ -5,7 +5,7 @@ import hashlib
 import torch
 
 from ..data.episodes import EpisodeData
-from ..evaluation.provenance import hardware, library_versions
+from ..evaluation.common.provenance import hardware, library_versions
 
 
 def content_fingerprint(episodes: EpisodeData) -> str:

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..evaluation.spectrum import effective_rank
-from ..evaluation.straightness import straightness
+from ..measures.spectrum import effective_rank
+from ..measures.straightness import straightness
 from ..sigreg import alone
 
 

@@ -1,9 +1,9 @@
 """Planning success while training: a small fixed set of problems, the same at every step."""
 
 from ..configuration_lewm import LeWMConfig
-from ..evaluation.manifests import sample_manifest
-from ..evaluation.protocols import load_protocol, parse_overrides
-from ..evaluation.runner import evaluate
+from ..evaluation.success.manifest import sample_manifest
+from ..evaluation.success.protocol import load_protocol, parse_overrides
+from ..evaluation.success.run import evaluate
 from ..image_processing_lewm import LeWMImageProcessor
 from ..modeling_lewm import LeWMModel
 from .arguments import TrainingRecipe

@@ -57,7 +57,7 @@ def _two_room(env, state, part, x, y, angle):
 
 
 def _push_t(env, state, part, x, y, angle):
-    from lewm_hf.envs.push_t_shapes import SHAPES, rotation
+    from lewm_hf.tasks.push_t.shapes import SHAPES, rotation
 
     position = np.array([x, y]) * PUSH_T_CANVAS - 0.5
     if part == "pusher":

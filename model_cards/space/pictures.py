@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from stage import Run
 
-from lewm_hf.evaluation.plots import COLORS, PALE, figure
-from lewm_hf.evaluation.video import GREEN, INK, PAPER, RED
+from lewm_hf.evaluation.common.plots import COLORS, PALE, figure
+from lewm_hf.evaluation.success.episode_film import GREEN, INK, PAPER, RED
 
 HEADER, FOOTER, GAP, RIM = 30, 34, 10, 3
 FRAME_MS, EVENT_MS, LAST_FRAME_MS = 90, 700, 1800

@@ -14,20 +14,20 @@ import torch
 from torch import Tensor
 
 from lewm_hf.action_blocks import to_blocks
-from lewm_hf.envs import make_env, short_name
-from lewm_hf.evaluation.agent import check_agent
-from lewm_hf.evaluation.distances import UNITS, task_distance
-from lewm_hf.evaluation.embeddings import encode
-from lewm_hf.evaluation.events import EVENTS, happen
-from lewm_hf.evaluation.inputs import open_agent
-from lewm_hf.evaluation.pairs import room
-from lewm_hf.evaluation.protocols import load_protocol
-from lewm_hf.evaluation.surprise import surprise_curve
-from lewm_hf.experts import make_expert
-from lewm_hf.experts.rollout import episode_rng, roll_out
+from lewm_hf.evaluation.common.agent import check_agent
+from lewm_hf.evaluation.common.distances import UNITS, task_distance
+from lewm_hf.evaluation.common.embeddings import encode
+from lewm_hf.evaluation.common.inputs import open_agent
+from lewm_hf.evaluation.success.pairs import room
+from lewm_hf.evaluation.success.protocol import load_protocol
+from lewm_hf.evaluation.surprise.events import EVENTS, happen
+from lewm_hf.evaluation.surprise.run import surprise_curve
 from lewm_hf.planning.costs import goal_cost
 from lewm_hf.planning.mpc import MPCPolicy
 from lewm_hf.planning.planner import PlanSettings
+from lewm_hf.tasks.policies import make_expert
+from lewm_hf.tasks.registry import make_env, short_name
+from lewm_hf.tasks.rollout import episode_rng, roll_out
 
 VIEW_SIZE = 320  # pixels, for people; the model sees its own size
 GOAL_OFFSET = 25  # steps from start to goal, as in the paper's protocol

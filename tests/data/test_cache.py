@@ -7,7 +7,7 @@ import pytest
 
 from lewm_hf.data import cache as caching
 from lewm_hf.data.cache import FrameCache, available_memory
-from lewm_hf.data.encoding import decode
+from lewm_hf.data.storage.encoding import decode
 
 from .conftest import png, synthetic, synthetic_columns
 

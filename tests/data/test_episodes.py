@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from lewm_hf.data.encoding import decode
 from lewm_hf.data.episodes import EpisodeData, load_episodes
-from lewm_hf.envs import make_env
+from lewm_hf.data.storage.encoding import decode
+from lewm_hf.tasks.registry import make_env
 
 from .conftest import as_dataset, png, row_frame, synthetic, synthetic_columns
 

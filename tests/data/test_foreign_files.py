@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from lewm_hf import LeWMImageProcessor
 from lewm_hf.data.episodes import load_episodes
 from lewm_hf.data.importers import import_dataset
-from lewm_hf.data.importers.convert import open_source
 from lewm_hf.data.importers.csv_table import column_names, read_table
 from lewm_hf.data.importers.names import below, fill, natural_order, visible
+from lewm_hf.data.importers.run import open_source
 
-from . import foreign
+from .importers import foreign
 
 EASY = {"workers": 1, "test_fraction": 0}
 

@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from lewm_hf import LeWMConfig
-from lewm_hf.data.cards import data_stats
 from lewm_hf.data.collect import collect
-from lewm_hf.data.collection import settle
+from lewm_hf.data.collect.recording import episode_phase, record_all
+from lewm_hf.data.collect.settings import settle
+from lewm_hf.data.collect.states import record_states
 from lewm_hf.data.episodes import load_episodes
 from lewm_hf.data.pace import rows_apart
-from lewm_hf.data.recording import episode_phase, record_all
-from lewm_hf.data.states import record_states
+from lewm_hf.data.storage.dataset_card import data_stats
 from lewm_hf.data.windows import WindowDataset
-from lewm_hf.envs import make_env
-from lewm_hf.evaluation.provenance import dataset_fingerprint
-from lewm_hf.experts import make_expert
+from lewm_hf.evaluation.common.provenance import dataset_fingerprint
+from lewm_hf.tasks.policies import make_expert
+from lewm_hf.tasks.registry import make_env
 
 EVERY = 5
 TASKS = {"two_room": {"max_steps": 40}, "push_t": {"max_steps": 28}}

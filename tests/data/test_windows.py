@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, default_collate
 
 from lewm_hf import LeWMConfig
-from lewm_hf.data.encoding import decode
+from lewm_hf.data.storage.encoding import decode
 from lewm_hf.data.windows import WindowDataset, collate_windows
 from lewm_hf.training.batches import WindowBatches
 

@@ -28,7 +28,7 @@ def test_episodes_windows_and_action_statistics_are_read(directory, tmp_path):
 from lewm_hf import LeWMConfig
 from lewm_hf.data.episodes import load_episodes
 from lewm_hf.data.windows import WindowDataset
-from lewm_hf.hub.action_statistics import measure_actions
+from lewm_hf.hub.convert.action_statistics import measure_actions
 episodes = load_episodes(sys.argv[1], "train", cache_dir=sys.argv[2])
 config = LeWMConfig(image_size=28, frameskip=2, action_mean=[0.0, 0.0], action_std=[1.0, 1.0])
 print(len(episodes), WindowDataset(episodes, config)[0]["pixel_values"].shape, measure_actions(sys.argv[1]).rows > 2)
@@ -39,5 +39,6 @@ print(len(episodes), WindowDataset(episodes, config)[0]["pixel_values"].shape, m
 
 def test_the_modules_behind_convert_card_push_and_export_import():
     without_environments(
-        "import lewm_hf.hub.convert, lewm_hf.hub.cards, lewm_hf.hub.push, lewm_hf.hub.export, lewm_hf.data.cards"
+        "import lewm_hf.hub.convert.run, lewm_hf.hub.cards.write, lewm_hf.hub.push"
+        ", lewm_hf.hub.export.graphs, lewm_hf.data.storage.dataset_card"
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lewm_hf.data.pace import rows_apart
-from lewm_hf.envs.two_room import render_positions, step_positions
+from lewm_hf.tasks.two_room.env import render_positions, step_positions
 
 
 @dataclass

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lewm_hf.cli_arguments import parser
-from lewm_hf.evaluation.analyses import find_analyses
-from lewm_hf.evaluation.results import REQUIRED
+from lewm_hf.cli.arguments import parser
+from lewm_hf.evaluation.common.results import REQUIRED
+from lewm_hf.evaluation.report.analyses import find_analyses
 from lewm_hf.training.arguments import parse_recipe
 from lewm_hf.training.decoder_arguments import parse_decoder_recipe
 

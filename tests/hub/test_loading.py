@@ -12,10 +12,10 @@ from transformers import AutoModel
 
 from lewm_hf import LeWMConfig, LeWMModel, LeWMPlanner
 from lewm_hf.cli import main
-from lewm_hf.evaluation.agent import load_agent
-from lewm_hf.evaluation.inputs import open_decoder
+from lewm_hf.evaluation.common.agent import load_agent
+from lewm_hf.evaluation.common.inputs import open_decoder
+from lewm_hf.hub.convert.released import released_config
 from lewm_hf.hub.push import push
-from lewm_hf.hub.released import released_config
 
 
 def one_line(error, match, load, *arguments, **kwargs):

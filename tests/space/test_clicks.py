@@ -8,7 +8,7 @@ from clicks import REACHER_PARTS, Refused, arm_angles, place
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lewm_hf.envs import make_env
+from lewm_hf.tasks.registry import make_env
 
 SIZE = 160
 PLACES = [(0.3, 0.4), (0.7, 0.35), (0.62, 0.68)]

@@ -4,7 +4,7 @@ import scipy.stats
 import torch
 
 from lewm_hf import LeWMConfig, SIGReg
-from lewm_hf.evaluation.spectrum import effective_rank
+from lewm_hf.measures.spectrum import effective_rank
 from lewm_hf.sigreg import sigreg_bounds
 from lewm_hf.training.monitors import embedding_monitors
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from lewm_hf import LeWMImageProcessor
 from lewm_hf.data.episodes import load_episodes
-from lewm_hf.evaluation.provenance import model_fingerprint
+from lewm_hf.evaluation.common.provenance import model_fingerprint
 from lewm_hf.modeling_lewm_decoder import LeWMDecoder
 from lewm_hf.training.decoder_arguments import parse_decoder_recipe
 

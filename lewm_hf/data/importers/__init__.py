@@ -1,5 +1,5 @@
 """Episodes of other formats: `import_dataset("hdf5", "pusht_expert_train.h5", "push_t", env="push_t")`."""
 
-from .convert import FORMATS, import_dataset
+from .run import FORMATS, import_dataset
 
 __all__ = ["FORMATS", "import_dataset"]

@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..encoding import decode
-from ..parquet import read_columns, read_metadata, vectors
+from ..storage.encoding import decode
+from ..storage.parquet import read_columns, read_metadata, vectors
 from .mapping import ColumnMapping
 from .names import below, fill, visible
 from .source import Source, agreed_fps, check_total, require_columns, sha256

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import size_text
+from ...files import size_text
 from ..workers import usable_cores
 from .mapping import ColumnMapping
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ... import __version__
-from ..cards import FORMAT
-from ..continuing import check_same
-from ..features import episode_features
+from ..schema import episode_features
+from ..storage.continuing import check_same
+from ..storage.dataset_card import FORMAT
 from .frames import Conversion
 from .source import ImportedEpisode, Source, content_sha256
 
@@ -63,7 +63,7 @@ class Import:
         )
 
     def _reached(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
-        from ...envs import make_env  # recordings without one need no environment's library
+        from ...tasks.registry import make_env  # recordings without one need no environment's library
 
         env = make_env(self.env, **self.env_kwargs)
         env.reset(seed=0, options={"goal_image": False})
@@ -107,7 +107,7 @@ def describe(
     }
     names = {}
     if work.env:
-        from ...envs import make_env
+        from ...tasks.registry import make_env
 
         env = make_env(work.env)
         names = {"state_names": list(env.state_names)}

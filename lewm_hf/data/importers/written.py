@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from ..encoding import decode
-from ..features import ACTION, IMAGE, SIM_GOAL, SIM_STATE, STATE
-from ..parquet import read_columns, vectors
+from ..schema import ACTION, IMAGE, SIM_GOAL, SIM_STATE, STATE
+from ..storage.encoding import decode
+from ..storage.parquet import read_columns, vectors
 from .source import ImportedEpisode
 
 

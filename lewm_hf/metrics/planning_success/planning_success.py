@@ -4,7 +4,7 @@
 import datasets
 import evaluate
 
-from lewm_hf.evaluation.intervals import mcnemar, wilson_interval
+from lewm_hf.measures.intervals import mcnemar, wilson_interval
 
 _DESCRIPTION = """
 Success rate of goal-conditioned planning. A rate means little by itself: pairs that start solved and pairs that random

@@ -5,7 +5,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from lewm_hf.evaluation.statistics import pearson, r_squared
+from lewm_hf.measures.correlation import pearson, r_squared
 
 _DESCRIPTION = """
 Scores of a regression probe as in the tables of the LeWM paper: mean squared error of the standardized target and

@@ -5,7 +5,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from lewm_hf.evaluation.statistics import roc_auc
+from lewm_hf.measures.correlation import roc_auc
 
 _DESCRIPTION = """
 Detection of violations of expectation by surprise, the error of a world model's prediction: the chance that an episode

@@ -1,0 +1,196 @@
+"""The whole job in minutes: collect TwoRoom episodes, train a small world model, let it plan, report.
+
+Every stage writes into one folder and is left out where it is finished already with the same settings, so that a demo
+that was interrupted continues, and a second one only shows its report.
+"""
+
+import json
+import logging
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lewm_hf
+
+from ..data.collect import collect
+from ..data.episodes import load_episodes
+from ..evaluation.common.outputs import write_atomic
+from ..evaluation.common.results import read_result
+from ..evaluation.report.run import write_report
+from ..evaluation.success.manifest import sample_manifest
+from ..evaluation.success.protocol import Protocol, content_hash, load_protocol, parse_overrides
+from ..evaluation.success.run import evaluate
+from ..evaluation.success.summary import format_summary
+from ..training.arguments import read_recipe
+
+logger = logging.getLogger(__name__)
+
+RECIPE = "tworoom-mini.yaml"
+PROTOCOLS = ("paper", "clean")
+
+
+def run_demo(
+    out: str | Path,
+    *,
+    recipe: str | Path | None = None,
+    episodes: int = 800,
+    test_fraction: float = 0.3,
+    seed: int = 0,
+    train_overrides: Mapping[str, Any] | None = None,
+    checkpoint: str = "last",
+    pairs: int = 100,
+    eval_seeds: Sequence[int] = (42,),
+    eval_overrides: Mapping[str, Any] | None = None,
+    num_envs: int = 50,
+    videos: int = 2,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Collects, trains, evaluates under `paper` and `clean` on held-out pairs, and writes `OUT/report/index.html`.
+
+    Args:
+        out: folder of everything: `episodes/`, `run/`, `report/`.
+        recipe: of the training; default: `training/recipes/tworoom-mini.yaml` of the repository. How the agent plans
+            comes from its `eval_overrides`.
+        episodes, test_fraction, seed: of the data set.
+        train_overrides: recipe keys to change.
+        checkpoint: `"last"` or `"best"` of the run. The best one was chosen on held-out pairs, which flatters it.
+        pairs: start-goal pairs per protocol and seed of `eval_seeds`.
+        eval_overrides: values of both protocols to change.
+        num_envs: pairs that run side by side.
+        videos: failed episodes to film per protocol, and as many solved ones.
+        workers: collecting processes; default: one per core.
+        progress: show bars.
+
+    Returns:
+        The report's path.
+
+    Raises:
+        FileNotFoundError: without the repository's `training/` folder.
+        ValueError: where `out` holds a demo with other settings, or settings do not fit each other.
+        SystemExit: where the training fails; its own message says why.
+    """
+    clock = time.perf_counter()
+    out, script = Path(out), training_script()
+    recipe = script.parent / "recipes" / RECIPE if recipe is None else Path(recipe)
+    values = read_recipe(recipe) | dict(train_overrides or {})
+    if checkpoint not in ("last", "best"):
+        raise ValueError(f"checkpoint={checkpoint!r} is unknown: use last or best")
+    plans = {"action_block": values.get("frameskip", 5)} | parse_overrides(values.get("eval_overrides") or [])
+    plans |= dict(eval_overrides or {})
+    # `paper` draws from training episodes; a demo shows what was never seen.
+    protocols = [load_protocol(name, plans | {"split": "test"}) for name in PROTOCOLS]
+    data, run, report = out / "episodes", out / "run", out / "report"
+    image_size = values.get("image_size", 224)
+
+    logger.info("1/4  collecting %d TwoRoom episodes at %d px into %s", episodes, image_size, data)
+    collect(
+        "two_room", data, episodes, seed=seed, image_size=image_size, test_fraction=test_fraction, workers=workers,
+        progress=progress,
+    )  # fmt: skip
+    held_out = load_episodes(data, "test")
+    for protocol in protocols:  # too few pairs would otherwise show only after the training
+        for eval_seed in eval_seeds:
+            sample_manifest(held_out, protocol, pairs, eval_seed)
+
+    command = [str(script), str(recipe), "--dataset", str(data), "--output_dir", str(run)]
+    command += [part for key, value in (train_overrides or {}).items() for part in (f"--{key}", str(value))]
+    settings = {"recipe": values, "data": [episodes, test_fraction, seed]}
+    logger.info("2/4  training the recipe %s into %s", recipe.stem, run)
+    _train(command, run, settings)
+
+    for protocol in protocols:
+        logger.info("3/4  %d held-out pairs under the protocol %s", pairs * len(eval_seeds), protocol.name)
+        folder = report / protocol.name
+        wanted = {
+            "trained": content_hash(settings), "checkpoint": checkpoint, "protocol": protocol.hash, "pairs": pairs,
+            "seeds": list(eval_seeds), "videos": videos,
+        }  # fmt: skip
+        if (folder / "results.json").is_file() and _read(folder / "settings.json") == wanted:
+            logger.info("done before")
+        else:
+            evaluate(
+                run / checkpoint, env="two_room", episodes=held_out, protocol=protocol, n=pairs, seeds=eval_seeds,
+                num_envs=num_envs, out=folder, overwrite=True, videos=videos, video_successes=videos,
+                progress=progress,
+            )  # fmt: skip
+            write_atomic(folder / "settings.json", json.dumps(wanted, indent=1))
+        logger.info("\n%s\n", format_summary(read_result(folder)))
+
+    logger.info("4/4  writing the report")
+    commands = [
+        f"lewm demo --out {out}",
+        "",
+        "# the same, step by step",
+        f"lewm collect two_room --episodes {episodes} --image-size {image_size} --test-fraction {test_fraction} "
+        f"--seed {seed} --out {data}",
+        "accelerate launch " + shlex.join([_shown(part, script) for part in command]),
+        *(_eval_command(run / checkpoint, data, protocol, pairs, eval_seeds, report) for protocol in protocols),
+    ]
+    evaluations = [report / protocol.name for protocol in protocols]
+    page = write_report(run, report, evaluations=evaluations, commands=commands, films_per_evaluation=2 * videos)
+    logger.info("%s is ready; everything took %.1f minutes", page, (time.perf_counter() - clock) / 60)
+    return page
+
+
+def training_script() -> Path:
+    """`training/train.py` of the repository.
+
+    Raises:
+        FileNotFoundError: where the package is installed without it.
+    """
+    script = Path(lewm_hf.__file__).resolve().parents[1] / "training" / "train.py"
+    if not script.is_file():
+        raise FileNotFoundError(
+            f"the demo trains with training/train.py, which is not at {script}: it is part of the repository, not of "
+            "the installed package; clone it and run `make demo` there"
+        )
+    return script
+
+
+def _train(command: Sequence[str], run: Path, settings: Mapping[str, Any]) -> None:
+    """Trains in a process of its own, whose progress goes to the same terminal; continues what was interrupted."""
+    stamp = run.parent / "training.json"
+    begun, record = (run / "recipe.yaml").exists(), _read(stamp)
+    settings = json.loads(json.dumps(settings))
+    if begun and (record is None or record["settings"] != settings):
+        raise ValueError(f"{run} holds a run with other settings: remove it, or give another folder")
+    if begun and record["finished"]:
+        logger.info("done before")
+        return
+    write_atomic(stamp, json.dumps({"finished": False, "settings": settings}, indent=1))
+    status = _run([sys.executable, *command, *(["--resume"] if begun else [])])
+    if status:
+        raise SystemExit(status)
+    write_atomic(stamp, json.dumps({"finished": True, "settings": settings}, indent=1))
+
+
+def _run(command: Sequence[str]) -> int:
+    process = subprocess.Popen(command)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue  # Ctrl-C reached the training too: it saves its state before it ends
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _shown(part: str, script: Path) -> str:
+    """Paths of the repository as a reader types them."""
+    repository = script.parents[1]
+    return str(Path(part).relative_to(repository)) if part.startswith(f"{script.parent}/") else part
+
+
+def _eval_command(model: Path, data: Path, protocol: Protocol, pairs: int, seeds: Sequence[int], report: Path) -> str:
+    changes = " ".join(f"--set {name}={value}" for name, value in protocol.overrides.items())
+    return (
+        f"lewm eval {model} --env two_room --episodes {data} --protocol {protocol.name} {changes} -n {pairs} "
+        f"--seeds {' '.join(map(str, seeds))} --out {report / protocol.name} --video 2"
+    )

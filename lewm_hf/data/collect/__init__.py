@@ -1,0 +1,5 @@
+"""Collecting episodes with a policy."""
+
+from .run import collect
+
+__all__ = ["collect"]

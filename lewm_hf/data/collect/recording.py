@@ -1,0 +1,158 @@
+"""Episodes with everything that a data set keeps of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...tasks.policies import Expert
+from ...tasks.rollout import SEEDS, episode_rng
+from ...tasks.two_room.env import TwoRoomEnv
+from ...tasks.two_room.expert import TwoRoomExpert, roll_out_many
+
+# Not 0: trailing zeros change nothing about a seed sequence.
+_PHASE = 1
+
+
+@dataclass(frozen=True)
+class Episode:
+    """R rows, `every` simulator steps apart.
+
+    Attributes:
+        images: R frames `(H, W, 3)` uint8; none where no pictures were asked for.
+        states: `(R, state)` float64, the simulator's.
+        observations: `(R, observation)` float32.
+        actions: `(R - 1, every * action)` float32: the `every` actions that lead from a row to the next, flattened.
+        goals: `(R, state)` float64.
+        success: `(R,)` bool, the goal is reached in this state.
+        next_success: `(R,)` bool, the goal is reached within `every` steps after this state; of the last row: there, or
+            within the steps after it, which are not kept.
+    """
+
+    images: Sequence[np.ndarray]
+    states: np.ndarray
+    observations: np.ndarray
+    actions: np.ndarray
+    goals: np.ndarray
+    success: np.ndarray
+    next_success: np.ndarray
+
+    def __len__(self) -> int:
+        """Rows."""
+        return len(self.states)
+
+    @property
+    def row_actions(self) -> np.ndarray:
+        """`(R, every * action)` float32: what leaves each row, NaN for the last."""
+        return np.vstack([self.actions, np.full((1, self.actions.shape[1]), np.nan, dtype=np.float32)])
+
+
+def episode_phase(seed: int, episode: int, every: int) -> int:
+    """The first step that is kept of an episode, uniform in [0, every).
+
+    It has a generator of its own, so that what happens in an episode does not depend on which steps are kept.
+    """
+    return int(np.random.default_rng([seed, episode, _PHASE]).integers(every))
+
+
+def record(
+    env,
+    expert: Expert,
+    rng: np.random.Generator,
+    max_steps: int,
+    stop_at_success: bool,
+    pictures: bool = True,
+    every: int = 1,
+    phase: int = 0,
+) -> Episode:
+    """Runs one episode.
+
+    Args:
+        env: a `GoalEnv`.
+        rng: the only source of randomness: draws the reset's seed first, then belongs to the expert.
+        max_steps: longest episode.
+        stop_at_success: end as soon as the goal is reached; otherwise the episode has `max_steps` steps.
+        pictures: render every state that is kept.
+        every, phase: of the states before and after each step, `phase`, `phase + every` and so on are kept; the last
+            one alone where the episode ends before `phase`.
+    """
+    observation, _ = env.reset(seed=int(rng.integers(SEEDS)), options={"goal_image": False})
+    expert.reset(env, rng)
+    images, states, observations = [], [env.get_state()], [observation]
+    if pictures and phase == 0:
+        images.append(env.render())
+    goals, success, actions = [env.goal_state], [env.is_success()], []
+    while len(actions) < max_steps and not (stop_at_success and success[-1]):
+        action = expert.act(env)
+        observation, _, reached, _, info = env.step(action)
+        actions.append(action)
+        if pictures and len(actions) % every == phase:
+            images.append(env.render())
+        states.append(info["state"])
+        observations.append(observation)
+        goals.append(env.goal_state)
+        success.append(reached)
+    if pictures and not images:
+        images.append(env.render())
+    # TwoRoom's observation contains the goal and the map; what it reports of itself is its position.
+    shown = states if isinstance(env, TwoRoomEnv) else observations
+    kept = _kept(
+        np.stack(states),
+        np.stack(shown).astype(np.float32),
+        np.array(actions, dtype=np.float32).reshape(-1, *env.action_space.shape),
+        np.stack(goals),
+        np.array(success, dtype=bool),
+        every,
+        phase,
+    )
+    return replace(kept, images=images)
+
+
+def record_all(
+    env,
+    expert: Expert,
+    seed: int,
+    episodes: Sequence[int],
+    max_steps: int,
+    stop_at_success: bool,
+    pictures: bool = True,
+    every: int = 1,
+) -> Iterator[Episode]:
+    """The episodes with these numbers, each a pure function of `seed` and its number; see `record`."""
+    rngs = [episode_rng(seed, episode) for episode in episodes]
+    phases = [episode_phase(seed, episode, every) for episode in episodes]
+    if type(expert) is TwoRoomExpert and env.physics == "reference" and stop_at_success:
+        # TwoRoom's batched episodes, drawn at once; equal to `record`.
+        for rollout, phase in zip(roll_out_many(env, rngs, max_steps, expert.noise_std), phases, strict=True):
+            states, goals = rollout.states, np.broadcast_to(rollout.goal, rollout.states.shape)
+            shown = states.astype(np.float32)
+            kept = _kept(states, shown, rollout.actions, goals, rollout.success, every, phase)
+            yield replace(kept, images=env.scene.draw(kept.states, kept.goals)) if pictures else kept
+    else:
+        for rng, phase in zip(rngs, phases, strict=True):
+            yield record(env, expert, rng, max_steps, stop_at_success, pictures, every, phase)
+
+
+def _kept(
+    states: np.ndarray,
+    observations: np.ndarray,
+    actions: np.ndarray,
+    goals: np.ndarray,
+    success: np.ndarray,
+    every: int,
+    phase: int,
+) -> Episode:
+    """The rows of an episode of T steps, without pictures; `actions` `(T, action)`, the others `(T + 1, ...)`."""
+    steps = len(actions)
+    rows = np.arange(min(phase, steps), steps + 1, every)
+    reached = [success[row + 1 : row + every + 1].any() for row in rows]
+    reached[-1] = success[rows[-1] :].any()
+    return Episode(
+        images=[],
+        states=states[rows],
+        observations=observations[rows],
+        actions=actions[rows[0] : rows[-1]].reshape(len(rows) - 1, every * actions.shape[1]),
+        goals=goals[rows],
+        success=success[rows],
+        next_success=np.array(reached, dtype=bool),
+    )

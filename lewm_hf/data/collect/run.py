@@ -1,0 +1,216 @@
+"""Collecting episodes with an expert: on all cores, resumable, the same bytes however the work is split.
+
+An episode is a pure function of the seed and its number. Work is cut into files of a fixed number of episodes; a file
+appears under its name only when complete and is never collected twice. So a collection that was killed continues where
+it stopped, and shards on several machines make the files of one data set.
+"""
+
+import logging
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ...files import duration_text, remove_leftovers, size_text
+from ...progress import progress_bar
+from ...tasks.policies import make_expert
+from ...tasks.registry import make_env
+from ..storage.continuing import check_same, is_complete, known_description
+from ..storage.dataset_card import finish_dataset, write_description
+from ..storage.encoding import FrameEncoder
+from ..storage.parquet import write_episodes
+from ..workers import run_tasks, usable_cores
+from .recording import record_all
+from .settings import HABITS, Collection, EpisodeFile, paper_preset, settle
+
+__all__ = ["HABITS", "collect", "paper_preset"]
+
+logger = logging.getLogger(__name__)
+
+PROBE_EPISODES, PROBE_SECONDS, PROBE_STEPS = 8, 3.0, 24
+
+
+def collect(
+    env: str,
+    out: str | Path,
+    episodes: int,
+    *,
+    seed: int = 0,
+    image_size: int = 224,
+    expert: str = "default",
+    noise: float | None = None,
+    expert_kwargs: Mapping[str, Any] | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    test_fraction: float = 0.1,
+    max_steps: int | None = None,
+    stop_at_success: bool | None = None,
+    image_format: str | None = None,
+    episodes_per_file: int | None = None,
+    every: int = 1,
+    workers: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+    progress: bool = False,
+) -> Path:
+    """Collects a data set into a directory, or continues one; a finished one is left as it is.
+
+    Args:
+        env: short name or id of the environment.
+        out: the directory, new, empty, or holding the same collection.
+        episodes: of all splits and shards together.
+        seed: episode i depends on (seed, i) alone.
+        image_size: side of the frames.
+        expert: name of a policy, see `lewm_hf.tasks.policies`; `"default"` is the environment's own.
+        noise: of the expert, where it has any; default: the expert's.
+        expert_kwargs, env_kwargs: further constructor arguments.
+        test_fraction: share of the episodes, the last ones, that makes the test split.
+        max_steps: longest episode; default: the environment's limit.
+        stop_at_success, image_format, episodes_per_file: default: the environment's `HABITS`.
+        every: draw and keep every n-th simulator step only, from a random one of the first n on (a pure function of
+            seed and number; the episode itself is the same). A row's `action` is then the block of the n actions that
+            leave it, flattened.
+        workers: processes; default: one per core.
+        shard: (i, n): this call collects every n-th file from the i-th on, counted from 0. Shards may share `out` or
+            have their own; put together, the directory is completed by calling once more.
+        progress: show a progress bar.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ValueError: one line for arguments that are impossible or differ from those of the collection in `out`.
+        OSError: one line where the disk is or would be full; files that are finished stay usable.
+    """
+    collection = settle(
+        env, episodes, seed, image_size, expert, noise, expert_kwargs, env_kwargs, test_fraction, max_steps,
+        stop_at_success, image_format, episodes_per_file, every,
+    )  # fmt: skip
+    workers = usable_cores() if workers is None else workers
+    if workers < 1:
+        raise ValueError(f"workers={workers} must be at least 1")
+    part, parts = shard
+    if not 0 <= part < parts:
+        raise ValueError(f"shard={part}/{parts} does not exist: shards are counted from 0 to {parts - 1}")
+    out = Path(out)
+    files = collection.files()
+    mine = files[part::parts]
+    known = known_description(out)
+    if known is not None:
+        check_same(out, known, {**known, **collection.settings()})
+        if "splits" in known and all(is_complete(out / file.name) for file in files):
+            logger.info("%s is complete: %d episodes, nothing to do", out, collection.episodes)
+            return out
+    run = partial(run_tasks, workers=workers, fork=HABITS[collection.short_name].fork)
+    # Everything that can be wrong with environment and expert shows here, before any file is touched.
+    probe = _Probe(*run(partial(_probe, collection), [None], report=_ignore)[0])
+    description = probe.description
+    if known is not None:
+        check_same(out, known, description)
+        description = known
+    missing = [file for file in mine if not is_complete(out / file.name)]
+    if missing:
+        count = sum(file.stop - file.start for file in missing)
+        _announce(out, count, probe, min(workers, len(missing)))
+        if known is None:
+            write_description(out, description)
+        for file in mine:
+            remove_leftovers(out / file.name)
+        try:
+            with progress_bar(total=count, desc="episodes", unit="episode", show=progress) as bar:
+                run(partial(_collect_file, collection, out), missing, report=bar.update)
+        finally:
+            for file in mine:  # a worker stopped in the middle of a file cannot clean up behind itself
+                remove_leftovers(out / file.name)
+    elsewhere = sum(not (out / file.name).exists() for file in files)
+    if elsewhere:
+        logger.info(
+            "shard %d/%d is done; %d of %d files belong to other shards: when all are in %s, run any shard again",
+            part, parts, elsewhere, len(files), out,
+        )  # fmt: skip
+        return out
+    for file in files:  # of a process killed while it numbered the rows; nobody else works on a complete set
+        remove_leftovers(out / file.name)
+    facts = finish_dataset(out, {key: description[key] for key in probe.description if key in description})
+    logger.info("%s is complete: %d episodes, %d frames", out, facts.episodes, facts.rows)
+    return out
+
+
+def _announce(out: Path, episodes: int, probe: "_Probe", workers: int) -> None:
+    """Logs the size and time to expect; refuses where the disk is too small."""
+    rows = episodes * probe.rows_per_episode
+    size = rows * probe.bytes_per_row
+    seconds = rows * probe.seconds_per_row / min(workers, usable_cores())
+    logger.info(
+        "about %s frames in %d episodes: %s, %s with %d workers",
+        f"{rows:,.0f}", episodes, size_text(size), duration_text(seconds), workers,
+    )  # fmt: skip
+    existing = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if size > free:
+        raise OSError(
+            f"the episodes need about {size_text(size)}, but {existing} has {size_text(free)} left: make room, or "
+            "collect fewer episodes or smaller images"
+        )
+
+
+@dataclass(frozen=True)
+class _Probe:
+    description: dict[str, Any]
+    bytes_per_row: float
+    seconds_per_row: float
+    rows_per_episode: float
+
+
+def _probe(collection: Collection, _task: None, _report) -> tuple:
+    """Measures a few episodes; runs in a worker, because a renderer must not be made before processes are forked."""
+    description = collection.description()
+    fixed_length = not collection.stop_at_success
+    encoder, clock = FrameEncoder(collection.image_format), time.perf_counter()
+    env = make_env(collection.env, **collection.env_kwargs)
+    expert = make_expert(collection.short_name, collection.expert, **collection.expert_kwargs)
+    size, lengths = 0, []
+    for number in range(min(PROBE_EPISODES, collection.episodes)):
+        steps = min(PROBE_STEPS, collection.max_steps) if fixed_length else collection.max_steps
+        for episode in record_all(
+            env, expert, collection.seed, [number], steps, collection.stop_at_success, every=collection.every
+        ):
+            size += sum(len(encoder(image)) for image in episode.images)
+            lengths.append(len(episode))
+        if len(lengths) == 1:
+            clock, warm = time.perf_counter(), lengths[0]  # the first one pays for compiling and caching
+        if time.perf_counter() - clock > PROBE_SECONDS:
+            break
+    env.close()
+    measured = max(sum(lengths) - warm, 1) if len(lengths) > 1 else lengths[0]
+    # Vectors and bookkeeping take some 100 bytes a row.
+    return (
+        description,
+        size / sum(lengths) + 100,
+        (time.perf_counter() - clock) / measured,
+        (collection.max_steps + 1) / collection.every if fixed_length else sum(lengths) / len(lengths),
+    )
+
+
+def _collect_file(collection: Collection, out: Path, file: EpisodeFile, report) -> None:
+    env = make_env(collection.env, **collection.env_kwargs)
+    expert = make_expert(collection.short_name, collection.expert, **collection.expert_kwargs)
+    numbers = range(file.start, file.stop)
+    episodes = record_all(
+        env, expert, collection.seed, numbers, collection.max_steps, collection.stop_at_success, every=collection.every
+    )
+    write_episodes(
+        out / file.name,
+        episodes,
+        numbers,
+        FrameEncoder(collection.image_format),
+        env.metadata["render_fps"] / collection.every,
+        [number * (collection.max_steps + 1) for number in numbers],
+        report,
+    )
+    env.close()
+
+
+def _ignore(_count: int) -> None:
+    pass

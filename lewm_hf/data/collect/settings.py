@@ -1,0 +1,205 @@
+"""What to collect: the arguments of `collect` with every default filled in, and the files they lead to."""
+
+import importlib.metadata
+import inspect
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ... import __version__
+from ...tasks.policies import expert_names, make_expert
+from ...tasks.registry import find_env, make_env, short_name
+from ..storage.dataset_card import FORMAT
+from ..storage.encoding import check_image_format
+from ..storage.parquet import file_name
+
+# So many files at least, so that small collections keep all cores busy too.
+LEAST_FILES = 16
+RECORDED_VERSIONS = (
+    "numpy", "pillow", "gymnasium", "pymunk", "opencv-python-headless", "mujoco", "dm-control", "ogbench",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How episodes of one environment are collected unless said otherwise.
+
+    Args:
+        stop_at_success: end an episode as soon as its goal is reached; otherwise it always has its full length.
+        image_format: see `FrameEncoder`.
+        episodes_per_file: what a killed collection has to repeat, at most, per worker.
+        noise: the expert's argument that sets its noise.
+        paper_episodes: size of the paper's data set.
+        fork: its renderer survives a fork of a process that has opened it.
+    """
+
+    stop_at_success: bool
+    image_format: str
+    episodes_per_file: int
+    noise: str
+    paper_episodes: int
+    fork: bool
+
+
+HABITS = {
+    "two_room": Habits(True, "png", 100, "noise_std", 10_000, True),
+    "push_t": Habits(True, "webp1", 100, "noise", 20_000, True),
+    "reacher": Habits(False, "webp0", 50, "noise", 10_000, False),
+    "cube": Habits(False, "webp0", 25, "noise", 10_000, False),
+}
+PAPER_SEED = 3072
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What decides about the bytes of a data set; the arguments of `collect` of the same names."""
+
+    env: str
+    env_kwargs: dict[str, Any]
+    expert: str
+    expert_kwargs: dict[str, Any]
+    episodes: int
+    seed: int
+    test_fraction: float
+    max_steps: int
+    stop_at_success: bool
+    image_format: str
+    episodes_per_file: int
+    every: int = 1
+
+    @property
+    def short_name(self) -> str:
+        return short_name(self.env)
+
+    def files(self) -> list["EpisodeFile"]:
+        """All files of the data set, in order. The test split is the last episodes: they are exchangeable."""
+        held_out = 0
+        if self.test_fraction:
+            held_out = min(max(round(self.episodes * self.test_fraction), 1), self.episodes - 1)
+        files = []
+        for split, first, count in (
+            ("train", 0, self.episodes - held_out), ("test", self.episodes - held_out, held_out),
+        ):  # fmt: skip
+            number_of_files = math.ceil(count / self.episodes_per_file)
+            for number in range(number_of_files):
+                start = first + number * self.episodes_per_file
+                stop = min(start + self.episodes_per_file, first + count)
+                files.append(EpisodeFile(f"data/{file_name(split, number, number_of_files)}", start, stop))
+        return files
+
+    def settings(self) -> dict[str, Any]:
+        """The part of `episodes.json` that the arguments decide."""
+        collector = asdict(self)
+        env, env_kwargs, every = (collector.pop(name) for name in ("env", "env_kwargs", "every"))
+        return {
+            "env": env,
+            "env_kwargs": env_kwargs,
+            "image_size": env_kwargs["image_size"],
+            "every": every,
+            "collector": collector,
+        }
+
+    def description(self) -> dict[str, Any]:
+        """The part of `episodes.json` that is known before the first episode."""
+        env = make_env(self.env, **self.env_kwargs)
+        fps, state_names = env.metadata["render_fps"] / self.every, list(env.state_names)
+        (action_dim,) = env.action_space.shape
+        env.close()
+        versions = {"lewm-hf": __version__}
+        for package in RECORDED_VERSIONS:
+            try:
+                versions[package] = importlib.metadata.version(package)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        settings = self.settings()
+        collector = settings.pop("collector")
+        return {
+            "format": FORMAT,
+            **settings,
+            "fps": fps,
+            "action_dim": action_dim,
+            "state_names": state_names,
+            "collector": collector,
+            "versions": versions,
+        }
+
+
+@dataclass(frozen=True)
+class EpisodeFile:
+    """One unit of work: episodes `start` to `stop - 1` go into the file `name`."""
+
+    name: str
+    start: int
+    stop: int
+
+
+def paper_preset(env: str) -> dict[str, Any]:
+    """Arguments of `collect` for a data set of the paper's size.
+
+    The released Reacher episodes come from uniformly random actions, whatever the paper says, and so do these.
+    """
+    short = short_name(env)
+    preset = {"episodes": HABITS[short].paper_episodes, "seed": PAPER_SEED}
+    return preset | {"expert": "random"} if short == "reacher" else preset
+
+
+def settle(
+    env, episodes, seed, image_size, expert, noise, expert_kwargs, env_kwargs, test_fraction, max_steps,
+    stop_at_success, image_format, episodes_per_file, every=1,
+) -> Collection:  # fmt: skip
+    """Fills in defaults and refuses impossible values."""
+    short = short_name(env)
+    habits, entry = HABITS[short], find_env(env)
+    names = expert_names(short)
+    expert = names[0] if expert == "default" else expert
+    if expert not in names:
+        raise ValueError(f"unknown expert {expert!r} for {short}: use one of default, {', '.join(names)}")
+    expert_kwargs = dict(expert_kwargs or {})
+    if noise is not None:
+        if expert == "random":
+            raise ValueError(f"noise={noise} has no effect on the random policy: leave it away")
+        expert_kwargs[habits.noise] = noise
+    expert_kwargs = _explicit_arguments(short, expert, expert_kwargs)
+    env_kwargs = {"image_size": image_size, **(env_kwargs or {})}
+    if not 0 <= test_fraction < 1:
+        raise ValueError(f"test_fraction={test_fraction} must lie in [0, 1)")
+    least = 2 if test_fraction else 1
+    if episodes < least:
+        raise ValueError(f"episodes={episodes} must be at least {least}" + (", one per split" if least == 2 else ""))
+    max_steps = entry.max_episode_steps if max_steps is None else max_steps
+    if episodes_per_file is None:
+        episodes_per_file = min(habits.episodes_per_file, math.ceil(episodes / LEAST_FILES))
+    for name, value, least in (
+        ("max_steps", max_steps, 1), ("episodes_per_file", episodes_per_file, 1), ("seed", seed, 0),
+        ("every", every, 1),
+    ):  # fmt: skip
+        if value < least:
+            raise ValueError(f"{name}={value} must be at least {least}")
+    if every > max_steps:
+        raise ValueError(f"every={every} is more than max_steps={max_steps}: no action would be kept")
+    image_format = habits.image_format if image_format is None else image_format
+    check_image_format(image_format)
+    return Collection(
+        env=entry.env_id,
+        env_kwargs=env_kwargs,
+        expert=expert,
+        expert_kwargs=expert_kwargs,
+        episodes=episodes,
+        seed=seed,
+        test_fraction=test_fraction,
+        max_steps=max_steps,
+        stop_at_success=habits.stop_at_success if stop_at_success is None else stop_at_success,
+        image_format=image_format,
+        episodes_per_file=episodes_per_file,
+        every=every,
+    )
+
+
+def _explicit_arguments(env: str, expert: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All arguments of an expert, defaults included: a card shall not depend on the reader knowing them."""
+    try:
+        kind = type(make_expert(env, expert, **given))
+    except TypeError as error:
+        raise ValueError(f"expert_kwargs={dict(given)} do not fit the expert {expert!r}: {error}") from None
+    return {name: given.get(name, parameter.default) for name, parameter in inspect.signature(kind).parameters.items()}

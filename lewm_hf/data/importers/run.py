@@ -1,0 +1,302 @@
+"""Importing: episodes of a foreign format become a data set of this package, losslessly, resumable, checked.
+
+Like a collection, an import is cut into files of whole episodes, each of which appears under its name when it is
+complete and compared with what was read. So an import that was killed continues where it stopped.
+"""
+
+import logging
+import math
+import operator
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...files import duration_text, remove_leftovers, size_text
+from ...progress import progress_bar
+from ..storage.continuing import is_complete, known_description
+from ..storage.dataset_card import finish_dataset, write_description
+from ..storage.encoding import FrameEncoder, check_image_format
+from ..storage.parquet import file_name, write_episodes
+from ..workers import run_tasks, usable_cores
+from .frames import Conversion
+from .mapping import read_mapping
+from .source import ImportedEpisode, Source
+from .work import Import, check_continues, describe
+from .written import Written
+
+logger = logging.getLogger(__name__)
+
+FORMATS = ("hdf5", "lerobot", "mp4csv")
+PROBE_FRAMES = 16
+# Numbers and bookkeeping take some 100 bytes a row.
+ROW_BYTES = 100
+
+
+@dataclass(frozen=True)
+class ImportFile:
+    """One unit of work: these episodes of the source, whose first rows have these numbers, go into the file `name`."""
+
+    name: str
+    episodes: tuple[int, ...]
+    starts: tuple[int, ...]
+
+
+def import_dataset(
+    format: str,
+    source: str | Path,
+    out: str | Path,
+    *,
+    mapping: str | Path | None = None,
+    env: str | None = None,
+    image_size: int | None = None,
+    test_fraction: float = 0.1,
+    seed: int = 0,
+    image_format: str | None = None,
+    episodes_per_file: int = 100,
+    workers: int | None = None,
+    progress: bool = False,
+) -> Path:
+    """Imports a data set into a directory, or continues one; a finished one is left as it is.
+
+    Every number of the source is read and checked before the first file is touched; frames are checked on the way, and
+    a sample of each episode's is compared bit for bit once it is written.
+
+    Args:
+        format: `"hdf5"` (released layout), `"lerobot"` (2.0, 2.1, 3.0) or `"mp4csv"` (a video per episode and CSV).
+        source: file or directory.
+        out: the directory, new, empty, or holding the same import.
+        mapping: YAML file that says which columns are what, see `lewm_hf.data.importers.mapping`; default: the
+            format's usual names.
+        env: short name or id of the environment that the episodes come from: fixes sizes and frames per second, and
+            tells which columns are its state. Without one nothing can be restored or called a success.
+        image_size: side of the frames; default: the source's. Another size is refused unless the mapping says `fit`.
+        test_fraction: share of the episodes that makes the test split.
+        seed: draws these episodes.
+        image_format: lossless format of the frames, see `FrameEncoder`; default: the environment's.
+        episodes_per_file: what a killed import has to repeat, at most, per worker.
+        workers: processes; default: one per core.
+        progress: show a progress bar.
+
+    Returns:
+        `out`.
+
+    Raises:
+        FileNotFoundError, ValueError: one line for a source that is missing, damaged or contradictory, or arguments
+            that are impossible or differ from those of the import in `out`. Files that are finished stay usable.
+        ImportError: where the format's library is missing, naming the pip extra.
+        OSError: one line where the disk is or would be full.
+    """
+    if env is not None:
+        from ...tasks.registry import short_name  # recordings without one need no environment's library
+    source, out = Path(source), Path(out)
+    image_size, seed, episodes_per_file, workers = (
+        _plain(name, value)
+        for name, value in {
+            "image_size": image_size, "seed": seed, "episodes_per_file": episodes_per_file,
+            "workers": usable_cores() if workers is None else workers,
+        }.items()
+    )  # fmt: skip
+    test_fraction = float(test_fraction)
+    _check_arguments(format, env, image_size, test_fraction, seed, episodes_per_file, workers)
+    short = None if env is None else short_name(env)
+    known = known_description(out)
+    opened = open_source(format, source, mapping, short)
+    try:
+        kept = _kept(opened)
+        sizes = opened.check_vectors(kept)
+        work = _settle(opened, sizes, kept, short, image_size, image_format)
+        description = describe(work, format, sizes, kept, test_fraction, seed, episodes_per_file)
+        if known is not None:
+            check_continues(out, work, known, description)
+        files = plan_files(opened.lengths, kept, test_fraction, seed, episodes_per_file)
+        missing = [file for file in files if not is_complete(out / file.name)]
+        if not missing and known is not None and "splits" in known:
+            logger.info("%s is complete: %d episodes, nothing to do", out, len(kept))
+            return out
+        _announce(out, work, missing, workers)
+        if known is None:
+            write_description(out, description)
+    finally:
+        opened.close()  # no handle may cross a fork
+    for file in files:
+        remove_leftovers(out / file.name)
+    count = sum(len(file.episodes) for file in missing)
+    with progress_bar(total=count, desc="episodes", unit="episode", show=progress) as bar:
+        run_tasks(partial(_import_file, work, out), missing, workers, bar.update)
+    facts = finish_dataset(out, description)
+    expected = len(kept), int(opened.lengths[kept].sum())
+    if (facts.episodes, facts.rows) != expected:
+        raise ValueError(
+            f"{out} has {facts.episodes} episodes of {facts.rows} rows, the source {expected[0]} of {expected[1]}: "
+            "other files were put into data/; remove them and run the same command again"
+        )
+    logger.info("%s is complete: %d episodes, %d frames", out, facts.episodes, facts.rows)
+    return out
+
+
+def open_source(format: str, path: Path, mapping: str | Path | None, env: str | None) -> Source:
+    """Opens a source and checks its metadata. Only the format's own libraries are imported.
+
+    Raises:
+        See `import_dataset`.
+    """
+    columns = read_mapping(None if mapping is None else Path(mapping))
+    if format == "hdf5":
+        from .hdf5 import Hdf5Source as kind
+    elif format == "lerobot":
+        from .lerobot import LeRobotSource as kind
+    else:
+        from .mp4csv import Mp4CsvSource as kind
+    return kind(path, columns, env)
+
+
+def plan_files(
+    lengths: np.ndarray, kept: np.ndarray, test_fraction: float, seed: int, episodes_per_file: int
+) -> list[ImportFile]:
+    """All files of the data set, in order. Test episodes are drawn: a source need not be in random order."""
+    held_out = min(max(round(len(kept) * test_fraction), 1), len(kept) - 1) if test_fraction else 0
+    drawn = np.sort(np.random.default_rng(seed).permutation(kept)[:held_out])
+    files, row = [], 0
+    for split, members in (("train", np.setdiff1d(kept, drawn)), ("test", drawn)):
+        number_of_files = math.ceil(len(members) / episodes_per_file)
+        for number in range(number_of_files):
+            episodes = members[number * episodes_per_file : (number + 1) * episodes_per_file]
+            ends = row + np.cumsum(lengths[episodes])
+            starts = ends - lengths[episodes]
+            name = f"data/{file_name(split, number, number_of_files)}"
+            files.append(ImportFile(name, tuple(episodes.tolist()), tuple(starts.tolist())))
+            row = int(ends[-1])
+    return files
+
+
+def _check_arguments(format, env, image_size, test_fraction, seed, episodes_per_file, workers) -> None:
+    if format not in FORMATS:
+        raise ValueError(f"unknown format {format!r}: use one of {', '.join(FORMATS)}")
+    if env is not None:
+        from ...tasks.registry import find_env
+
+        find_env(env)
+    if not 0 <= test_fraction < 1:
+        raise ValueError(f"test_fraction={test_fraction} must lie in [0, 1)")
+    for name, value, least in (
+        ("image_size", image_size, 8), ("seed", seed, 0), ("episodes_per_file", episodes_per_file, 1),
+        ("workers", workers, 1),
+    ):  # fmt: skip
+        if value is not None and value < least:
+            raise ValueError(f"{name}={value} must be at least {least}")
+
+
+def _plain(name: str, value: Any) -> int | None:
+    """A whole number as JSON knows it, NumPy's among them."""
+    try:
+        return None if value is None else operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name}={value!r} must be a whole number") from None
+
+
+def _kept(source: Source) -> np.ndarray:
+    skipped = source.mapping.skip_episodes
+    if skipped and skipped[-1] >= len(source.lengths):
+        raise ValueError(
+            f"skip_episodes has {skipped[-1]}, but {source.path} has episodes 0 to {len(source.lengths) - 1}: correct "
+            "the mapping"
+        )
+    kept = np.setdiff1d(np.arange(len(source.lengths)), skipped)
+    if len(kept) < 2:
+        raise ValueError(f"{len(kept)} episodes of {source.path} are left, expected at least 2: skip fewer")
+    return kept
+
+
+def _settle(
+    source: Source, sizes: dict[str, int], kept: np.ndarray, short: str | None, image_size: int | None,
+    image_format: str | None,
+) -> Import:  # fmt: skip
+    """Refuses a source that does not fit the environment or the mapping; looks at one frame."""
+    path, mapping, fps = source.path, source.mapping, source.fps
+    every, width = mapping.every or 1, sizes["action"]
+    if width % every or mapping.action_dim not in (None, width // every):
+        stated = {"action_dim": mapping.action_dim, "every": mapping.every}
+        said = " and ".join(f"{name}: {value}" for name, value in stated.items() if value)
+        raise ValueError(
+            f"the actions of {path} have {width} dimensions, the mapping says {said}: correct the mapping, or map "
+            "other columns"
+        )
+    if "goal" in sizes and sizes["goal"] != sizes.get("state"):
+        raise ValueError(
+            f"goals of {path} have {sizes['goal']} dimensions, states {sizes.get('state', 'no')}: map `state` and "
+            "`goal` to columns of the same size"
+        )
+    if short is not None:
+        from ...tasks.registry import ENVS, make_env
+        from ..collect.run import HABITS
+
+        probe = make_env(short)
+        stated = probe.metadata["render_fps"] / every
+        expected = {"action": every * probe.action_space.shape[0], "state": len(probe.state_names)}
+        probe.close()
+        for role, size in expected.items():
+            if sizes.get(role, size) != size:
+                raise ValueError(
+                    f"the {role}s of {path} have {sizes[role]} dimensions, {short} has {size}: map other columns, or "
+                    "import without an environment"
+                )
+        fps = stated if fps is None else fps
+        if not np.isclose(fps, stated, rtol=1e-3):
+            raise ValueError(
+                f"{path} has {fps:g} frames per second, {short} has {stated:g}: import without an environment, or "
+                "correct fps in the mapping"
+            )
+    if fps is None:
+        raise ValueError(f"nothing tells the frames per second of {path}: give the environment, or fps in a mapping")
+    conversion = Conversion.for_frame(next(source.frames(int(kept[0]))), image_size, mapping.fit)
+    image_format = image_format or (HABITS[short].image_format if short else "webp0")
+    check_image_format(image_format)
+    env = None if short is None else ENVS[short].env_id
+    return Import(source, conversion, image_format, fps, env, {"image_size": conversion.side} if env else {})
+
+
+def _announce(out: Path, work: Import, missing: Sequence[ImportFile], workers: int) -> None:
+    """Logs the size and time to expect; refuses where the disk is too small."""
+    if not missing:
+        return
+    encoder, clock, sample = FrameEncoder(work.image_format), time.perf_counter(), []
+    episode = missing[0].episodes[0]
+    for frame in islice(work.source.frames(episode), PROBE_FRAMES):
+        try:
+            sample.append(len(encoder(work.conversion(frame))))
+        except ValueError as error:
+            raise ValueError(f"frame {len(sample)} of episode {episode} of {work.source.path} {error}") from None
+    rows = sum(int(work.source.lengths[list(file.episodes)].sum()) for file in missing)
+    seconds = (time.perf_counter() - clock) / len(sample) * rows / min(workers, len(missing))
+    size = rows * (float(np.mean(sample)) + ROW_BYTES)
+    logger.info("about %s frames: %s, %s", f"{rows:,}", size_text(size), duration_text(seconds))
+    existing = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if size > free:
+        raise OSError(
+            f"the episodes need about {size_text(size)}, but {existing} has {size_text(free)} left: make room, or "
+            "import to another disk"
+        )
+
+
+def _import_file(work: Import, out: Path, file: ImportFile, report) -> None:
+    written = Written()
+
+    def episodes() -> Iterator[ImportedEpisode]:
+        for number in file.episodes:
+            yield written.remember(work.read(number))
+
+    try:
+        write_episodes(
+            out / file.name, episodes(), file.episodes, FrameEncoder(work.image_format), work.fps, file.starts, report,
+            check=written.compare,
+        )  # fmt: skip
+    finally:
+        work.source.close()

@@ -1,0 +1,1 @@
+"""Episodes on disk: Parquet files, lossless frames, and the card that describes them."""

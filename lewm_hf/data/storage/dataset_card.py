@@ -1,0 +1,329 @@
+"""A data set's description: `episodes.json` for programs, `README.md` for people, both measured on the files."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ...files import replacing, size_text
+from ..schema import ACTION, BLOCK_MEANINGS, COLUMN_MEANINGS, IMAGE, SIM_STATE
+from ..statistics import GOAL_OFFSET, QUANTILES, Facts, measure
+from .local_paths import published
+from .parquet import file_name, read_columns, read_metadata, renumber, vectors
+
+DESCRIPTION_FILE = "episodes.json"
+CARD_FILE = "README.md"
+FORMAT = "lewm-episodes-1"
+FACTS_TITLE = "## Measured facts"
+SPLITS = ("train", "test")
+_NUMBERED = re.compile(r"(?P<split>.+)-(?P<number>\d+)-of-(?P<total>\d+)\.parquet")
+SIZE_CATEGORIES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"))
+
+
+def read_description(directory: Path) -> dict[str, Any] | None:
+    """The content of `episodes.json`, `None` without that file.
+
+    Raises:
+        ValueError: one line where it is no description of episodes.
+    """
+    path = directory / DESCRIPTION_FILE
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is no JSON ({error}): restore it, or collect into a new directory") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else None
+        raise ValueError(f"{path} has format {found!r}, this version reads {FORMAT!r}: use the version that wrote it")
+    return content
+
+
+def write_description(directory: Path, description: Mapping[str, Any]) -> None:
+    """Writes `episodes.json`, one line per entry."""
+    lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in description.items())
+    with replacing(directory / DESCRIPTION_FILE) as temporary:
+        temporary.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+
+
+def split_files(directory: Path) -> dict[str, list[Path]]:
+    """Episode files by split, in order; splits without a file are left out."""
+    found = {split: sorted((directory / "data").glob(f"{split}-*.parquet")) for split in SPLITS}
+    return {split: paths for split, paths in found.items() if paths}
+
+
+def check_complete(
+    directory: Path, description: Mapping[str, Any] | None = None, splits: Iterable[str] | None = None
+) -> None:
+    """Whether all episode files are there, by their names alone: `train-00003-of-00005.parquet` is one of five.
+
+    Args:
+        directory: of a data set.
+        description: the content of its `episodes.json`, where there is one.
+        splits: those to look at. Default: all.
+
+    Raises:
+        ValueError: one line that names a missing file, or says that the collection is not finished.
+    """
+    numbers: dict[str, dict[int, set[int]]] = {}
+    for path in (directory / "data").glob("*.parquet"):
+        if found := _NUMBERED.fullmatch(path.name):
+            numbers.setdefault(found["split"], {}).setdefault(int(found["total"]), set()).add(int(found["number"]))
+    if description is not None and "splits" not in description:
+        raise ValueError(f"{directory} is not finished: run the command that collects it again")
+    described = {split: value for split, value in (description or {}).get("splits", {}).items() if value["episodes"]}
+    for split in dict.fromkeys([*described, *numbers]) if splits is None else splits:
+        totals = numbers.get(split, {})
+        if len(totals) > 1:
+            some = " and ".join(f"of {total}" for total in sorted(totals))
+            raise ValueError(f"{directory} mixes {split} files numbered {some}: separate the data sets")
+        if split in described and not any((directory / "data").glob(f"{split}-*.parquet")):
+            raise ValueError(
+                f"{directory} lacks all {split} files, but {DESCRIPTION_FILE} describes {split} episodes: restore the "
+                "files, or collect again"
+            )
+        for total, there in totals.items():
+            if missing := sorted(set(range(total)) - there):
+                raise ValueError(
+                    f"{directory} lacks {len(missing)} of {total} {split} files, such as "
+                    f"data/{file_name(split, missing[0], total)}: restore them, or run the command that collects again"
+                )
+
+
+def finish_dataset(directory: Path, description: Mapping[str, Any]) -> Facts:
+    """Turns complete episode files into a data set: final row numbers, card and description.
+
+    Args:
+        directory: holds `data/train-*.parquet` and perhaps `data/test-*.parquet`.
+        description: `env` (id or `None`), `env_kwargs`, `image_size`, `fps`, `collector` (provenance), `versions`, and
+            `columns` where not all are there.
+    """
+    files = split_files(directory)
+    renumber([path for paths in files.values() for path in paths])
+    facts, splits = measure_directory(directory, description)
+    finished = {
+        **description,
+        "action_mean": facts.action_mean,
+        "action_std": facts.action_std,
+        "splits": splits,
+    }
+    with replacing(directory / CARD_FILE) as temporary:
+        temporary.write_text(render_card(finished, facts), encoding="utf-8")
+    write_description(directory, finished)
+    return facts
+
+
+def measure_directory(directory: Path, description: Mapping[str, Any]) -> tuple[Facts, dict[str, Any]]:
+    """Measures the episode files of a directory.
+
+    Returns:
+        The facts; split -> `{"episodes": indices, "lengths": rows of each}`.
+
+    Raises:
+        ValueError: one line where there are none, or a file is damaged.
+    """
+    files = split_files(directory)
+    paths = [path for split in files.values() for path in split]
+    if not paths:
+        raise ValueError(f"{directory} has no data/train-*.parquet: collect or import episodes into it first")
+    splits, lengths = {}, {}
+    for split, members in files.items():
+        index = read_columns(members, ["episode_index"]).column(0).to_numpy()
+        starts = np.flatnonzero(np.r_[True, index[1:] != index[:-1]])
+        lengths[split] = np.diff(np.r_[starts, len(index)])
+        splits[split] = {"episodes": index[starts].tolist(), "lengths": lengths[split].tolist()}
+    names = read_metadata(paths[0]).schema.to_arrow_schema().names
+    wanted = [name for name in (ACTION, "next.success", SIM_STATE) if name in names]
+    table = read_columns(paths, wanted)
+    reached = None
+    if description.get("env"):
+        from ...tasks.registry import make_env  # those who only read need no environment
+
+        env = make_env(description["env"], **description["env_kwargs"])
+        env.reset(seed=0, options={"goal_image": False})
+        reached = env.reached
+    facts = measure(
+        lengths,
+        vectors(table.column(ACTION)),
+        table.column("next.success").to_numpy() if "next.success" in wanted else None,
+        vectors(table.column(SIM_STATE)) if SIM_STATE in wanted else None,
+        reached,
+        _frame_bytes(paths),
+        description.get("every", 1),
+    )
+    if reached is not None:
+        env.close()
+    return facts, splits
+
+
+def data_stats(directory: str | Path) -> Facts:
+    """Measures a data set again and compares with what its card and its description say.
+
+    Raises:
+        FileNotFoundError, ValueError: one line, naming the first statement that is not true of the files.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise FileNotFoundError(f"there is no directory {directory}: give the directory of a data set")
+    description = read_description(directory)
+    if description is None:
+        raise ValueError(f"{directory} has no {DESCRIPTION_FILE}: collect or import the episodes with this package")
+    if "splits" not in description:
+        raise ValueError(f"{directory} is not finished: run the command that collects it again")
+    card = directory / CARD_FILE
+    if not card.exists():
+        raise ValueError(f"{directory} has no {CARD_FILE}: run the command that collected it again")
+    facts, splits = measure_directory(directory, description)
+    for split in SPLITS:
+        said, found = description["splits"].get(split), splits.get(split)
+        if said != found:
+            count = len(found["episodes"]) if found else 0
+            raise ValueError(
+                f"{DESCRIPTION_FILE} describes {len(said['episodes']) if said else 0} {split} episodes, the files hold "
+                f"{count} or others: restore the files, or collect again"
+            )
+    stated = _read_table(card.read_text(encoding="utf-8"))
+    for name, value in fact_rows(facts):
+        if stated.get(name) != value:
+            raise ValueError(f"{card} says {name!r} is {stated.get(name)!r}, the files say {value!r}: correct the card")
+    for name in ("action_mean", "action_std"):
+        if not np.allclose(description[name], getattr(facts, name), rtol=1e-9, atol=1e-12):
+            raise ValueError(f"{DESCRIPTION_FILE} says {name}={description[name]}, the files {getattr(facts, name)}")
+    return facts
+
+
+def fact_rows(facts: Facts) -> list[tuple[str, str]]:
+    """The facts as the card prints them: (name, value)."""
+    quantiles = ", ".join(
+        f"{'min' if q == 0 else 'max' if q == 100 else f'{q} %'} {value:g}"
+        for q, value in zip(QUANTILES, facts.length_quantiles, strict=True)
+    )
+    return [
+        ("episodes", _by_split(facts, 0)),
+        ("rows (frames)", _by_split(facts, 1)),
+        ("rows per episode", f"mean {facts.length_mean:.2f}; {quantiles}"),
+        ("action mean", _vector(facts.action_mean)),
+        ("action std (population)", _vector(facts.action_std)),
+        ("action range", f"{_vector(facts.action_min)} to {_vector(facts.action_max)}"),
+        ("action lag-1 autocorrelation", _vector(facts.action_autocorrelation)),
+        ("successful episodes", _share(facts.successful_episodes)),
+        (f"(t, t+{GOAL_OFFSET}) pairs already solved at t", _share(facts.solved_pairs)),
+        ("bytes per stored frame", f"{facts.frame_bytes:.0f}"),
+        ("bytes of all frames", size_text(facts.frame_bytes * facts.rows)),
+    ]
+
+
+def render_card(description: Mapping[str, Any], facts: Facts) -> str:
+    """The text of `README.md`: YAML header for the Hub, then what was measured and how it was collected."""
+    header = {
+        "license": "apache-2.0",
+        "task_categories": ["robotics"],
+        "tags": ["LeRobot", "lewm", "world-model", "reinforcement-learning", *_env_tag(description)],
+        "size_categories": [next((name for bound, name in SIZE_CATEGORIES if facts.rows < bound), "n>10M")],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": split, "path": f"data/{split}-*"} for split in facts.splits],
+            }
+        ],
+    }
+    name = description.get("env") or "Imported"
+    collector, env_kwargs = published(description["collector"]), published(description["env_kwargs"])
+    facts_table = "\n".join(f"| {name} | {value} |" for name, value in fact_rows(facts))
+    provenance = "\n".join(f"| {name} | {_plain(value)} |" for name, value in collector.items())
+    versions = ", ".join(f"{package} {version}" for package, version in description["versions"].items())
+    present = description.get("columns", list(COLUMN_MEANINGS))
+    every = description.get("every", 1)
+    meanings = COLUMN_MEANINGS | (BLOCK_MEANINGS if every > 1 else {})
+    columns = "\n".join(f"| `{column}` | {meanings[column].format(every=every)} |" for column in present)
+    pace, phase = "frame", ""
+    if every > 1:
+        pace = f"frame, every {every} simulator steps"
+        phase = f" Every {every}th step is kept, from a random one of an episode's first {every} on."
+    env_with = ", ".join(f"{key}={value!r}" for key, value in env_kwargs.items())
+    env = f"`{name}` with {env_with}" if description.get("env") else "unknown"
+    return f"""---
+{yaml.safe_dump(header, sort_keys=False).strip()}
+---
+
+# {name} episodes
+
+One row per {pace}; rows are in episode order. Splits are by episode.
+
+```python
+import datasets
+
+episodes = datasets.load_dataset("path/or/id", split="train")
+```
+
+{FACTS_TITLE}
+
+Over all splits; `lewm data-stats DIR` measures them again.
+
+| fact | value |
+|---|---|
+{facts_table}
+
+## How the episodes were collected
+
+Environment: {env}; {description["fps"]:g} frames per second.{phase}
+
+| | |
+|---|---|
+{provenance}
+
+Made with {versions}.
+
+## Columns
+
+| column | meaning |
+|---|---|
+{columns}
+"""
+
+
+def _env_tag(description: Mapping[str, Any]) -> list[str]:
+    env = description.get("env")
+    return [env.partition("/")[2].partition("-")[0].lower()] if env else []
+
+
+def _read_table(card: str) -> dict[str, str]:
+    section = card.partition(FACTS_TITLE)[2].partition("\n## ")[0]
+    cells = (line.strip().strip("|").split("|") for line in section.splitlines() if line.startswith("| "))
+    return {row[0].strip(): row[1].strip() for row in cells if len(row) == 2}
+
+
+def _by_split(facts: Facts, which: int) -> str:
+    total = (facts.episodes, facts.rows)[which]
+    parts = ", ".join(f"{split} {numbers[which]:,}" for split, numbers in facts.splits.items())
+    return f"{total:,} ({parts})"
+
+
+def _vector(values: list[float | None]) -> str:
+    return "[" + ", ".join("undefined" if value is None else f"{value:.4f}" for value in values) + "]"
+
+
+def _share(value: float | None) -> str:
+    return "unknown" if value is None else f"{100 * value:.2f} %"
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _frame_bytes(paths: list[Path]) -> float:
+    """What a frame takes in the files on average, from their footers."""
+    total = rows = 0
+    for path in paths:
+        metadata = read_metadata(path)
+        rows += metadata.num_rows
+        for group in range(metadata.num_row_groups):
+            for number in range(metadata.num_columns):
+                column = metadata.row_group(group).column(number)
+                if column.path_in_schema == f"{IMAGE}.bytes":
+                    total += column.total_compressed_size
+    return total / rows

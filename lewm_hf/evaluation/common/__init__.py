@@ -1,0 +1,1 @@
+"""What all analyses share: the model, the episodes, the folder of the results."""

@@ -1,0 +1,197 @@
+"""Frames and stretches of episodes, drawn with explicit seeds, and what a frozen world model makes of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...action_blocks import to_blocks
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class FrameSample:
+    """Frames spread evenly over episodes.
+
+    Attributes:
+        rows: `(n,)` ascending rows of the data set.
+        episodes: `(n,)` which episode each is of, counted from 0.
+    """
+
+    rows: np.ndarray
+    episodes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def sample_frames(episodes, count: int, seed: int, lead: int = 0, together: int = 1) -> FrameSample:
+    """Draws frames without replacement, equally many of every episode as far as they have them.
+
+    Args:
+        episodes: an `EpisodeData`.
+        count: frames wanted; all there are where the data set has fewer.
+        seed: the draw is a pure function of it.
+        lead: frames that must precede each one in its episode.
+        together: frames of one episode, at least, as far as it has them: where `count` is too small for all episodes,
+            some are left out.
+
+    Raises:
+        ValueError: where no episode is long enough.
+    """
+    rng = np.random.default_rng(seed)
+    available = np.maximum(episodes.lengths - lead, 0)
+    if not available.any():
+        raise ValueError(f"no episode has more than {lead} frames: the longest has {int(episodes.lengths.max())}")
+    order = rng.permutation(len(available))
+    available[order[max(1, count // together) :]] = 0
+    share = _even_share(available, count, order)
+    rows, members = [], []
+    for episode, (offset, free, wanted) in enumerate(zip(episodes.offsets, available, share, strict=True)):
+        rows.append(offset + lead + np.sort(rng.choice(free, wanted, replace=False)))
+        members.append(np.full(wanted, episode))
+    return FrameSample(np.concatenate(rows), np.concatenate(members))
+
+
+def _even_share(available: np.ndarray, count: int, order: np.ndarray) -> np.ndarray:
+    """How many of each: as equal as possible, `count` in all; what does not divide goes to the first of `order`."""
+    share = np.zeros_like(available)
+    missing = min(count, int(available.sum()))
+    while missing:
+        open_to_more = order[share[order] < available[order]]
+        if missing < len(open_to_more):
+            share[open_to_more[:missing]] += 1
+            break
+        more = min(missing // len(open_to_more), int((available - share)[open_to_more].min()))
+        share[open_to_more] += more
+        missing -= more * len(open_to_more)
+    return share
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """Frames `frameskip` steps apart, with the actions between them.
+
+    Attributes:
+        rows: `(n, T)` rows of the data set.
+        episodes: `(n,)` which episode each is of, counted from 0.
+        actions: `(n, (T - 1) * frameskip, action)` in environment units.
+    """
+
+    rows: np.ndarray
+    episodes: np.ndarray
+    actions: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def sample_stretches(episodes, count: int, frames: int, frameskip: int, seed: int) -> Stretches:
+    """Draws stretches with different first frames, equally many of every episode as far as it is long enough.
+
+    Args:
+        episodes: an `EpisodeData`.
+        count: stretches wanted; all there are where the data set has fewer.
+        frames: T.
+
+    Raises:
+        ValueError: where no episode is long enough, or no two rows are `frameskip` steps apart.
+    """
+    apart = episodes.rows_apart(frameskip)
+    span = (frames - 1) * apart
+    if not (episodes.lengths > span).any():
+        longest = (int(episodes.lengths.max()) - 1) * episodes.every
+        raise ValueError(
+            f"{frames} frames {frameskip} steps apart need episodes of {(frames - 1) * frameskip} steps, the longest "
+            f"has {longest}: ask for fewer steps, or collect longer episodes"
+        )
+    last = sample_frames(episodes, count, seed, lead=span)
+    starts = last.rows - span
+    rows = starts[:, None] + apart * np.arange(frames)
+    actions = episodes.actions[starts[:, None] + np.arange(span)]
+    return Stretches(rows, last.episodes, actions.reshape(len(starts), -1, episodes.action_dim))
+
+
+def blocks_of(stretches: Stretches, config) -> Tensor:
+    """Z-scored action blocks `(n, T - 1, A)`; block k leaves frame k."""
+    return to_blocks(torch.from_numpy(np.ascontiguousarray(stretches.actions, dtype=np.float32)), config)
+
+
+def other_episode(episodes: np.ndarray, seed: int) -> np.ndarray:
+    """A partner for every member, of another episode: `(n,)` episode numbers -> `(n,)` indices, each used once.
+
+    Raises:
+        ValueError: where one episode has more than half of all members.
+    """
+    n, share = len(episodes), int(np.bincount(episodes).max())
+    if 2 * share > n:
+        raise ValueError(f"{share} of {n} draws are of one episode, so not all find a partner: give more episodes")
+    # In episode order, moving on by the largest share always leaves the episode.
+    order = np.random.default_rng(seed).permutation(n)
+    order = order[np.argsort(episodes[order], kind="stable")]
+    partner = np.empty(n, dtype=np.int64)
+    partner[order] = np.roll(order, -share)
+    return partner
+
+
+def same_episode(episodes: np.ndarray, seed: int) -> np.ndarray:
+    """A partner for every member, of the same episode: itself only where the episode has no other; each used once."""
+    order = np.random.default_rng(seed).permutation(len(episodes))
+    order = order[np.argsort(episodes[order], kind="stable")]
+    partner = np.empty(len(episodes), dtype=np.int64)
+    for members in np.split(order, np.flatnonzero(np.diff(episodes[order])) + 1):
+        partner[members] = np.roll(members, -1)
+    return partner
+
+
+def check_frozen(model: Any) -> None:
+    """Refuses a model in training mode.
+
+    Raises:
+        ValueError: there BatchNorm makes an embedding depend on the other frames of its batch.
+    """
+    if getattr(model, "training", False):
+        raise ValueError(
+            f"{type(model).__name__} is in training mode, where BatchNorm mixes the frames of a batch: "
+            "call model.eval() first"
+        )
+
+
+@torch.no_grad()
+def encode(model, processor, frames: np.ndarray, batch_size: int = BATCH) -> dict[str, Tensor]:
+    """What the model makes of pictures, float32 on the CPU.
+
+    Args:
+        model: a world model in eval mode; runs on its device.
+        frames: `(n, H, W, 3)` uint8.
+
+    Returns:
+        `"embeddings"` `(n, *latent)`, what the planner works with, and where the model tells it apart `"features"`
+        `(n, width)`, the encoder's output before the projector (the CLS token of LeWM's ViT).
+    """
+    device = next(model.parameters()).device
+    split = hasattr(model, "features") and hasattr(model, "projector")
+    parts: dict[str, list[Tensor]] = {"features": [], "embeddings": []}
+    for chunk in torch.from_numpy(np.ascontiguousarray(frames)).split(batch_size):
+        pixels = processor.normalize(chunk.to(device))[:, None]
+        if split:
+            features = model.features(pixels)
+            parts["features"].append(features[:, 0].float().cpu())
+            parts["embeddings"].append(model.projector(features)[:, 0].float().cpu())
+        else:
+            parts["embeddings"].append(model.encode(pixels)[:, 0].float().cpu())
+    return {name: torch.cat(part) for name, part in parts.items() if part}
+
+
+def encode_rows(model, processor, episodes, rows: np.ndarray, batch_size: int = BATCH) -> dict[str, Tensor]:
+    """Like `encode`, for rows of a data set in any shape: `(*rows.shape, *latent)`; each row is decoded once."""
+    unique, inverse = np.unique(rows, return_inverse=True)
+    parts = [
+        encode(model, processor, episodes.frames(unique[first : first + batch_size]), batch_size)
+        for first in range(0, len(unique), batch_size)
+    ]
+    index = torch.from_numpy(inverse.reshape(rows.shape))
+    return {name: torch.cat([part[name] for part in parts])[index] for name in parts[0]}

@@ -1,0 +1,61 @@
+"""Results appear whole or not at all, in folders that are looked at before any work starts."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ...files import replacing
+
+
+def write_atomic(path: str | Path, content: str | bytes) -> Path:
+    """Writes a file at once, making its folder; an interrupted write leaves what was there.
+
+    Raises:
+        OSError: one line where the disk is full.
+    """
+    path = Path(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def check_out(out: str | Path | None) -> None:
+    """Refuses a place for results that cannot be one, before anything is computed for it.
+
+    Raises:
+        ValueError: where `out` or a folder above it is a file, or nothing may be written there.
+    """
+    if out is None:
+        return
+    existing = next(path for path in (Path(out).absolute(), *Path(out).absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise ValueError(f"out={out} cannot be a folder, {existing} is a file: give another one")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"out={out} cannot be written, {existing} belongs to somebody else: give another folder")
+
+
+def clear(out: str | Path, patterns: Iterable[str]) -> None:
+    """Removes what an earlier run of the same command left in the folder, in this order."""
+    for pattern in patterns:
+        for path in Path(out).glob(pattern):
+            path.unlink()
+
+
+def read_object(path: str | Path, remedy: str) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Args:
+        remedy: what to do where there is none.
+
+    Raises:
+        ValueError: one line for anything else in it.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, numbers or nesting without end
+        raise ValueError(f"{path} is not valid JSON ({error}): {remedy}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__} instead of an object: {remedy}")
+    return content

@@ -1,0 +1,1 @@
+"""Imagination made visible: recorded frames and imagined ones, decoded side by side."""

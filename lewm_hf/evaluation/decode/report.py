@@ -1,0 +1,85 @@
+"""Decoded rollouts as strips of pictures, as a plot of pixel errors, and in words."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..common.outputs import write_atomic
+from ..common.plots import COLORS, figure
+
+PANEL, GAP, LEFT, TOP = 112, 4, 66, 20
+MOST_COLUMNS = 10
+INK, PALE = (38, 42, 51), (122, 128, 140)
+WAY_NAMES = {
+    "decoded": "decoded", "imagined": "imagined", "copy": "last known frame", "background": "background",
+}  # fmt: skip
+WAY_COLORS = {"decoded": COLORS[2], "imagined": COLORS[0], "copy": COLORS[3], "background": COLORS[5]}
+
+
+def draw_strip(path: str | Path, strips, number: int, title: str) -> Path:
+    """One PNG: rows real, decoded and imagined; columns T environment steps after the last known frame, at most 10.
+
+    Args:
+        strips: `decoding.Strips`.
+        number: which of them.
+    """
+    columns = list(range(0, len(strips.steps), -(-len(strips.steps) // MOST_COLUMNS)))
+    rows = {"real": strips.real, "decoded": strips.decoded, "imagined": strips.imagined}
+    size = (LEFT + len(columns) * (PANEL + GAP), TOP + len(rows) * (PANEL + GAP) + TOP)
+    canvas = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(12)
+    for line, (name, pictures) in enumerate(rows.items()):
+        top = TOP + line * (PANEL + GAP)
+        draw.text((LEFT - 6, top + PANEL / 2), name, INK, font, anchor="rm")
+        for place, column in enumerate(columns):
+            picture = Image.fromarray(pictures[number, column])
+            resample = Image.Resampling.NEAREST if picture.width <= PANEL else Image.Resampling.BOX
+            left = LEFT + place * (PANEL + GAP)
+            canvas.paste(picture.resize((PANEL, PANEL), resample), (left, top))
+            draw.rectangle((left, top, left + PANEL - 1, top + PANEL - 1), outline=PALE)
+    for place, column in enumerate(columns):
+        center = LEFT + place * (PANEL + GAP) + PANEL / 2
+        draw.text((center, TOP / 2), f"T = {strips.steps[column]}", INK, font, anchor="mm")
+    draw.text((LEFT, size[1] - TOP / 2), title, PALE, font, anchor="lm")
+    buffer = io.BytesIO()
+    canvas.save(buffer, "PNG")
+    return write_atomic(path, buffer.getvalue())
+
+
+def plot_decoding(path: str | Path, result: Mapping[str, Any]) -> None:
+    """Pixel error over imagined steps, with 95 % bands."""
+    steps = np.array(result["settings"]["steps"])
+    with figure(path, 5.6, 3.2) as axes:
+        for (way, errors), color in zip(
+            result["errors"].items(), (COLORS[2], COLORS[0], COLORS[3], COLORS[5]), strict=True
+        ):
+            axes.plot(steps, errors["mse"], color=color, marker=".", label=WAY_NAMES[way])
+            axes.fill_between(steps, errors["mse_low"], errors["mse_high"], color=color, alpha=0.15, linewidth=0)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("environment steps after the last known frame")
+        axes.set_ylabel("MSE against the real frame")
+        axes.set_title(
+            f"open loop from {result['settings']['context']} frames, {result['settings']['stretches']} stretches"
+        )
+        axes.legend()
+
+
+def format_decoding(result: Mapping[str, Any]) -> str:
+    """A result as text for a terminal."""
+    settings = result["settings"]
+    steps = settings["steps"]
+    picked = sorted({0, len(steps) // 2, len(steps) - 1})
+    lines = [
+        f"{result['model']['source']} on {result['dataset']['env']}",
+        f"{settings['stretches']} stretches, {settings['context']} known frames, then open loop under recorded actions",
+        "",
+        f"{'PSNR in dB (MSE)':<22}" + "".join(f"{f'T = {steps[index]}':>20}" for index in picked),
+    ]
+    for way, errors in result["errors"].items():
+        cells = [f"{errors['psnr'][index]:.1f} ({errors['mse'][index]:.5f})" for index in picked]
+        lines.append(f"{WAY_NAMES[way]:<22}" + "".join(f"{cell:>20}" for cell in cells))
+    return "\n".join(lines)

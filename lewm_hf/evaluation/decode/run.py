@@ -1,0 +1,184 @@
+"""Imagination made visible: recorded frames, their embeddings decoded, and an open-loop rollout decoded beside them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...image_processing_lewm import LeWMImageProcessor
+from ...measures.pixels import pixel_metrics
+from ...measures.significance import band
+from ...modeling_lewm_decoder import LeWMDecoder
+from ..common.embeddings import BATCH, Stretches, blocks_of, encode_rows, sample_stretches
+from ..common.inputs import Inputs, open_decoder, open_inputs
+from ..common.outputs import check_out, clear
+from ..common.provenance import model_fingerprint
+from ..common.results import write_result
+from ..success.protocol import content_hash
+
+WAYS = ("decoded", "imagined", "copy", "background")
+
+
+@dataclass(frozen=True)
+class Strips:
+    """Pictures of stretches, `(n, columns, H, W, 3)` uint8, at `steps` environment steps after the last known frame.
+
+    Attributes:
+        real: recorded.
+        decoded: embeddings of the recorded frames, decoded.
+        imagined: embeddings of the rollout, decoded; the first is that of the last known frame.
+    """
+
+    steps: tuple[int, ...]
+    real: np.ndarray
+    decoded: np.ndarray
+    imagined: np.ndarray
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What `decode` returns.
+
+    Attributes:
+        result: the content of `decode.json`.
+        strips: the pictures of the stretches that are shown.
+        files: PNG files written.
+    """
+
+    result: dict[str, Any]
+    strips: Strips
+    files: list[Path]
+
+
+def decode(
+    model: Any,
+    decoder: Any,
+    episodes: Any,
+    *,
+    strips: int = 8,
+    steps: int = 35,
+    stretches: int = 128,
+    seed: int = 0,
+    split: str = "test",
+    out: str | Path | None = None,
+    processor: Any = None,
+    revision: str | None = None,
+    episodes_revision: str | None = None,
+    decoder_revision: str | None = None,
+    device: torch.device | str | None = None,
+) -> Decoding:
+    """Encodes `history_size` frames of recorded episodes and rolls out open loop under the recorded actions.
+
+    Errors are measured at 0, 1, 2, ... action blocks after the last known frame, beside those of showing that frame
+    again ("copy") and of the decoder's background.
+
+    Args:
+        model: folder, Hub id, or a world model in eval mode (then `processor` is needed).
+        decoder: folder or Hub id of a `LeWMDecoder`, or one in memory.
+        episodes: an `EpisodeData`, or a data set's folder or Hub id, of which `split` is loaded.
+        strips: how many stretches are drawn.
+        steps: environment steps that are imagined, rounded down to whole action blocks.
+        stretches: how many stretches the errors are measured on.
+        seed: of the stretches.
+        out: folder for `decode.json`, `decode.png` and `strips/`. Default: nothing is written.
+        revision, episodes_revision, decoder_revision: of Hub checkpoints and the data set.
+        device: default: the accelerator, else the CPU.
+
+    Raises:
+        ValueError, FileNotFoundError: one line, before anything is computed, where decoder, model and episodes do not
+            belong together, or no episode is long enough.
+    """
+    check_out(out)
+    for name, value, least in (
+        ("strips", strips, 1), ("stretches", stretches, 2), ("steps", steps, 1), ("seed", seed, 0),
+    ):  # fmt: skip
+        if value < least:
+            raise ValueError(f"{name}={value} must be at least {least}")
+    inputs = open_inputs(
+        model, episodes, split=split, processor=processor, revision=revision, episodes_revision=episodes_revision,
+        device=device,
+    )  # fmt: skip
+    config = inputs.agent.model.config
+    decoder = open_decoder(decoder, inputs.agent, decoder_revision)
+    horizon = steps // config.frameskip
+    if horizon < 1:
+        raise ValueError(f"steps={steps} are less than one action block of {config.frameskip} steps: ask for more")
+    chosen = sample_stretches(
+        inputs.episodes, max(strips, stretches), config.history_size + horizon, config.frameskip, seed
+    )
+    whole = render_strips(inputs, decoder, chosen)
+    result = {
+        "format": 1,
+        "kind": "decode",
+        "settings": {
+            "stretches": len(chosen), "context": config.history_size, "frameskip": config.frameskip, "seed": seed,
+            "steps": list(whole.steps),
+        },
+        "errors": _errors(whole, decoder),
+        "decoder": {"fingerprint": model_fingerprint(decoder), "parameters": decoder.num_parameters()},
+        **inputs.facts(),
+    }  # fmt: skip
+    result["errors_hash"] = content_hash(result["errors"])
+    shown = np.linspace(0, len(chosen) - 1, min(strips, len(chosen))).astype(int)
+    few = Strips(whole.steps, whole.real[shown], whole.decoded[shown], whole.imagined[shown])
+    files = []
+    if out is not None:
+        from .report import draw_strip, plot_decoding
+
+        clear(out, ("decode.json", "strips/*-episode-*.png"))
+        for number, index in enumerate(shown):
+            episode = inputs.episodes.episode_ids[chosen.episodes[index]]
+            path = Path(out) / "strips" / f"{number:02d}-episode-{episode}.png"
+            files.append(draw_strip(path, few, number, f"episode {episode}"))
+        plot_decoding(Path(out) / "decode.png", result)
+        write_result(Path(out) / "decode.json", result)  # last: where it exists the folder is complete
+    return Decoding(result, few, files)
+
+
+@torch.no_grad()
+def render_strips(inputs: Inputs, decoder: LeWMDecoder, stretches: Stretches) -> Strips:
+    """Decodes stretches of `history_size + horizon` frames; columns are 0 to `horizon` blocks after the last context
+    frame."""
+    model, episodes = inputs.agent.model, inputs.episodes
+    history, device = model.config.history_size, next(model.parameters()).device
+    latents = encode_rows(model, inputs.agent.processor, episodes, stretches.rows)["embeddings"]
+    blocks = blocks_of(stretches, model.config)
+    size = decoder.config.image_size
+    resize = LeWMImageProcessor(image_size=size, image_mean=(0.0, 0.0, 0.0), image_std=(1.0, 1.0, 1.0)).normalize
+    parts: dict[str, list[Tensor]] = {"real": [], "decoded": [], "imagined": []}
+    for first in range(0, len(latents), BATCH):
+        part = slice(first, first + BATCH)
+        known = latents[part, :history].to(device)
+        executed = blocks[part, : history - 1].to(device) if history > 1 else None
+        rollout = model.rollout(known, blocks[part, None, history - 1 :].to(device), executed)[:, 0]
+        rows = stretches.rows[part, history - 1 :]
+        frames = torch.from_numpy(episodes.frames(rows.ravel()))
+        real = (resize(frames) * 255).round_().to(torch.uint8).movedim(1, -1)
+        parts["real"].append(real.unflatten(0, rows.shape))
+        parts["decoded"].append(decoder.pictures(latents[part, history - 1 :].to(device)).cpu())
+        parts["imagined"].append(decoder.pictures(torch.cat([known[:, -1:], rollout], 1)).cpu())
+    pictures = {name: torch.cat(part).numpy() for name, part in parts.items()}
+    steps = tuple(model.config.frameskip * column for column in range(pictures["real"].shape[1]))
+    return Strips(steps, **pictures)
+
+
+def _errors(strips: Strips, decoder: LeWMDecoder) -> dict[str, dict[str, Any]]:
+    """Mean pixel errors per column, and 95 % bands of the squared error, by what is shown instead of the real frame."""
+    background = (decoder.background.pixels.detach().float().cpu() * 255).round().clamp(0, 255).to(torch.uint8)
+    shown: Mapping[str, np.ndarray] = {
+        "decoded": strips.decoded,
+        "imagined": strips.imagined,
+        "copy": np.broadcast_to(strips.real[:, :1], strips.real.shape),
+        "background": np.broadcast_to(background.movedim(0, -1).numpy(), strips.real.shape),
+    }
+    found = {}
+    for way in WAYS:
+        metrics = pixel_metrics(shown[way], strips.real)
+        low, high = band(metrics["mse"])
+        found[way] = {name: values.mean(0).tolist() for name, values in metrics.items()}
+        found[way] |= {"mse_low": low.tolist(), "mse_high": high.tolist()}
+    return found

@@ -1,0 +1,97 @@
+"""What latent distances mean: against true distances, and as nearest neighbours."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...measures.correlation import spearman
+from ...measures.significance import bootstrap_interval
+from ...tasks.registry import make_env
+from ..common.distances import UNITS, task_distance
+from ..common.embeddings import FrameSample, other_episode, same_episode
+from ..common.inputs import Inputs
+from .retrieval import draw_neighbors, nearest_neighbors
+
+QUERIES, NEIGHBORS = 6, 5
+PLOTTED = 400
+
+
+class Geometry:
+    """What latent distances between sampled frames mean.
+
+    Args:
+        inputs: see `Inputs`.
+        sample: the frames.
+        vectors: `(n, d)` their embeddings.
+        seed: of the pairs.
+    """
+
+    def __init__(self, inputs: Inputs, sample: FrameSample, vectors: np.ndarray, seed: int):
+        self.inputs, self.sample, self.vectors, self.seed = inputs, sample, vectors, seed
+        self.within = same_episode(sample.episodes, seed)
+        self.across = other_episode(sample.episodes, seed)
+        self.neighbors = nearest_neighbors(vectors, sample.episodes, NEIGHBORS)
+
+    def _true(self, first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
+        """True distances of frames, by their numbers in the sample."""
+        if self.inputs.env is None:
+            return None
+        states = self.inputs.episodes.states[self.sample.rows]
+        env = make_env(self.inputs.env, **self.inputs.episodes.env_kwargs)
+        try:
+            env.reset(seed=0, options={"goal_image": False})
+            return task_distance(self.inputs.env, env, states[first], states[second])
+        finally:
+            env.close()
+
+    def distances(self) -> dict[str, Any] | None:
+        """Spearman correlation of latent and true distances, bootstrapped over pairs."""
+        if self.inputs.env is None:
+            return None
+        every = np.arange(len(self.sample))
+        found: dict[str, Any] = {"unit": UNITS[self.inputs.env]}
+        for name, partner in (("within_episode", self.within), ("across_episodes", self.across)):
+            pairs = every[partner != every]
+            true = self._true(pairs, partner[pairs])
+            latent = np.linalg.norm(self.vectors[pairs] - self.vectors[partner[pairs]], axis=1)
+
+            def correlation(index: np.ndarray, latent=latent, true=true) -> float:
+                return spearman(latent[index], true[index])
+
+            found[name] = {
+                "pairs": len(pairs),
+                "spearman": correlation(np.arange(len(pairs))),
+                "interval": bootstrap_interval(correlation, len(pairs), self.seed, resamples=500),
+                "latent": latent[:PLOTTED].tolist(),
+                "true": true[:PLOTTED].tolist(),
+            }
+        return found
+
+    def retrieval(self) -> dict[str, Any]:
+        """True distance of the nearest neighbour and of a random frame of another episode, means over the frames."""
+        every = np.arange(len(self.sample))
+        near, random = self._true(every, self.neighbors.indices[:, 0]), self._true(every, self.across)
+        known = near is not None
+        return {
+            "frames": len(self.sample),
+            "nearest": float(near.mean()) if known else None,
+            "random": float(random.mean()) if known else None,
+            "ratio": float(near.mean() / random.mean()) if known and random.mean() > 0 else None,
+        }
+
+    def draw(self, path: Path) -> None:
+        """Queries from different episodes and their neighbours."""
+        episodes, rows = self.inputs.episodes, self.sample.rows
+        first = np.unique(self.sample.episodes, return_index=True)[1]
+        queries = first[np.linspace(0, len(first) - 1, min(QUERIES, len(first))).astype(int)]
+        pictures, labels = [], []
+        for query in queries:
+            found = self.neighbors.indices[query]
+            true = self._true(np.full(NEIGHBORS, query), found)
+            pictures.append(episodes.frames(np.r_[rows[query], rows[found]]))
+            named = [f"d = {distance:.3g}" for distance in self.neighbors.distances[query]]
+            if true is not None:
+                named = [f"{one}, true {far:.3g}" for one, far in zip(named, true, strict=True)]
+            labels.append([f"episode {episodes.episode_ids[self.sample.episodes[query]]}", *named])
+        draw_neighbors(path, pictures, labels)

@@ -1,0 +1,171 @@
+"""Is a world model in good health? Geometry of its embeddings, what its distances mean, and whether actions matter."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...measures.normality import epps_pulley, normal_quantile, standardized
+from ...measures.significance import mean_interval
+from ...measures.spectrum import effective_rank
+from ...measures.straightness import cosines, pixel_straightness, straightness
+from ...planning.world_model import check_ready
+from ..common.embeddings import encode_rows, sample_frames, sample_stretches
+from ..common.inputs import open_inputs
+from ..common.outputs import check_out, clear
+from ..common.results import write_result
+from ..success.protocol import content_hash
+from .dynamics import rollout_errors, summarize
+from .geometry import Geometry
+
+LEAST_EPISODES, LEAST_FRAMES = 5, 50
+# Distances are compared within episodes too.
+FRAMES_OF_AN_EPISODE = 4
+
+
+@dataclass(frozen=True)
+class Health:
+    """What `health` returns.
+
+    Attributes:
+        result: the content of `health.json`.
+    """
+
+    result: dict[str, Any]
+
+
+def health(
+    model: Any,
+    episodes: Any,
+    *,
+    frames: int = 1000,
+    stretches: int = 256,
+    horizon: int = 5,
+    seed: int = 0,
+    split: str = "test",
+    out: str | Path | None = None,
+    processor: Any = None,
+    revision: str | None = None,
+    episodes_revision: str | None = None,
+    device: torch.device | str | None = None,
+) -> Health:
+    """Measures a frozen world model on held-out episodes.
+
+    `straightness`: cosine of consecutive latent velocities, `frameskip` steps apart, beside that of the pictures.
+    `spectrum`: effective rank and standard deviations. `normality`: Epps-Pulley per dimension, as SIGReg sees the
+    embeddings and standardized. `distances`: Spearman correlation of latent and true goal distance, for goals in the
+    same episode and in others. `dynamics`: open-loop error under true, swapped and no actions. `retrieval`: true
+    distance of the nearest neighbour among other episodes, beside that of a random frame.
+
+    Args:
+        model: folder, Hub id, or a world model in eval mode (then `processor` is needed).
+        episodes: an `EpisodeData`, or a data set's folder or Hub id, of which `split` is loaded.
+        frames: how many single frames, spread evenly over the episodes.
+        stretches: how many stretches of `history_size + horizon` frames.
+        horizon: imagined action blocks of a stretch.
+        seed: of all draws.
+        out: folder for `health.json`, `health.png` and `neighbors.png`. Default: nothing is written.
+        revision, episodes_revision: of a Hub checkpoint and data set.
+        device: default: the accelerator, else the CPU.
+
+    Raises:
+        ValueError, FileNotFoundError: one line, before anything is computed, where model and episodes do not fit, or
+            episodes are too few or too short. `distances` and the distances of `retrieval` are `None` for
+            environments that are not of this package.
+    """
+    check_out(out)
+    for name, value, least in (
+        ("frames", frames, LEAST_FRAMES), ("stretches", stretches, 2), ("horizon", horizon, 1), ("seed", seed, 0),
+    ):  # fmt: skip
+        if value < least:
+            raise ValueError(f"{name}={value} must be at least {least}")
+    inputs = open_inputs(
+        model, episodes, split=split, processor=processor, revision=revision, episodes_revision=episodes_revision,
+        device=device,
+    )  # fmt: skip
+    agent, episodes = inputs.agent, inputs.episodes
+    check_ready(agent.model)
+    if len(episodes.lengths) < LEAST_EPISODES:
+        raise ValueError(f"{len(episodes.lengths)} episodes are too few to compare: give at least {LEAST_EPISODES}")
+    config = agent.model.config
+    parts = sample_stretches(episodes, stretches, config.history_size + horizon, config.frameskip, seed)
+    sample = sample_frames(episodes, frames, seed, together=FRAMES_OF_AN_EPISODE)
+
+    embeddings = encode_rows(agent.model, agent.processor, episodes, sample.rows)["embeddings"].flatten(1)
+    latents = encode_rows(agent.model, agent.processor, episodes, parts.rows)["embeddings"]
+    geometry = Geometry(inputs, sample, embeddings.double().numpy(), seed)
+    sections = {
+        "straightness": _straightness(episodes, parts.rows, latents),
+        "spectrum": _spectrum(embeddings),
+        "normality": _normality(embeddings, config),
+        "distances": geometry.distances(),
+        "dynamics": summarize(rollout_errors(agent.model, latents, parts, seed)),
+        "retrieval": geometry.retrieval(),
+    }
+    result = {
+        "format": 1,
+        "kind": "health",
+        "env": inputs.env,
+        "settings": {
+            "frames": len(sample), "stretches": len(parts), "horizon": horizon, "context": config.history_size,
+            "frameskip": config.frameskip, "seed": seed,
+        },
+        **sections,
+        "sections_hash": content_hash(sections),
+        **inputs.facts(),
+    }  # fmt: skip
+    if out is not None:
+        from .report import plot_health
+
+        clear(out, ("health.json",))
+        plot_health(Path(out) / "health.png", result)
+        geometry.draw(Path(out) / "neighbors.png")
+        write_result(Path(out) / "health.json", result)  # last: where it exists the folder is complete
+    return Health(result)
+
+
+def _straightness(episodes, rows: np.ndarray, latents: torch.Tensor) -> dict[str, Any]:
+    each = cosines(latents)
+    per_stretch = each.nanmean(1)
+    per_stretch = per_stretch[per_stretch.isfinite()]
+    # Pictures of whole stretches are large: a few tell enough.
+    some = rows[:: max(1, len(rows) // 32)]
+    frames = torch.from_numpy(episodes.frames(some.ravel())).view(*some.shape, *episodes.frames(some[0, :1]).shape[1:])
+    return {
+        "mean": straightness(latents),
+        "interval": mean_interval(per_stretch.numpy()) if len(per_stretch) else None,
+        "terms": int(each.isfinite().sum()),
+        "still_terms": int((~each.isfinite()).sum()),
+        "pixels": pixel_straightness(frames),
+    }
+
+
+def _spectrum(embeddings: torch.Tensor) -> dict[str, Any]:
+    values = torch.linalg.svdvals(embeddings.double() - embeddings.double().mean(0))
+    std = embeddings.double().std(0, correction=0)
+    return {
+        "dimensions": embeddings.shape[1],
+        "effective_rank": effective_rank(embeddings),
+        "singular_values": (values / values.max().clamp_min(1e-12)).tolist(),
+        "std_min": float(std.min()),
+        "std_mean": float(std.mean()),
+        "std_max": float(std.max()),
+    }
+
+
+def _normality(embeddings: torch.Tensor, config) -> dict[str, Any]:
+    """Per dimension; `usual` is the 95 % quantile of as many independent Gaussian draws, treated alike."""
+    knots = {"knots": getattr(config, "sigreg_knots", 17), "t_max": getattr(config, "sigreg_t_max", 3.0)}
+    draws = min(len(embeddings), 500)
+    found: dict[str, Any] = {"n": len(embeddings)}
+    for name, values in (("raw", embeddings), ("standardized", standardized(embeddings))):
+        statistic, usual = epps_pulley(values, **knots), normal_quantile(draws, fitted=name == "standardized")
+        found[name] = {
+            "values": statistic.tolist(),
+            "mean": float(statistic.mean()),
+            "usual": usual,
+            "share_usual": float((statistic <= usual).float().mean()),
+        }
+    return found

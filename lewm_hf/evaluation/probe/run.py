@@ -1,0 +1,324 @@
+"""What can be read out of frozen embeddings: ridge and MLP probes on held-out episodes, beside blind controls."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...measures.correlation import pearson, r_squared
+from ...measures.significance import resampled_interval
+from ...progress import progress_bar
+from ...randomness import preserved_randomness
+from ...tasks.registry import make_env
+from ..common.embeddings import FrameSample, encode_rows, sample_frames
+from ..common.inputs import Inputs, open_inputs
+from ..common.outputs import check_out, clear
+from ..common.results import write_result
+from ..success.protocol import content_hash
+from .regression import Standardizer, fit_mlp, fit_ridge, pixel_components
+from .targets import TARGETS, Target, TargetSet
+
+WINDOW = 3
+TRAIN_SHARE = 0.7
+LEAST_EPISODES, LEAST_FRAMES = 5, 50
+PCA_SIZE = 32
+SAMPLE_SEED = 0
+UNTRAINED_SEED = 1603
+PROBES = ("linear", "mlp")
+SCORES = ("mse", "r", "r2")
+
+_NAMES = {"features": "encoder", "embeddings": "projected"}
+Split = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One probe of one target from one representation. Scores are means over seeds, intervals over seeds too (95 %).
+
+    Attributes:
+        target, dimensions: what is predicted, and how many numbers it is.
+        representation: `"encoder"` (the encoder's output, LeWM's CLS token), `"projected"` (what the planner works
+            with), and the controls `"untrained encoder"` and `"pixel PCA"`.
+        input: `"frame"`, or `"window"`: the frame and the two before it in the data set.
+        probe: `"linear"` or `"mlp"`.
+        train_frames, test_frames: of the first seed.
+        mse: mean squared error of standardized values, over frames and dimensions; 1 for predicting the mean.
+        mse_sd: standard deviation of a frame's error over test frames, as printed in the paper.
+        r, r2: Pearson correlation and share of variance explained, means over dimensions.
+        per_seed: the three scores of every seed.
+    """
+
+    target: str
+    dimensions: int
+    representation: str
+    input: str
+    probe: str
+    train_frames: int
+    test_frames: int
+    mse: float
+    mse_interval: tuple[float, float]
+    mse_sd: float
+    r: float
+    r_interval: tuple[float, float]
+    r2: float
+    r2_interval: tuple[float, float]
+    per_seed: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Probing:
+    """What `probe` returns.
+
+    Attributes:
+        result: the content of `probe.json`.
+        rows: one per target, representation, input and probe.
+    """
+
+    result: dict[str, Any]
+    rows: list[ProbeRow]
+
+
+def probe(
+    model: Any,
+    episodes: Any,
+    *,
+    targets: Sequence[str] | None = None,
+    frames: int = 4000,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    probes: Sequence[str] = PROBES,
+    mlp_steps: int = 1500,
+    controls: bool = True,
+    split: str = "test",
+    out: str | Path | None = None,
+    processor: Any = None,
+    revision: str | None = None,
+    episodes_revision: str | None = None,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+) -> Probing:
+    """Fits probes on the frozen embeddings of 70 % of the episodes and scores them on the other 30 %, per seed.
+
+    Inputs and targets are standardized on the training part. Ridge has alpha = 0.01, the MLP 2 x 256 GELU units and
+    1,500 steps of AdamW at 1e-3. A seed decides about the split and the MLP; the frames are the same for all, so the
+    intervals show the spread of splits and fits.
+
+    Args:
+        model: folder, Hub id, or a world model in eval mode (then `processor` is needed).
+        episodes: an `EpisodeData`, or a data set's folder or Hub id, of which `split` is loaded.
+        targets: names; default: all of the environment.
+        frames: how many, spread evenly over the episodes; all where there are fewer.
+        seeds: of splits and MLPs.
+        probes: any of `"linear"`, `"mlp"`.
+        mlp_steps: optimizer steps of an MLP probe.
+        controls: probe an untrained copy of the encoder and the pictures' principal components too.
+        out: folder for `probe.json` and `probe.png`. Default: nothing is written.
+        revision, episodes_revision: of a Hub checkpoint and data set.
+        device: default: the accelerator, else the CPU.
+        progress: show a bar.
+
+    Raises:
+        ValueError, FileNotFoundError: one line, before anything is computed, for unknown targets or probes, episodes
+            of an unknown environment or of another one than the model's, or too few of them.
+    """
+    check_out(out)
+    seeds, probes = list(seeds), list(probes)
+    _check_numbers(frames, seeds, probes, mlp_steps)
+    inputs = open_inputs(
+        model, episodes, split=split, processor=processor, revision=revision, episodes_revision=episodes_revision,
+        device=device,
+    )  # fmt: skip
+    target_set = _target_set(inputs)
+    chosen = target_set.choose(targets)
+    usable = int((inputs.episodes.lengths >= WINDOW).sum())
+    if usable < LEAST_EPISODES:
+        raise ValueError(
+            f"{usable} episodes of {WINDOW} frames or more cannot be split into training and test: give at least "
+            f"{LEAST_EPISODES}"
+        )
+
+    sample = sample_frames(inputs.episodes, frames, SAMPLE_SEED, lead=WINDOW - 1)
+    values = _values(inputs, target_set, chosen, sample)
+    kinds = [("frame", target) for target in chosen] + [("window", target) for target in chosen if target.moving]
+    splits = [_split(sample, seed) for seed in seeds]
+    representations = _representations(inputs, sample, any(target.moving for target in chosen), controls, splits)
+    rows = []
+    mlp_device = next(inputs.agent.model.parameters()).device
+    with progress_bar(
+        total=len(kinds) * len(representations) * len(probes) * len(seeds), unit="fit", show=progress
+    ) as bar:
+        for kind, target in kinds:
+            for name, vectors in representations.items():
+                for which in probes:
+                    scores, sd = [], []
+                    for seed, split_, part in zip(seeds, splits, vectors, strict=True):
+                        x = part[:, -1] if kind == "frame" else part.reshape(len(part), -1)
+                        score, spread = _fit(which, x, values[target.name], split_, seed, mlp_steps, mlp_device)
+                        scores.append(score)
+                        sd.append(spread)
+                        bar.update()
+                    rows.append(_row(target, values[target.name], name, kind, which, splits[0], scores, sd))
+    result = {
+        "format": 1,
+        "kind": "probe",
+        "settings": {
+            "frames": len(sample), "seeds": seeds, "train_share": TRAIN_SHARE, "window": WINDOW,
+            "mlp_steps": mlp_steps, "split_by": "episode",
+        },
+        "env": inputs.env,
+        "units": {target.name: target.unit for target in chosen},
+        "rows": [asdict(row) for row in rows],
+        "rows_hash": content_hash([asdict(row) for row in rows]),
+        **inputs.facts(),
+    }  # fmt: skip
+    if out is not None:
+        from .report import plot_probe
+
+        clear(out, ("probe.json",))
+        plot_probe(Path(out) / "probe.png", result)
+        write_result(Path(out) / "probe.json", result)  # last: where it exists the folder is complete
+    return Probing(result, rows)
+
+
+def _check_numbers(frames: int, seeds: list[int], probes: list[str], mlp_steps: int) -> None:
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ValueError(f"seeds={seeds} must be different whole numbers from 0, at least one")
+    for name in probes:
+        if name not in PROBES:
+            raise ValueError(f"unknown probe {name!r}: use any of {', '.join(PROBES)}")
+    if not probes:
+        raise ValueError(f"the list of probes is empty: use any of {', '.join(PROBES)}")
+    for name, value, least in (("frames", frames, LEAST_FRAMES), ("mlp_steps", mlp_steps, 1)):
+        if value < least:
+            raise ValueError(f"{name}={value} must be at least {least}")
+
+
+def _target_set(inputs: Inputs) -> TargetSet:
+    if inputs.env is None:
+        raise ValueError(
+            f"the episodes are of environment {inputs.episodes.env_id!r}, for which no probe targets are known: use "
+            f"episodes of {', '.join(TARGETS)}, or add a TargetSet to lewm_hf.evaluation.probe.targets"
+        )
+    return TARGETS[inputs.env]
+
+
+def _values(inputs: Inputs, target_set: TargetSet, chosen: Sequence[Target], sample: FrameSample):
+    """Raw values `(n, k)` of every target, without columns that never change."""
+    states = inputs.episodes.states
+    env = make_env(inputs.env, **inputs.episodes.env_kwargs)
+    try:
+        env.reset(seed=0, options={"goal_image": False})
+        here, before = states[sample.rows], states[sample.rows - 1]
+        # Between rows that are several steps apart a velocity is the mean one.
+        measured = target_set.measure(env, here, here - (here - before) / inputs.episodes.every)
+    finally:
+        env.close()
+    values = {}
+    for target in chosen:
+        raw = measured[target.name]
+        values[target.name] = raw[:, raw.std(0) > 1e-9 * (1 + np.abs(raw).max(0))]
+        if not values[target.name].shape[1]:
+            raise ValueError(f"{target.name} never changes in these {len(sample)} frames: leave it out of targets")
+    return values
+
+
+def _representations(
+    inputs: Inputs, sample: FrameSample, windows: bool, controls: bool, splits: Sequence[Split]
+) -> dict[str, list[np.ndarray]]:
+    """Per name and split the vectors of the sampled frames, and of those before them: `(n, WINDOW or 1, width)`."""
+    agent, episodes = inputs.agent, inputs.episodes
+    rows = sample.rows[:, None] + np.arange(1 - WINDOW if windows else 0, 1)
+    encoded = encode_rows(agent.model, agent.processor, episodes, rows)
+    vectors = {_NAMES[name]: part.flatten(2).numpy() for name, part in encoded.items()}
+    if controls:
+        blind = encode_rows(_untrained(agent.model), agent.processor, episodes, rows)
+        vectors["untrained encoder"] = next(iter(blind.values())).flatten(2).numpy()
+    found = {name: [part] * len(splits) for name, part in vectors.items()}
+    if controls:
+        pictures, width = _small_pictures(episodes, rows), vectors["projected"].shape[2]
+        flat = pictures.reshape(-1, pictures.shape[2])
+        # Components of the training frames themselves: the frames before them show the same.
+        last = np.arange(rows.shape[1] - 1, rows.size, rows.shape[1])
+        found["pixel PCA"] = [
+            pixel_components(flat, last[train], width).reshape(*rows.shape, -1) for train, _ in splits
+        ]
+    return found
+
+
+def _untrained(model: torch.nn.Module) -> torch.nn.Module:
+    """A fresh model of the same class and config, with random weights."""
+    device = next(model.parameters()).device
+    with preserved_randomness(torch.device("cpu")):
+        torch.manual_seed(UNTRAINED_SEED)
+        fresh = type(model)(copy.deepcopy(model.config))
+    return fresh.eval().to(device)
+
+
+def _small_pictures(episodes, rows: np.ndarray) -> np.ndarray:
+    """Pictures of 32 x 32 pixels, flattened: `(*rows.shape, 3072)` float32 in [0, 1]."""
+    unique, inverse = np.unique(rows, return_inverse=True)
+    parts = []
+    for first in range(0, len(unique), 256):
+        pictures = torch.from_numpy(episodes.frames(unique[first : first + 256])).permute(0, 3, 1, 2).float() / 255
+        size = min(PCA_SIZE, pictures.shape[-1])
+        parts.append(torch.nn.functional.interpolate(pictures, size=size, mode="bilinear", antialias=True).flatten(1))
+    return torch.cat(parts).numpy()[inverse.reshape(rows.shape)]
+
+
+def _split(sample: FrameSample, seed: int) -> Split:
+    """Training and test frames `(n,)` bool; no episode is in both."""
+    order = np.random.default_rng(seed).permutation(np.unique(sample.episodes))
+    train = np.isin(sample.episodes, order[: round(TRAIN_SHARE * len(order))])
+    return train, ~train
+
+
+def _fit(
+    which: str, x: np.ndarray, values: np.ndarray, split: Split, seed: int, steps: int, device: torch.device
+) -> tuple[dict[str, float], float]:
+    """Scores of one probe on the test frames, and the standard deviation of a frame's squared error."""
+    train, test = split
+    y = Standardizer.of(values[train])(values)
+    if which == "linear":
+        predict = fit_ridge(x[train], y[train])
+    else:
+        predict = fit_mlp(x[train], y[train], seed=seed, steps=steps, device=device)
+    predicted = predict(x[test])
+    errors = np.square(predicted - y[test]).mean(1)
+    score = {
+        "mse": float(errors.mean()),
+        "r": float(pearson(predicted, y[test]).mean()),
+        "r2": float(r_squared(predicted, y[test]).mean()),
+    }
+    return score, float(errors.std())
+
+
+def _row(
+    target: Target,
+    values: np.ndarray,
+    name: str,
+    kind: str,
+    which: str,
+    split: Split,
+    scores: list[dict],
+    sd: list[float],
+) -> ProbeRow:
+    per_seed = {score: [one[score] for one in scores] for score in SCORES}
+    summary: dict[str, Any] = {}
+    for score, found in per_seed.items():
+        summary[score] = float(np.mean(found))
+        summary[f"{score}_interval"] = resampled_interval(found, split[1].sum() / split[0].sum())
+    return ProbeRow(
+        target=target.name,
+        dimensions=values.shape[1],
+        representation=name,
+        input=kind,
+        probe=which,
+        train_frames=int(split[0].sum()),
+        test_frames=int(split[1].sum()),
+        mse_sd=float(np.mean(sd)),
+        per_seed=per_seed,
+        **summary,
+    )

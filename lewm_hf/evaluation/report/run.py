@@ -1,0 +1,291 @@
+"""One self-contained HTML page about a run: success beside its floors, films, curves, settings, versions, commands."""
+
+import base64
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from ..common.outputs import write_atomic
+from ..common.results import read_result
+from ..success.summary import protocol_values
+from .analyses import Analysis, find_analyses
+from .figures import success_figure, training_figures
+
+ORDER = ("paper", "clean")
+FILM = re.compile(r"\d+-(?P<verdict>\w+)-seed(?P<seed>\d+)-episode(?P<episode>\d+)-frame(?P<frame>\d+)")
+_MIDDLE = {
+    "decoded": "the imagined embedding, decoded",
+    "nearest frames": "the known picture whose embedding is nearest to the imagined one",
+}
+
+
+def write_report(
+    run_dir: str | Path | None = None,
+    out: str | Path | None = None,
+    *,
+    evaluations: Sequence[str | Path] | None = None,
+    analyses: Sequence[Analysis] | None = None,
+    commands: Sequence[str] = (),
+    title: str | None = None,
+    films_per_evaluation: int = 4,
+) -> Path:
+    """Writes the page; everything is inside it, nothing is fetched.
+
+    Args:
+        run_dir: folder of a training run (`metrics.jsonl`, `recipe.yaml`), for its curves and its recipe.
+        out: the file, or a folder that gets `index.html`. Default: `report/` inside the run.
+        evaluations: folders that `evaluate(out=...)` wrote. Default: all below `run_dir`.
+        analyses: what `find_analyses` returns: probes, surprise, health, decoded rollouts, comparisons. Default: all
+            below `run_dir`.
+        commands: what made it, shown as they are.
+        title: default: the environment.
+        films_per_evaluation: at most so many GIFs of each.
+
+    Raises:
+        FileNotFoundError: where there is neither a run nor an evaluation nor an analysis.
+        ValueError: for damaged files.
+    """
+    if out is None:
+        if run_dir is None:
+            raise ValueError("there is no place for the report: give out=FILE.html or a folder")
+        out = Path(run_dir) / "report"
+    out = Path(out)
+    out = out if out.suffix == ".html" else out / "index.html"
+    records, recipe = read_run(run_dir) if run_dir is not None else ([], {})
+    if evaluations is None:
+        evaluations = sorted(path.parent for path in Path(run_dir).rglob("results.json")) if run_dir is not None else []
+    folders = [Path(folder) for folder in evaluations]
+    results = [(read_result(folder), folder) for folder in folders]
+    results = [
+        (result | {"title": title}, folder) for title, (result, folder) in zip(titles(results), results, strict=True)
+    ]
+    results.sort(key=lambda entry: (ORDER + (entry[0]["protocol"]["name"],)).index(entry[0]["protocol"]["name"]))
+    if analyses is None:
+        analyses = find_analyses(run_dir) if run_dir is not None else []
+    if not records and not results and not analyses:
+        raise FileNotFoundError(
+            f"there is nothing to report: {run_dir} holds no metrics.jsonl, no evaluation and no analysis"
+        )
+
+    only = [result for result, _ in results]
+    if title is None:
+        title = f"LeWM on {_short(only[0]['env']['id'])}" if only else "LeWM training run"
+    page = _template().render(
+        title=title,
+        subtitle=_subtitle(only, records),
+        evaluations=[_evaluation(result) for result in only],
+        bars=_image(success_figure(only).encode(), "svg+xml", "Success rates beside their floors") if only else None,
+        films=_films(results, films_per_evaluation),
+        imagined=" or ".join(_MIDDLE[way] for way in _MIDDLE if way in {result["films"] for result in only}),
+        results=_results_table(only),
+        analyses=[_analysis(analysis) for analysis in analyses],
+        curves=_curves(records, recipe) if records else None,
+        settings=_settings(only),
+        commands="\n".join(commands),
+        details=_details(only, recipe),
+    )
+    return write_atomic(out, page)
+
+
+def _template() -> jinja2.Template:
+    """The page; whatever is put into it is escaped, since names and results may come from other people's files."""
+    loader = jinja2.PackageLoader("lewm_hf.evaluation.report", "templates")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("report.html")
+
+
+def read_run(run_dir: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The records of `metrics.jsonl` and the values of `recipe.yaml`, each empty where there is no such file.
+
+    Raises:
+        FileNotFoundError: where the folder does not exist.
+        ValueError: for a damaged line before the last one, which a running training may be writing.
+    """
+    run_dir = Path(run_dir)
+    if not run_dir.is_dir():
+        raise FileNotFoundError(f"there is no run {run_dir}: give the output_dir of a training run")
+    records = []
+    metrics = run_dir / "metrics.jsonl"
+    lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError
+            records.append(record)
+        except ValueError:
+            if number < len(lines):
+                raise ValueError(f"{metrics}, line {number}, is no JSON: the file was damaged, restore it") from None
+    path, recipe = run_dir / "recipe.yaml", {}
+    if path.is_file():
+        try:
+            recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is not valid YAML ({' '.join(str(error).split())}): restore it") from None
+        if not isinstance(recipe, dict):
+            raise ValueError(f"{path} holds a {type(recipe).__name__} instead of fields: restore it")
+    return records, recipe
+
+
+def titles(results: Sequence[tuple[dict[str, Any], Path]]) -> list[str]:
+    """What to call each result: its protocol, then its goal offset, then its folder, as far as needed to tell them
+    apart."""
+    names, offsets, folders, paths = [], [], [], []
+    for result, folder in results:
+        protocol = result["protocol"]
+        names.append(protocol["name"])
+        offsets.append(f"{names[-1]}, goals {protocol['goal_offset']} steps away")
+        folders.append(f"{offsets[-1]}, {folder.name}")
+        paths.append(f"{offsets[-1]}, {folder}")
+    for named in (names, offsets, folders):
+        if len(set(named)) == len(named):
+            return named
+    return paths
+
+
+def _short(env_id: str) -> str:
+    return env_id.removeprefix("lewm/").partition("-v")[0]
+
+
+def _subtitle(results: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> str:
+    facts = []
+    if results:
+        model = results[0]["model"]
+        facts += [f"{model['parameters']:,} parameters", f"{model['image_size']} px pictures"]
+    if records:
+        facts.append(f"{max(record['step'] for record in records):,} training steps")
+    if results:
+        facts += [results[0]["hardware"]["device_name"], results[0]["finished"][:10]]
+    return " · ".join(facts)
+
+
+def _image(data: bytes, kind: str, alt: str) -> dict[str, str]:
+    return {"kind": kind, "base64": base64.b64encode(data).decode(), "alt": alt}
+
+
+def _evaluation(result: dict[str, Any]) -> dict[str, Any]:
+    """What the page says about one evaluation outside the tables."""
+    split = {"test": "held-out episodes", "train": "training episodes"}[result["dataset"]["split"]]
+    return {
+        "title": result["title"],
+        "label": result["protocol"]["label"],
+        "hash": result["protocol"]["hash"][:12],
+        "pairs_from": "pairs that ship with the package" if result["pairs"] == "shipped" else split,
+        "success": result["success"],
+        "random": result["floors"].get("random"),
+        "excess": result["excess"].get("random"),
+        "solved_at_start": result["solved_at_start"]["share"],
+    }
+
+
+def _films(results, limit: int) -> list[dict[str, str]]:
+    figures = []
+    for result, folder in results:
+        for path in sorted((folder / "videos").glob("*-seed*-episode*.gif"))[:limit]:
+            named = FILM.fullmatch(path.stem)
+            if named is None:
+                continue  # somebody else's picture
+            caption = (
+                f"{result['title']}: {named['verdict']}. Episode {named['episode']} from frame {named['frame']}, "
+                f"seed {named['seed']}"
+            )
+            figures.append(_image(path.read_bytes(), "gif", caption))
+    return figures
+
+
+def _pairs(result: dict[str, Any]) -> str:
+    n, distinct = result["success"]["n"], result["distinct"]["pairs"]
+    return str(n) if distinct == n else f"{n} ({distinct} distinct)"
+
+
+def _results_table(results: Sequence[dict[str, Any]]) -> dict[str, list]:
+    def interval(value: dict[str, Any]) -> str:
+        return f"{100 * value['rate']:.1f} ({100 * value['interval'][0]:.1f}–{100 * value['interval'][1]:.1f})"
+
+    rows = []
+    for result in results:
+        floors, test = result["floors"], result.get("mcnemar_against_random")
+        rows.append(
+            [
+                result["title"] + (" (modified)" if result["protocol"]["overrides"] else ""),
+                _pairs(result),
+                interval(result["success"]),
+                *(interval(floors[name]) if name in floors else "–" for name in ("random", "zero_action")),
+                f"{100 * result['excess']['random']:+.1f}" if "random" in floors else "–",
+                f"{test['p_value']:.1g}" if test else "–",
+                f"{100 * result['solved_at_start']['share']:.1f}",
+                f"{result['planning']['seconds_per_plan']:.3f}",
+            ]
+        )
+    head = [
+        "protocol",
+        "pairs",
+        "success, %",
+        "random, %",
+        "zero actions, %",
+        "excess",
+        "McNemar p",
+        "solved at start, %",
+        "s/plan",
+    ]
+    return {"head": head, "rows": rows}
+
+
+def _curves(records, recipe: dict[str, Any]) -> list[dict[str, str]]:
+    figures = training_figures(records, _sigreg_bounds(recipe), recipe.get("embed_dim"))
+    return [_image(svg.encode(), "svg+xml", name) for name, svg in figures.items()]
+
+
+def _sigreg_bounds(recipe: dict[str, Any]) -> tuple[float, float] | None:
+    from ...configuration_lewm import LeWMConfig
+    from ...sigreg import sigreg_bounds
+
+    if "batch_size" not in recipe:
+        return None
+    given = {name: recipe[name] for name in ("sigreg_knots", "sigreg_t_max") if name in recipe}
+    return sigreg_bounds(LeWMConfig(**given), recipe["batch_size"])
+
+
+def _analysis(analysis: Analysis) -> dict[str, Any]:
+    pictures = [
+        _image(path.read_bytes(), path.suffix[1:], f"{analysis.title}: {path.stem}") for path in analysis.pictures
+    ]
+    return {"title": analysis.title, "text": analysis.text, "pictures": pictures}
+
+
+def _settings(results: Sequence[dict[str, Any]]) -> list[tuple[str, list[tuple[str, bool]]]]:
+    """For each value of the protocols its text in every result, and whether it differs from the protocol's file."""
+    if not results:
+        return []
+    columns = [protocol_values(result) for result in results]
+
+    def text(value: Any) -> str:
+        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    return [(name, [(text(column[name][0]), column[name][1]) for column in columns]) for name in columns[0]]
+
+
+def _details(results: Sequence[dict[str, Any]], recipe: dict[str, Any]) -> list[tuple[str, list[str], list]]:
+    """Tables that are folded at first: headline, head, rows."""
+    details = []
+    if results:
+        result = results[0]
+        facts = {
+            "model": result["model"]["source"],
+            "model fingerprint": result["model"]["fingerprint"][:16],
+            "data set fingerprint": result["dataset"]["fingerprint"][:16],
+            **{f"manifest hash, {one['title']}": one["manifests"][0]["hash"][:16] for one in results},
+            **{name.replace("_", " "): value for name, value in result["hardware"].items()},
+        }
+        details.append(("Fingerprints and hardware", ["", ""], list(facts.items())))
+        details.append(("Versions", ["library", "version"], list(result["versions"].items())))
+    if recipe:
+        details.append(("Recipe and model", ["field", "value"], list(recipe.items())))
+    return details

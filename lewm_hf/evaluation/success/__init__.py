@@ -1,0 +1,1 @@
+"""Planning success: protocols, pairs, roll-outs, intervals and films."""

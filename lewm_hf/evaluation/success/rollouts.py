@@ -1,0 +1,187 @@
+"""Runs a policy on the pairs of a manifest, many at a time; the outcome of a pair does not depend on its neighbours."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ...tasks.registry import short_name
+from ...tasks.vector import GoalVectorEnv
+from ..common.distances import task_distance
+from .manifest import Manifest, Pair
+
+
+class Policy(Protocol):
+    """What acts: `MPCPolicy`, or a floor.
+
+    Args:
+        plans: how many plans it has made so far.
+    """
+
+    plans: int
+
+    def reset(self, env_ids, problems, goals) -> None:
+        """Starts problems in these environments; `goals` `(n, H, W, 3)` uint8."""
+
+    def release(self, env_ids) -> None:
+        """Ends the problems of these environments: they want no frames and get no actions until the next reset."""
+
+    def wants_frame(self) -> np.ndarray:
+        """`(num_envs,)` bool: which environments need a picture before they can act."""
+
+    def act(self, frames) -> np.ndarray:
+        """Pictures `(n, H, W, 3)` of the environments that want one -> `(num_envs, action)` in environment units."""
+
+
+class StoredFrames:
+    """The data set's own pictures of starts and goals.
+
+    Args:
+        episodes: an `EpisodeData` that holds the manifest's episodes.
+    """
+
+    def __init__(self, episodes):
+        self.episodes = episodes
+        self._offset = {int(e): int(o) for e, o in zip(episodes.episode_ids, episodes.offsets, strict=True)}
+
+    def starts(self, pairs: list[Pair]) -> np.ndarray:
+        """`(n, H, W, 3)` uint8."""
+        return self.episodes.frames(np.array([self._offset[pair.episode] + pair.start_frame for pair in pairs]))
+
+    def goals(self, pairs: list[Pair]) -> np.ndarray:
+        """`(n, H, W, 3)` uint8."""
+        return self.episodes.frames(np.array([self._offset[pair.episode] + pair.goal_frame for pair in pairs]))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened on one pair.
+
+    Args:
+        success: the goal was reached after some step within the budget.
+        first_success_step: that step, counted from 1.
+        solved_at_start: the goal was reached before the first step.
+        final_distance: of the last state from the goal, in the task's terms, see `distances.UNITS`.
+        plan_steps: steps before which a plan was made, counted from 0.
+        states: `(steps + 1, state)`, the whole way.
+        actions: `(steps, action)` in environment units.
+        seconds: this pair's share of the time that its batch took.
+    """
+
+    success: bool
+    first_success_step: int | None
+    solved_at_start: bool
+    final_distance: float
+    plan_steps: tuple[int, ...]
+    states: np.ndarray
+    actions: np.ndarray
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Outcomes in the order of the manifest, and what planning cost: plans made and seconds spent making them."""
+
+    outcomes: tuple[Outcome, ...]
+    plans: int
+    planning_seconds: float
+
+
+def run_policy(
+    vector_env: GoalVectorEnv,
+    policy: Policy,
+    manifest: Manifest,
+    budget: int,
+    *,
+    starts: Callable[[list[Pair]], np.ndarray] | None = None,
+    goals: Callable[[list[Pair]], np.ndarray] | None = None,
+    see_goals: bool = True,
+    rest_start: bool = False,
+    on_progress: Callable[[int, int], Any] | None = None,
+) -> Rollouts:
+    """Runs every pair of the manifest once, `vector_env.num_envs` at a time.
+
+    An environment is stepped until its goal is reached or the budget is spent, and rendered only when the policy wants
+    a picture.
+
+    Args:
+        vector_env, policy: of equal size.
+        budget: environment steps per pair.
+        starts, goals: where the first picture and the goal's picture come from; default: rendered.
+        see_goals: whether the policy looks at goals at all.
+        rest_start: start with all velocities zero.
+        on_progress: called with pairs finished and pairs solved whenever they change.
+    """
+    outcomes: list[Outcome] = []
+    made_before, planning_seconds = policy.plans, 0.0
+    starting_states, goal_states = manifest.start_states, manifest.goal_states
+    if rest_start:
+        starting_states = vector_env.envs[0].at_rest(starting_states)
+    for first in range(0, len(manifest), vector_env.num_envs):
+        pairs = list(manifest.pairs[first : first + vector_env.num_envs])
+        members = np.arange(len(pairs))
+        rows = slice(first, first + len(pairs))
+        clock = time.perf_counter()
+        vector_env.reset_to(members, starting_states[rows], goal_states[rows])
+        images = None
+        if see_goals:
+            images = vector_env.goal_images(members) if goals is None else goals(pairs)
+        policy.reset(members, [pair.problem for pair in pairs], images)
+
+        solved_at_start = vector_env.successes(members)
+        active = np.zeros(vector_env.num_envs, dtype=bool)
+        active[members] = True
+        first_success: list[int | None] = [None] * len(pairs)
+        seconds = np.zeros(len(pairs))
+        states = [[state] for state in vector_env.states(members)]
+        actions: list[list[np.ndarray]] = [[] for _ in pairs]
+        plan_steps: list[list[int]] = [[] for _ in pairs]
+        for step in range(budget):
+            wanted = np.flatnonzero(policy.wants_frame())
+            frames: Any = ()
+            if len(wanted):
+                frames = starts(pairs)[wanted] if step == 0 and starts is not None else vector_env.render(wanted)
+            plans, before = policy.plans, time.perf_counter()
+            chosen = policy.act(frames)
+            planned = policy.plans > plans
+            if planned:
+                planning_seconds += time.perf_counter() - before
+            success = vector_env.step(chosen, active)
+            running = np.flatnonzero(active)
+            for env_id, state in zip(running, vector_env.states(running), strict=True):
+                states[env_id].append(state)
+                actions[env_id].append(chosen[env_id])
+                if planned:  # all pairs of a batch started together, so they plan together
+                    plan_steps[env_id].append(step)
+                if success[env_id]:
+                    first_success[env_id] = step + 1
+            now = time.perf_counter()
+            seconds[running] += (now - clock) / len(running)
+            clock = now
+            active &= ~success
+            policy.release(np.flatnonzero(success))
+            if on_progress is not None and (success.any() or step + 1 == budget):
+                reached = sum(found is not None for found in first_success)
+                finished = len(pairs) if step + 1 == budget else reached
+                on_progress(first + finished, sum(o.success for o in outcomes) + reached)
+            if not active.any():
+                break
+        policy.release(members)
+        last_states = np.stack([way[-1] for way in states])
+        distances = task_distance(short_name(manifest.env_id), vector_env.envs[0], last_states, goal_states[rows])
+        for index in range(len(pairs)):
+            outcomes.append(
+                Outcome(
+                    success=first_success[index] is not None,
+                    first_success_step=first_success[index],
+                    solved_at_start=bool(solved_at_start[index]),
+                    final_distance=float(distances[index]),
+                    plan_steps=tuple(plan_steps[index]),
+                    states=np.stack(states[index]),
+                    actions=np.stack(actions[index]),
+                    seconds=float(seconds[index]),
+                )
+            )
+    return Rollouts(tuple(outcomes), policy.plans - made_before, planning_seconds)

@@ -1,0 +1,444 @@
+"""`evaluate`: planning success of a checkpoint under a protocol, beside what blind policies reach on the same pairs."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...planning.mpc import MPCPolicy
+from ...planning.planner import PlanSettings
+from ...progress import progress_bar
+from ...tasks.registry import ENVS, find_env, make_env, short_name
+from ...tasks.vector import GoalVectorEnv
+from ..common.agent import Agent, check_agent, load_agent
+from ..common.distances import UNITS
+from ..common.inputs import check_trained_on, open_decoder
+from ..common.outputs import check_out, clear
+from ..common.provenance import hardware, library_versions
+from ..common.results import FORMAT, EpisodeRow, rows_hash, score, write_result, write_rows
+from .filming import film
+from .floors import RandomPolicy, ZeroPolicy
+from .manifest import Manifest, load_manifest, protocol_env_kwargs, sample_manifest
+from .protocol import Protocol, load_protocol
+from .rollouts import Outcome, Rollouts, StoredFrames, run_policy
+from .shipped import shipped_manifests
+from .unfinished import WRITTEN, SeedResult, Unfinished, model_content, shown_pictures
+
+MAX_ENVS = 50
+
+Manifests = Manifest | str | Path | Sequence[Manifest | str | Path]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` returns.
+
+    Args:
+        result: the content of `results.json`; `results.format_summary(result)` puts it into words.
+        rows: one per episode, in the order of seeds and manifests.
+        videos: files written, failures first.
+    """
+
+    result: dict[str, Any]
+    rows: list[EpisodeRow]
+    videos: list[Path]
+
+
+def evaluate(
+    model: Any,
+    *,
+    env: str | None = None,
+    episodes: Any = None,
+    decoder: Any = None,
+    decoder_revision: str | None = None,
+    episodes_revision: str | None = None,
+    manifest: Manifests | None = None,
+    protocol: str | Path | Protocol = "clean",
+    overrides: Mapping[str, Any] | None = None,
+    n: int | None = None,
+    seeds: Sequence[int] | None = None,
+    num_envs: int = MAX_ENVS,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    videos: int = 0,
+    video_successes: int = 0,
+    floors: bool = True,
+    processor: Any = None,
+    revision: str | None = None,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """Measures how often planning reaches the goal.
+
+    Every seed draws its own start-goal pairs and planner noise. Outcomes depend neither on `num_envs` nor on the order
+    of the pairs. The random policy and zero actions run on the same pairs.
+
+    Args:
+        model: folder, Hub id, or a world model in eval mode (then `processor` is needed).
+        env: short name or id. Default: that of the episodes or the manifest, else what the checkpoint was trained on; a
+            contradiction is refused.
+        episodes: an `EpisodeData`, or a data set's folder or Hub id, of which the protocol's split is loaded.
+        episodes_revision: branch, tag or commit of a Hub data set.
+        manifest: fixed pairs, one manifest per seed; they work without episodes, starts and goals are then rendered.
+            Without episodes and manifest: the manifests that ship with the package for the environment and protocol.
+        protocol: name, `.yaml` file or `Protocol`; `overrides` change single values and are recorded.
+        n: pairs per seed. Default: the protocol's, or all of the manifest.
+        seeds: default: the protocol's; given manifests bring their own.
+        num_envs: pairs that run side by side.
+        out: folder for `results.json`, `episodes.jsonl`, `manifests/` and `videos/`. Default: nothing is written. What
+            was measured is kept there seed by seed, so that an interrupted evaluation continues with the same call.
+        overwrite: replace an evaluation that `out` holds, once the new one is complete.
+        videos: failed episodes to film, filled up with solved ones; `video_successes` adds solved ones.
+        decoder: folder or Hub id of a `LeWMDecoder`, or one in memory: draws what the model imagined in the films.
+            Without one they show the most similar known pictures.
+        floors: run the random policy and zero actions too.
+        revision, decoder_revision: of a Hub checkpoint and decoder.
+        device: default: the accelerator, else the CPU.
+        progress: show a bar.
+
+    Raises:
+        ValueError, FileNotFoundError: one line, before the first episode and before anything is written, where model,
+            environment, episodes, manifest and protocol do not fit each other, or `out` holds another evaluation.
+    """
+    _check_run(num_envs, out, videos, video_successes)
+    task = prepare(
+        model, env=env, episodes=episodes, episodes_revision=episodes_revision, manifest=manifest, protocol=protocol,
+        overrides=overrides, n=n, seeds=seeds, processor=processor, revision=revision, device=device,
+    )  # fmt: skip
+    return run(
+        task, decoder=decoder, decoder_revision=decoder_revision, num_envs=num_envs, out=out, overwrite=overwrite,
+        videos=videos, video_successes=video_successes, floors=floors, progress=progress,
+    )  # fmt: skip
+
+
+def run(
+    task: "Task",
+    *,
+    decoder: Any = None,
+    decoder_revision: str | None = None,
+    num_envs: int = MAX_ENVS,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    videos: int = 0,
+    video_successes: int = 0,
+    floors: bool = True,
+    progress: bool = False,
+) -> Evaluation:
+    """The second half of `evaluate`: does what `prepare` has checked. Arguments as there."""
+    clock = time.perf_counter()
+    _check_run(num_envs, out, videos, video_successes)
+    decoder = None if decoder is None else open_decoder(decoder, task.agent, decoder_revision)
+    num_envs = min(num_envs, max(map(len, task.manifests)))
+    kept = None if out is None else reserve(task, out, num_envs=num_envs, floors=floors, overwrite=overwrite)
+    if kept is not None:
+        kept.discard_others()
+    measured: list[SeedResult] = []
+    before = 0.0
+    with closing(GoalVectorEnv(task.env_id, num_envs, **task.env_kwargs)) as vector_env:
+        for one in task.manifests:
+            found = None if kept is None else kept.load(one.seed)
+            if found is None:
+                found = _measure(task, vector_env, one, floors, progress)
+                if kept is not None:
+                    kept.save(one.seed, found)
+            else:
+                before += found.seconds
+            measured.append(found)
+    rows = [row for seed in measured for row in seed.rows]
+    result = _result(task, rows, measured, num_envs) | {"films": "nearest frames" if decoder is None else "decoded"}
+    result |= {"wall_time": round(before + time.perf_counter() - clock, 3)}
+    files: list[Path] = []
+    if kept is not None:
+        out = Path(out)
+        clear(out, WRITTEN)
+        outcomes = [outcome for seed in measured for outcome in seed.outcomes]
+        files = film(
+            out / "videos", task.agent, task.env_id, task.env_kwargs, task.manifests, outcomes, task.protocol,
+            task.episodes, videos, video_successes, decoder,
+        )  # fmt: skip
+        for one in task.manifests:
+            one.save(out / "manifests" / f"seed-{one.seed}.json")
+        write_rows(out / "episodes.jsonl", rows)
+        # Last: where it exists the folder is complete.
+        write_result(out / "results.json", result)
+        kept.remove()
+    return Evaluation(result, rows, files)
+
+
+def reserve(
+    task: "Task", out: str | Path, *, num_envs: int = MAX_ENVS, floors: bool = True, overwrite: bool = False
+) -> Unfinished:
+    """Looks whether an evaluation may be written to a folder; touches nothing.
+
+    Args:
+        task, out, num_envs, floors, overwrite: as `run` gets them.
+
+    Returns:
+        What was measured of the same evaluation before it was interrupted.
+
+    Raises:
+        ValueError: where `out` cannot be a folder, or holds another evaluation and `overwrite` is not given.
+    """
+    check_out(out)
+    shared = {
+        "model": task.agent.facts()["fingerprint"],
+        "model configuration": model_content(task.agent.model, task.agent.processor),
+        # How many pairs and seeds is a choice of the run.
+        "protocol": task.protocol.to_dict() | {"pairs": None, "seeds": None},
+        "environment": [task.env_id, task.env_kwargs, task.success_rule],
+        "number of environments": min(num_envs, max(map(len, task.manifests))),
+        "choice of floors": floors,
+        "set of versions": library_versions(),
+        "machine": hardware(next(task.agent.model.parameters()).device),
+    }
+    contents = {
+        one.seed: {
+            "seed": one.seed,
+            "set of pairs": one.hash,
+            "set of pictures": shown_pictures(task.episodes, one, task.protocol),
+            **shared,
+        }
+        for one in task.manifests
+    }
+    kept = Unfinished(out, contents)
+    kept.check(overwrite)
+    return kept
+
+
+def _check_counts(least: int = 1, **values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise ValueError(f"{name}={value} must be at least {least}")
+
+
+def _check_run(num_envs: int, out, videos: int, video_successes: int) -> None:
+    check_out(out)
+    _check_counts(num_envs=num_envs)
+    _check_counts(0, videos=videos, video_successes=video_successes)
+    if out is None and (videos or video_successes):
+        raise ValueError("videos were asked for, but there is no folder for them: give out=DIR")
+
+
+def plan_settings(protocol: Protocol, seed: int) -> PlanSettings:
+    """The planner's settings under a protocol."""
+    names = ("solver", "horizon", "samples", "iterations", "elites", "initial_std")
+    return PlanSettings(seed=seed, **{name: getattr(protocol, name) for name in names})
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that an evaluation needs, checked to fit together.
+
+    Args:
+        pairs: where they come from: `"drawn"` from the episodes, `"given"` or `"shipped"` manifests.
+        success_rule: of the environment.
+    """
+
+    agent: Agent
+    protocol: Protocol
+    manifests: list[Manifest]
+    pairs: str
+    success_rule: str
+    env_id: str
+    env_kwargs: dict[str, Any]
+    episodes: Any
+
+
+def prepare(
+    model: Any,
+    *,
+    env: str | None = None,
+    episodes: Any = None,
+    episodes_revision: str | None = None,
+    manifest: Manifests | None = None,
+    protocol: str | Path | Protocol = "clean",
+    overrides: Mapping[str, Any] | None = None,
+    n: int | None = None,
+    seeds: Sequence[int] | None = None,
+    processor: Any = None,
+    revision: str | None = None,
+    device: torch.device | str | None = None,
+) -> Task:
+    """The first half of `evaluate`: opens everything, draws the pairs and checks that it all belongs together.
+
+    Arguments and errors as there. Nothing is written and no episode is started.
+    """
+    protocol = load_protocol(protocol, overrides)
+    _check_counts(n=n)
+    if env is not None:
+        find_env(env)
+    if manifest is not None and seeds is not None:
+        raise ValueError(f"seeds={list(seeds)} contradict the manifests, which bring their own: leave seeds away")
+    if isinstance(episodes, str | Path):
+        from ...data.episodes import load_episodes
+
+        episodes = load_episodes(episodes, protocol.split, episodes_revision)
+    # Through the protocol, which knows what seeds look like; how many there are is no change of it.
+    chosen = protocol.seeds if seeds is None else protocol.override({"seeds": list(seeds)}).seeds
+    agent = model if isinstance(model, Agent) else load_agent(model, processor, revision=revision, device=device)
+    if manifest is not None:
+        pairs, manifests = "given", _given_manifests(manifest, protocol, episodes, n)
+    elif episodes is not None:
+        pairs, count = "drawn", protocol.pairs if n is None else n
+        manifests = [sample_manifest(episodes, protocol, count, seed) for seed in chosen]
+    else:
+        name = env or agent.trained_on
+        if name is None:
+            raise ValueError(
+                f"{agent.source} does not say what it was trained on: give env, one of {', '.join(ENVS)}, or episodes"
+            )
+        pairs, manifests = "shipped", shipped_manifests(name, protocol, chosen, n)
+    env_id = manifests[0].env_id
+    if env is not None and find_env(env).env_id != env_id:
+        raise ValueError(f"env={env} was asked for, but the pairs are of {env_id}: give other episodes")
+    check_trained_on(agent, env_id)
+    if episodes is None:
+        # Nothing ties the environment to a data set: pictures are to look as in training.
+        size = {"image_size": agent.model.config.image_size}
+        env_kwargs = {**agent.env_kwargs, **manifests[0].env_kwargs, **size}
+    else:
+        env_kwargs = episodes.env_kwargs
+    env_kwargs = protocol_env_kwargs(env_id, env_kwargs, protocol)
+    with closing(make_env(env_id, **env_kwargs)) as example:
+        for one in manifests:
+            one.check_env(example, env_id)
+        check_agent(agent, example, env_id, protocol)
+        rule = example.success_rule
+    return Task(agent, protocol, manifests, pairs, rule, env_id, env_kwargs, episodes)
+
+
+def _given_manifests(given: Manifests, protocol: Protocol, episodes, n: int | None) -> list[Manifest]:
+    given = [given] if isinstance(given, Manifest | str | Path) else list(given)
+    manifests = [one if isinstance(one, Manifest) else load_manifest(one) for one in given]
+    if not manifests:
+        raise ValueError("the list of manifests is empty: give one per seed")
+    seeds = [one.seed for one in manifests]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"the manifests' seeds {seeds} repeat: give one manifest per seed")
+    for one in manifests:
+        if one.env_id != manifests[0].env_id:
+            raise ValueError(f"manifests of {manifests[0].env_id} and {one.env_id} do not mix: evaluate each alone")
+        one.check_protocol(protocol)
+        if episodes is not None:
+            one.check_episodes(episodes)
+    return manifests if n is None else [one.take(n) for one in manifests]
+
+
+def _act(task: Task, vector_env: GoalVectorEnv, manifest: Manifest, progress: bool) -> Rollouts:
+    protocol = task.protocol
+    policy = MPCPolicy(
+        task.agent.model,
+        task.agent.processor,
+        plan_settings(protocol, manifest.seed),
+        num_envs=vector_env.num_envs,
+        receding_horizon=protocol.receding_horizon,
+        context_frames=protocol.context_frames,
+    )
+    stored = None if task.episodes is None else StoredFrames(task.episodes)
+    described = f"{protocol.name}, seed {manifest.seed}"
+    with progress_bar(total=len(manifest), desc=described, unit="pair", show=progress) as bar:
+
+        def show(finished: int, solved: int) -> None:
+            bar.set_postfix_str(f"{solved} reached", refresh=False)
+            bar.update(finished - bar.n)
+
+        return run_policy(
+            vector_env,
+            policy,
+            manifest,
+            protocol.budget,
+            starts=stored.starts if stored and protocol.first_frame == "stored" else None,
+            goals=stored.goals if stored and protocol.goal_frame == "stored" else None,
+            rest_start=protocol.rest_start,
+            on_progress=show,
+        )
+
+
+def _floors(vector_env: GoalVectorEnv, manifest: Manifest, protocol: Protocol) -> dict[str, tuple[Outcome, ...]]:
+    space = vector_env.single_action_space
+    policies = {
+        "random": RandomPolicy(space, vector_env.num_envs, manifest.seed),
+        "zero_action": ZeroPolicy(space, vector_env.num_envs),
+    }
+    return {
+        name: run_policy(
+            vector_env, policy, manifest, protocol.budget, see_goals=False, rest_start=protocol.rest_start
+        ).outcomes
+        for name, policy in policies.items()
+    }
+
+
+def _measure(task: Task, vector_env: GoalVectorEnv, manifest: Manifest, floors: bool, progress: bool) -> SeedResult:
+    clock = time.perf_counter()
+    acted = _act(task, vector_env, manifest, progress)
+    blind = _floors(vector_env, manifest, task.protocol) if floors else {}
+    rows = tuple(_rows(manifest, acted, blind))
+    return SeedResult(rows, acted.outcomes, acted.plans, acted.planning_seconds, time.perf_counter() - clock)
+
+
+def _rows(manifest: Manifest, acted: Rollouts, blind: Mapping[str, Sequence[Outcome]]) -> list[EpisodeRow]:
+    rows = []
+    for index, (pair, outcome) in enumerate(zip(manifest.pairs, acted.outcomes, strict=True)):
+        floor = {name: outcomes[index].success for name, outcomes in blind.items()}
+        rows.append(
+            EpisodeRow(
+                seed=manifest.seed,
+                pair=index,
+                episode=pair.episode,
+                start=pair.start_frame,
+                goal_step=pair.goal_frame,
+                success=outcome.success,
+                first_success_step=outcome.first_success_step,
+                solved_at_start=outcome.solved_at_start,
+                steps=len(outcome.actions),
+                final_distance=outcome.final_distance,
+                replans=len(outcome.plan_steps),
+                random_success=floor.get("random"),
+                zero_action_success=floor.get("zero_action"),
+                wall_time=round(outcome.seconds, 4),
+            )
+        )
+    return rows
+
+
+def _result(task: Task, rows: list[EpisodeRow], measured: list[SeedResult], num_envs: int) -> dict[str, Any]:
+    protocol, manifests, stored = task.protocol, task.manifests, task.episodes is not None
+    plans = sum(seed.plans for seed in measured)
+    return {
+        "format": FORMAT,
+        "protocol": protocol.to_dict() | {"label": protocol.label, "hash": protocol.hash},
+        "env": {
+            "id": task.env_id,
+            "kwargs": task.env_kwargs,
+            "success_rule": task.success_rule,
+            "distance_unit": UNITS[short_name(task.env_id)],
+        },
+        "pairs": task.pairs,
+        "model": task.agent.facts(),
+        "dataset": {
+            "source": str(task.episodes.name) if stored else None,
+            "revision": getattr(task.episodes, "revision", None),
+            "split": protocol.split,
+            "fingerprint": manifests[0].dataset,
+            "first_frame": protocol.first_frame if stored else "rendered",
+            "goal_frame": protocol.goal_frame if stored else "rendered",
+        },
+        "manifests": [
+            {"seed": one.seed, "n": len(one), "hash": one.hash, "counts": vars(one.counts)} for one in manifests
+        ],
+        **score(rows),
+        "planning": {
+            "plans": plans,
+            "seconds_per_plan": sum(seed.planning_seconds for seed in measured) / max(1, plans),
+            "num_envs": num_envs,
+        },
+        "rows_hash": rows_hash(rows),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": library_versions(),
+        "hardware": hardware(next(task.agent.model.parameters()).device),
+    }

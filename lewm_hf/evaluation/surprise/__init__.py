@@ -1,0 +1,1 @@
+"""Violation of expectation: does a world model notice what cannot happen?"""

@@ -1,0 +1,158 @@
+"""Reading what cards state, checking and writing them; shared by all kinds of cards."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import DatasetCard, ModelCard
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+from ...evaluation.common.agent import check_processor
+from ...files import replacing
+from ...modeling_lewm import LeWMModel
+from ...modeling_lewm_decoder import LeWMDecoder
+from ..convert.weights import sha256
+
+CARD_FILE = "README.md"
+TRAINING_FILE = "training.json"
+LIBRARY = "lewm-hf"
+REQUIRED_METADATA = {
+    "model": ("license", "library_name", "pipeline_tag", "model-index"),
+    "dataset": ("license", "configs", "task_categories"),
+}
+
+
+def check_card(text: str, kind: str) -> None:
+    """Validates a card without a network: what `huggingface_hub` can check by itself, and that nothing is missing.
+
+    Args:
+        text: the whole `README.md`.
+        kind: `"model"` or `"dataset"`.
+
+    Raises:
+        ValueError: one line.
+    """
+    try:
+        card = (ModelCard if kind == "model" else DatasetCard)(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"the {kind} card's metadata is invalid: {' '.join(str(error).split())}") from None
+    metadata = card.data.to_dict()
+    if missing := [name for name in REQUIRED_METADATA[kind] if not metadata.get(name)]:
+        raise ValueError(f"the {kind} card's metadata lacks {', '.join(missing)}: write it again with `lewm card`")
+
+
+def check_folder(folder: Path) -> None:
+    """Whether a folder holds a checkpoint of LeWM or of a decoder that loads, with the image processor that it needs.
+
+    Raises:
+        FileNotFoundError, ValueError: one line.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}: give the folder of a checkpoint, such as RUN/best")
+    for name in ("config.json", "preprocessor_config.json"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} has no {name}: give the folder of a checkpoint, such as RUN/best")
+    weight_files(folder)
+    config, processor = (read_json(folder / name) for name in ("config.json", "preprocessor_config.json"))
+    kinds = {kind.config_class.model_type: kind for kind in (LeWMModel, LeWMDecoder)}
+    if config.get("model_type") not in kinds:
+        raise ValueError(
+            f"{folder}/config.json has model_type={config.get('model_type')!r}: only LeWM and its decoders have a card "
+            "here"
+        )
+    loaded = kinds[config["model_type"]].from_pretrained(folder).config  # strict: all tensors, no others
+    check_processor(folder, processor.get("image_size"), loaded.image_size)
+
+
+def weight_files(folder: Path) -> list[str]:
+    """Names of the files that hold a checkpoint's weights: one, or an index and its shards.
+
+    Raises:
+        FileNotFoundError, ValueError: one line where there is none, a shard is missing, or the index is damaged or
+            names a file outside the folder.
+    """
+    if (folder / SAFE_WEIGHTS_NAME).is_file():
+        return [SAFE_WEIGHTS_NAME]  # what `from_pretrained` reads where both are there
+    index = read_json(folder / SAFE_WEIGHTS_INDEX_NAME)
+    if index is None:
+        raise FileNotFoundError(
+            f"{folder} has no {SAFE_WEIGHTS_NAME} and no {SAFE_WEIGHTS_INDEX_NAME}: give the folder of a checkpoint, "
+            "such as RUN/best"
+        )
+    shards = index.get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise ValueError(f"{folder}/{SAFE_WEIGHTS_INDEX_NAME} has no weight_map: save the checkpoint again")
+    shards = sorted({str(name) for name in shards.values()})
+    for name in shards:
+        if not re.fullmatch(r"[\w.-]+\.safetensors", name):
+            raise ValueError(
+                f"{folder}/{SAFE_WEIGHTS_INDEX_NAME} names {name!r}, which is no shard beside it: save the checkpoint "
+                "again"
+            )
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} lacks the shard {name}: copy the checkpoint again")
+    return [SAFE_WEIGHTS_INDEX_NAME, *shards]
+
+
+def weight_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file with weights, by name."""
+    return {name: sha256(folder / name) for name in weight_files(folder) if name != SAFE_WEIGHTS_INDEX_NAME}
+
+
+def weights_text(hashes: Mapping[str, str]) -> str:
+    """`"`model.safetensors`, SHA-256 `...`"`, joined where there are several."""
+    return "; ".join(f"`{name}`, SHA-256 `{value}`" for name, value in hashes.items())
+
+
+def check_repo_id(repo_id: str) -> None:
+    try:
+        validate_repo_id(repo_id)
+        if "/" not in repo_id:
+            raise HFValidationError("it names no owner")
+    except HFValidationError as error:
+        raise ValueError(f"{repo_id!r} is no repository id ({' '.join(str(error).split())}): write org/name") from None
+
+
+def check_license(name: str) -> None:
+    """Refuses what cannot be one of the Hub's license identifiers; its list itself is known to the Hub alone."""
+    if not re.fullmatch(r"[a-z0-9]+([.+-][a-z0-9]+)*", name):
+        raise ValueError(f"{name!r} is no license identifier of the Hub: write one such as apache-2.0, or other")
+
+
+def check_local(**given: str | None) -> None:
+    """Refuses what only a repository of the Hub has."""
+    if wrong := [f"--{name.replace('_', '-')}" for name, value in given.items() if value]:
+        raise ValueError(f"{', '.join(wrong)} and --local contradict each other: leave one away")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a file, `None` without the file."""
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, numbers or nesting without end
+        raise ValueError(f"{path} is no JSON ({error}): train or convert again") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, expected an object: train or convert again")
+    return content
+
+
+def lacks(content: Mapping[str, Any], name: str) -> bool:
+    """Whether a dotted name leads nowhere."""
+    for part in name.split("."):
+        if not isinstance(content, Mapping) or content.get(part) is None:
+            return True
+        content = content[part]
+    return False
+
+
+def write_text(path: Path, text: str) -> Path:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path

@@ -1,0 +1,245 @@
+"""The card of a decoder: what it is for, which world model it belongs to, and how well it draws."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from ...data.storage.local_paths import published
+from ...modeling_lewm_decoder import LeWMDecoder
+from ..export.code import export_code
+from .checks import (
+    CARD_FILE,
+    LIBRARY,
+    TRAINING_FILE,
+    check_card,
+    check_folder,
+    check_license,
+    check_local,
+    check_repo_id,
+    lacks,
+    read_json,
+    weight_hashes,
+    weights_text,
+    write_text,
+)  # fmt: skip
+from .collected import find_collection, save_collection
+from .results import relative
+from .text import collected_text
+
+# The Hub's closest task: pictures in, through the world model's encoder, pictures out.
+PIPELINE_TAG = "image-to-image"
+TAGS = ("lewm", "world-model", "decoder")
+FACTS = (
+    "steps", "seconds", "parameters", "env_id", "world_model", "train_fingerprint", "train_frames", "num_processes",
+    "mixed_precision", "evaluation.step", "hardware.device_name", "versions", "recipe.seed", "recipe.batch_size",
+    "recipe.learning_rate", "recipe.eval_frames",
+)  # fmt: skip
+METRICS = {
+    "eval/mse": ("mse", "mean squared pixel error, colors in [0, 1]"),
+    "eval/psnr": ("psnr", "peak signal-to-noise ratio in dB"),
+    "eval/over_mean_picture": ("mse_over_mean_picture", "error as a share of what the mean picture gets"),
+}
+_NOT_RECIPE = ("model", "model_revision", "dataset", "dataset_revision", "frame_cache", "num_workers", "tracker")
+
+
+def write_decoder_card(
+    folder: str | Path,
+    *,
+    repo_id: str | None = None,
+    world_model: str | None = None,
+    license: str | None = None,
+    data_license: str | None = None,
+    dataset_id: str | None = None,
+    dataset_revision: str | None = None,
+    with_code: bool = False,
+    local: bool = False,
+    episodes: str | Path | None = None,
+) -> Path:
+    """Writes `README.md` of a decoder's folder, as `training/train_decoder.py` leaves it.
+
+    Args:
+        folder: a `from_pretrained` folder with `training.json`, which holds the decoder's evaluation.
+        repo_id: where the decoder will live, `org/name`.
+        world_model: Hub id of the model whose embeddings it draws.
+        license, data_license: Hub identifiers, of the weights and of the training episodes.
+        dataset_id, dataset_revision: Hub id and commit of the training episodes.
+        with_code: also put the code into the folder; see `export_code`.
+        local, episodes: as for `write_model_card`; the world model is then the folder that `training.json` names.
+
+    Raises:
+        FileNotFoundError, ValueError: one line that names every missing field.
+    """
+    folder = Path(folder)
+    check_folder(folder)
+    training = read_json(folder / TRAINING_FILE)
+    given = {
+        "repo-id": repo_id, "world-model": world_model, "license": license, "data-license": data_license,
+        "dataset-id": dataset_id, "dataset-revision": dataset_revision,
+    }  # fmt: skip
+    if local:
+        check_local(repo_id=repo_id, world_model=world_model, dataset_id=dataset_id, dataset_revision=dataset_revision)
+        for name in ("dataset-id", "dataset-revision"):
+            del given[name]
+        place = (training or {}).get("world_model_source")
+        given |= {"repo-id": relative(folder.as_posix()), "world-model": relative(place) if place else None}
+    elif episodes is not None:
+        raise ValueError("--episodes is for --local: on the Hub, --dataset-id says which episodes")
+    for name in ("repo-id", "world-model", "dataset-id"):
+        if given.get(name) and not local:
+            check_repo_id(given[name])
+    for name in ("license", "data-license"):
+        if given[name]:
+            check_license(given[name])
+    missing = [f"--{name}" for name, value in given.items() if not value]
+    if training is None:
+        missing.append(TRAINING_FILE)
+    else:
+        missing += [f"{TRAINING_FILE}: {name}" for name in FACTS if lacks(training, name)]
+        found = training.get("evaluation") or {}
+        missing += [f"{TRAINING_FILE}: evaluation.{name}" for name in METRICS if found.get(name) is None]
+    collection = None
+    if local and training and not lacks(training, "train_fingerprint"):
+        collection = find_collection(folder, training, episodes)
+        missing += ["--episodes: the directory of the training episodes"] if collection is None else []
+    if missing:
+        raise ValueError(f"the card of {folder} would lack {'; '.join(missing)}: measure or give them, then try again")
+    config = LeWMDecoder.from_pretrained(folder).config
+    if config.world_model_fingerprint != training["world_model"]:
+        raise ValueError(
+            f"{folder}/config.json and {TRAINING_FILE} name different world models: the files belong to different "
+            "decoders, copy the folder again"
+        )
+    results = [
+        EvalResult(
+            task_type=PIPELINE_TAG,
+            task_name="decoding embeddings",
+            dataset_type=dataset_id or f"{LIBRARY}-episodes",
+            dataset_name=f"{training['env_id']} episodes",
+            dataset_split="test",
+            dataset_revision=dataset_revision,
+            metric_type=kind,
+            metric_name=name,
+            metric_value=round(training["evaluation"][key], 6),
+            metric_args={"frames": training["recipe"]["eval_frames"]},
+        )
+        for key, (kind, name) in METRICS.items()
+    ]
+    data = ModelCardData(
+        license=license,
+        library_name=LIBRARY,
+        pipeline_tag=PIPELINE_TAG,
+        tags=[*TAGS, training["env_id"].partition("/")[2].partition("-")[0].lower()],
+        datasets=[dataset_id] if dataset_id else None,
+        base_model=world_model,
+        model_name=given["repo-id"].rpartition("/")[2],
+        eval_results=results,
+    )
+    body = _text(given, training, config, weights_text(weight_hashes(folder)), collection)
+    text = f"---\n{data.to_yaml()}\n---\n\n{body}"
+    check_card(text, "model")
+    if with_code:
+        export_code(folder)
+    if collection is not None:
+        save_collection(folder, collection)
+    return write_text(folder / CARD_FILE, text)
+
+
+def _text(
+    given: Mapping[str, str],
+    training: Mapping[str, Any],
+    config,
+    weights: str,
+    collection: Mapping[str, Any] | None,
+) -> str:
+    size, evaluation, recipe = config.image_size, training["evaluation"], training["recipe"]
+    hours = training["seconds"] * training["num_processes"] / 3600
+    measured = "\n".join(f"| {name} | {evaluation[key]:.4g} |" for key, (_, name) in METRICS.items())
+    rows = "\n".join(
+        f"| `{name}` | {value} |"
+        for name, value in published(recipe).items()
+        if name not in _NOT_RECIPE and value is not None
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in training["versions"].items())
+    model = f"`{given['world-model']}`"
+    if collection is None:
+        model = f"[{model}](https://huggingface.co/{given['world-model']})"
+        data = f"`{given['dataset-id']}` at revision `{given['dataset-revision']}`. "
+    else:
+        data = collected_text(collection, relative(recipe["dataset"]))
+    return f"""# {given["repo-id"].rpartition("/")[2]}
+
+Draws what {model}, a \
+[LeWorldModel](https://arxiv.org/abs/2603.19312) for `{training["env_id"]}`, sees and imagines: embeddings in, \
+pictures out. It was trained afterwards on the frozen model and is for people to look at; planning does not use it.
+
+## Results
+
+| on held-out frames | |
+|---|---|
+{measured}
+
+Up to {recipe["eval_frames"]} frames from all over the split `test`; step {evaluation["step"]:,}, on \
+{training["hardware"]["device_name"]}.
+
+## Use
+
+```python
+import torch
+from lewm_hf import LeWMDecoder, LeWMPlanner
+
+planner = LeWMPlanner.from_pretrained("{given["world-model"]}")
+decoder = LeWMDecoder.from_pretrained("{given["repo-id"]}")
+with torch.no_grad():
+    embeddings = planner.model.encode(planner.image_processor([picture])["pixel_values"][None])
+pictures = decoder.pictures(embeddings)  # (1, 1, {size}, {size}, 3) uint8
+```
+
+`lewm decode MODEL DECODER --episodes DIR` draws real, decoded and imagined pictures side by side.
+
+## Inputs and outputs
+
+| | shape | content |
+|---|---|---|
+| `embeddings` | `(..., {config.embed_dim})` | float32, from `encode`, `predict` or `rollout` of that model alone |
+| `pixels` | `(..., {config.num_channels}, {size}, {size})` | float32 in units of [0, 1], not clipped |
+
+The weights of the world model have the fingerprint `{training["world_model"]}`.
+
+## Training
+
+{training["steps"]:,} steps of {recipe["batch_size"]} frames out of {training["train_frames"]:,}, precision \
+{training["mixed_precision"]}, seed {recipe["seed"]}; {hours:.2f} device hours on {training["num_processes"]} x \
+{training["hardware"]["device_name"]}.
+
+<details><summary>Recipe</summary>
+
+| key | value |
+|---|---|
+{rows}
+
+</details>
+
+## Training data
+
+{data}Split `train`, fingerprint `{training["train_fingerprint"][:12]}`.
+
+## Weights
+
+{weights}; {training["parameters"]:,} parameters.
+
+## Limits
+
+What an embedding does not hold cannot be drawn: small and rare things may be missing or wrong without a sign. Other \
+environments, other looks and embeddings of other models give nonsense. The paper gives the decoder's form and no \
+sizes; these are ours.
+
+## Versions
+
+{versions}.
+
+## Licenses
+
+Weights: {given["license"]}. Code (`lewm-hf`): apache-2.0. Training data: {given["data-license"]}.
+"""

@@ -1,0 +1,197 @@
+"""What a model card says about evaluations: the table, how each was measured, and the metadata for the Hub."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import PurePath, PureWindowsPath
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import EvalResult
+
+from ...evaluation.success.protocol import load_protocol, protocol_names
+from .checks import LIBRARY
+
+if TYPE_CHECKING:
+    from .write import CardFacts
+
+# The Hub's closest task; its list does not know world models.
+PIPELINE_TAG = "robotics"
+
+
+def results_text(facts: "CardFacts") -> str:
+    """The section: a table, people's remarks, then for each evaluation what it was and the command that repeats it."""
+    lines = [
+        "| protocol | success | random actions | zero actions | excess over random | solved before the first action |",
+        "|---|---|---|---|---|---|",
+    ]
+    details = []
+    for number, result in enumerate(facts.results):
+        floors = result["floors"]
+        zero = _rate(floors["zero_action"]) if "zero_action" in floors else "not measured"
+        lines.append(
+            f"| `{result['protocol']['label']}`, {_pairs(result)} | **{percent(result['success']['rate'])}** "
+            f"{_spread(result['success'])} | {_rate(floors['random'])} | {zero} | "
+            f"{100 * result['excess']['random']:+.1f} points | {percent(result['solved_at_start']['share'])} |"
+        )
+        command = f"{_how_measured(result, facts)}\n\n```bash\n{_command(result, facts, number)}\n```"
+        details.append(command + _needed(result))
+    note = "Success: the goal is reached within the budget. Intervals are Wilson's, 95 %. Random and "
+    lines += ["", note + "zero actions ran on the same pairs.", ""]
+    return "\n".join([*lines, "\n\n".join([*([facts.notes] if facts.notes else []), *details])])
+
+
+def dataset_of(result: Mapping[str, Any], facts: "CardFacts") -> tuple[str | None, str | None]:
+    """Hub id and revision of the episodes that an evaluation opened, `None` twice where it opened none of the Hub."""
+    opened = result["dataset"]
+    if opened.get("source") is None or facts.local:
+        return None, None
+    # Only a data set of the Hub has a revision.
+    return (opened["source"], opened["revision"]) if opened.get("revision") else (
+        facts.dataset_id, facts.dataset_revision,
+    )  # fmt: skip
+
+
+def model_index(facts: "CardFacts") -> list[EvalResult]:
+    """The results for the card's metadata.
+
+    `huggingface_hub` takes results for one and the same where task, data set, its config, split and revision agree:
+    the config tells protocols, goal offsets and changed settings apart.
+    """
+    return [entry for result in facts.results for entry in _entries(result, facts)]
+
+
+def _entries(result: Mapping[str, Any], facts: "CardFacts") -> list[EvalResult]:
+    protocol, env = result["protocol"], result["env"]["id"]
+    dataset_id, revision = dataset_of(result, facts)
+    names = {"drawn": f"{env} episodes", "given": f"{env}, given pairs", "shipped": f"{env}, pairs of {LIBRARY}"}
+    shared = {
+        "task_type": PIPELINE_TAG,
+        "task_name": f"goal-conditioned planning, protocol {protocol['label']}, goals {protocol['goal_offset']} steps "
+        "ahead",
+        "dataset_type": dataset_id or f"{LIBRARY}-{result['pairs']}-pairs",
+        "dataset_name": names[result["pairs"]],
+        "dataset_config": f"{protocol['name']}-{protocol['goal_offset']}-{protocol['hash'][:8]}",
+        "dataset_split": protocol["split"],
+        "dataset_revision": revision,
+        "dataset_args": {"protocol": protocol["label"], "protocol_hash": protocol["hash"], "pairs": result["pairs"]},
+    }
+    metrics = (
+        ("success_rate", "success rate", result["success"]),
+        ("random_success_rate", "success rate of random actions", result["floors"]["random"]),
+    )
+    return [
+        EvalResult(
+            **shared,
+            metric_type=kind,
+            metric_name=name,
+            metric_value=round(rate["rate"], 4),
+            metric_args={
+                "n": rate["n"],
+                "successes": rate["successes"],
+                "wilson_95": [round(end, 4) for end in rate["interval"]],
+                "seeds": [entry["seed"] for entry in result["per_seed"]],
+            },
+        )
+        for kind, name, rate in metrics
+    ]
+
+
+def _pairs(result: Mapping[str, Any]) -> str:
+    return {
+        "drawn": f"{result['protocol']['split']} episodes",
+        "given": "given pairs",
+        "shipped": f"pairs that ship with {LIBRARY}",
+    }[result["pairs"]]
+
+
+def _how_measured(result: Mapping[str, Any], facts: "CardFacts") -> str:
+    protocol, planning = result["protocol"], result["planning"]
+    changes = ", ".join(f"{name}={value}" for name, value in protocol.get("overrides", {}).items())
+    seeds = ", ".join(f"{entry['seed']}: {percent(entry['rate'])}" for entry in result["per_seed"])
+    origin = {
+        "drawn": f"Pairs drawn from the {protocol['split']} episodes of `{{}}`",
+        "given": "Pairs of manifests that were given",
+        "shipped": f"Pairs that ship with {LIBRARY}; no data set was opened",
+    }[result["pairs"]].format(_episodes(result, facts))
+    pairs = (
+        f"goals {protocol['goal_offset']} steps after the start, pairs solved at the start "
+        f"{'removed' if protocol['drop_solved'] else 'kept'}, a budget of {protocol['budget']} steps"
+    )
+    planner = (
+        f"{protocol['solver'].upper()} with {protocol['samples']} samples, {protocol['iterations']} iterations and "
+        f"{protocol['elites']} elites over {protocol['horizon']} blocks of {protocol['action_block']} actions, "
+        f"replanned after {protocol['receding_horizon']}"
+    )
+    return (
+        f"**`{protocol['label']}`**, hash `{protocol['hash'][:12]}`{f' (differs in {changes})' if changes else ''}: "
+        f"{pairs}. {origin}. {planner}. n = {result['success']['n']}; per seed {seeds}. "
+        f"{planning['seconds_per_plan']:.3g} s per plan, {planning['num_envs']} problems at a time, on "
+        f"{result['hardware']['device_name']}. Finished {result['finished'][:10]}, outcomes "
+        f"`{result['rows_hash'][:12]}`."
+    )
+
+
+def _command(result: Mapping[str, Any], facts: "CardFacts", number: int) -> str:
+    """What measures a result again."""
+    from ...tasks.registry import short_name  # those who only write other cards need no environment
+
+    protocol, seeds = result["protocol"], [str(entry["seed"]) for entry in result["per_seed"]]
+    words = ["lewm", "eval", facts.repo_id, "--env", short_name(result["env"]["id"])]
+    if episodes := _episodes(result, facts):
+        words += ["--episodes", episodes]
+    if result["pairs"] == "given":
+        file = facts.result_files[number] if number < len(facts.result_files) else None
+        folder = PurePath(file).parent / "manifests" if file else PurePath("manifests")
+        if file and facts.local:
+            folder = PurePath(facts.repo_id) / folder
+        for seed in seeds:
+            words += ["--manifest", (folder / f"seed-{seed}.json").as_posix()]
+    words += ["--protocol", protocol["name"] if _ships(protocol) else f"{protocol['name']}.yaml"]
+    for name, value in protocol.get("overrides", {}).items():
+        words += ["--set", f"{name}={value}"]
+    if result["pairs"] != "given":  # manifests bring their number and seeds
+        words += ["-n", str(result["per_seed"][0]["n"]), "--seeds", *seeds]
+    return shlex.join(words)
+
+
+def _ships(protocol: Mapping[str, Any]) -> bool:
+    """Whether the package has this protocol, with the same content."""
+    name = protocol["name"]
+    return name in protocol_names() and load_protocol(name, protocol.get("overrides")).hash == protocol["hash"]
+
+
+def _needed(result: Mapping[str, Any]) -> str:
+    name, needed = result["protocol"]["name"], []
+    if not _ships(result["protocol"]):
+        needed.append(
+            f"the file `{name}.yaml`, a protocol that does not ship with this version of {LIBRARY}; all its values "
+            "stand under `protocol` in `results.json`"
+        )
+    if result["pairs"] == "given":
+        needed.append("the manifests, which `lewm eval` wrote beside `results.json`")
+    return f"\n\nThis needs {' and '.join(needed)}." if needed else ""
+
+
+def _episodes(result: Mapping[str, Any], facts: "CardFacts") -> str | None:
+    """How the command line calls the episodes of an evaluation, `None` where it opened none."""
+    source = result["dataset"].get("source")
+    return source and (dataset_of(result, facts)[0] or relative(source))
+
+
+def relative(place: str) -> str:
+    """A folder as it was typed; its last name alone where it began at the root or at home."""
+    windows = PureWindowsPath(place)
+    return windows.name if windows.root or windows.drive or place.startswith("~") or ".." in windows.parts else place
+
+
+def percent(value: float) -> str:
+    """`0.87` -> `"87.0 %"`."""
+    return f"{100 * value:.1f} %"
+
+
+def _rate(rate: Mapping[str, Any]) -> str:
+    return f"{percent(rate['rate'])} {_spread(rate)}"
+
+
+def _spread(rate: Mapping[str, Any]) -> str:
+    low, high = (100 * end for end in rate["interval"])
+    return f"({low:.1f}-{high:.1f}; {rate['successes']} of {rate['n']})"

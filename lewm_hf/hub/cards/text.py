@@ -1,0 +1,250 @@
+"""The prose of model cards. Every figure comes from the facts; what is fixed text is true of every LeWM."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ...configuration_lewm import LeWMConfig
+from ...data.storage.local_paths import published
+from .checks import weights_text
+from .collected import collect_command
+from .results import relative, results_text
+
+if TYPE_CHECKING:
+    from .write import CardFacts
+
+PAPER = "[LeWorldModel](https://arxiv.org/abs/2603.19312)"
+# The recipe of the paper and the released code; a card lists where a checkpoint departs from it.
+PAPER_RECIPE = {
+    "batch_size": 128,
+    "gradient_accumulation_steps": 1,
+    "learning_rate": 5e-5,
+    "warmup_fraction": 0.01,
+    "weight_decay": 1e-3,
+    "max_grad_norm": 1.0,
+    "schedule_epochs": 100.0,
+    "stop_epoch": 10.0,
+    "max_steps": None,
+}
+# What the machine needed rather than what was learned from; architecture stands in config.json and among deviations.
+_NOT_RECIPE = (
+    "dataset", "dataset_revision", "frame_cache", "num_workers", "log_every", "save_every", "tracker",
+    *LeWMConfig.__annotations__,
+)  # fmt: skip
+# Fields that belong to the task or the software, not to the paper's model.
+_NOT_ARCHITECTURE = ("action_dim", "action_mean", "action_std", "action_statistics_source")
+
+
+def model_text(facts: "CardFacts") -> str:
+    """The body of a measured model card."""
+    origin = _training(facts) if facts.training else _conversion(facts.conversion)
+    parameters = (facts.training or facts.conversion)["parameters"]
+    sections = [
+        f"# {facts.name}\n\nA {PAPER} for `{facts.env_id}`: {parameters / 1e6:.2f} M parameters, learned end to end "
+        f"from pixels and actions alone. Given a picture of now and one of the goal, it plans the actions between them "
+        f"by imagining futures in a latent space of {facts.config.embed_dim} numbers.",
+        f"## Results\n\n{results_text(facts)}",
+        f"## Use\n\n{_usage(facts.repo_id, facts.config, facts.remote_code)}",
+        f"## Inputs and outputs\n\n{_interface(facts.config)}",
+        origin,
+        f"## Training data\n\n{_data(facts)}",
+        f"## Deviations from the paper\n\n{_deviations(facts)}",
+        f"## Weights\n\n{weights_text(facts.weights_sha256)}; "
+        f"{parameters:,} parameters, {str(facts.config.dtype).removeprefix('torch.')}. Safetensors only, no pickle.",
+        f"## Limits\n\n{_limits(facts)}",
+        f"## Versions\n\n{_versions(facts)}",
+        f"## Licenses\n\nWeights: {facts.license}. Code (`lewm-hf`): apache-2.0. Training data: {facts.data_license}.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def conversion_text(conversion: Mapping[str, Any], config: LeWMConfig, env: str | None) -> str:
+    """The body of the card that a conversion leaves; `env` is the short name of its environment, where known."""
+    statistics = conversion["action_statistics"]
+    if statistics is None:
+        scale = (
+            "**None.** The published files hold no action statistics, so planning refuses to run. Convert again with "
+            "`--dataset`, the data set that the checkpoint was trained on."
+        )
+    else:
+        scale = (
+            f"Mean {statistics['mean']}, population std {statistics['std']}, measured on {statistics['dataset']} "
+            f"({statistics['counted']:,} of {statistics['rows']:,} rows; rows without an action do not count)."
+        )
+    return "\n\n".join(
+        [
+            f"# {PAPER} checkpoint, converted",
+            _conversion(conversion),
+            f"## Action statistics\n\n{scale}",
+            f"## Use\n\n{_usage('path/to/this/folder', config, remote_code=False)}",
+            f"## Inputs and outputs\n\n{_interface(config)}",
+            "## Results\n\nNot measured after the conversion: "
+            f"`lewm eval path/to/this/folder --env {env or 'ENV'}`, then `lewm card`.",
+            "## License\n\nThe weights are those of the original authors; see the source repository for their terms "
+            "before publishing this folder.\n",
+        ]
+    )
+
+
+def _usage(source: str, config: LeWMConfig, remote_code: bool) -> str:
+    steps = 5 * config.frameskip
+    text = f"""```python
+from PIL import Image
+from lewm_hf import LeWMPlanner
+
+planner = LeWMPlanner.from_pretrained("{source}")
+plan = planner({{"observation": Image.open("now.png"), "goal": Image.open("goal.png")}})
+plan["actions"]  # ({steps}, {config.action_dim}) float32, environment units: just execute them
+plan["cost"]     # squared latent distance of the imagined end from the goal
+```"""
+    if remote_code:
+        text += f"""
+
+Where `lewm-hf` is not installed, with the code of this repository:
+
+```python
+from transformers import pipeline
+
+planner = pipeline(model="{source}", trust_remote_code=True)
+```"""
+    return text
+
+
+def _interface(config: LeWMConfig) -> str:
+    size, block = config.image_size, config.action_block_size
+    statistics = "none" if config.action_mean is None else _statistics(config)
+    return f"""| | shape | content |
+|---|---|---|
+| observation, goal | `(H, W, 3)` | RGB, uint8; resized to {size} x {size}, ImageNet statistics |
+| `pixel_values` | `(batch, time, 3, {size}, {size})` | float32, from the image processor |
+| embeddings | `(batch, time, {config.embed_dim})` | float32, no unit |
+| action blocks | `(batch, time, {block})` | {config.frameskip} actions of {config.action_dim} dimensions, z-scored |
+| planned actions | `(horizon * {config.frameskip}, {config.action_dim})` | float32, environment units |
+
+The predictor sees at most {config.history_size} frames, {config.frameskip} environment steps apart. Action \
+statistics: {statistics}."""
+
+
+def _statistics(config: LeWMConfig) -> str:
+    mean, std = ([round(value, 4) for value in values] for values in (config.action_mean, config.action_std))
+    return f"mean {mean}, population std {std}; exact in `config.json`"
+
+
+def _data(facts: "CardFacts") -> str:
+    if facts.local:
+        text = _local_data(facts)
+    else:
+        link = f"[`{facts.dataset_id}`](https://huggingface.co/datasets/{facts.dataset_id})"
+        text = f"{link} at revision `{facts.dataset_revision}`; license {facts.data_license}. "
+    if facts.training:
+        text += (
+            "Split `train`; splits are by episode, the test episodes were not trained on. Fingerprint of the training "
+            f"episodes: `{facts.training['train_fingerprint'][:12]}`."
+        )
+        return f"{text} Action statistics were measured on these episodes."
+    text += "Split: the original code holds out windows and no episodes; which ones has not been published."
+    if facts.config.action_statistics_source:
+        text += f" Action statistics: {published(facts.config.action_statistics_source)}."
+    return text
+
+
+def _local_data(facts: "CardFacts") -> str:
+    if facts.training:
+        return collected_text(facts.collection, relative(facts.training["recipe"]["dataset"]))
+    return f"That of the release `{facts.conversion['release']}`. " if facts.conversion.get("release") else "Unknown. "
+
+
+def collected_text(collection: Mapping[str, Any], folder: str) -> str:
+    """How to come by training episodes that are not on the Hub."""
+    command = collect_command(collection, folder)
+    if command is None:
+        facts = "\n".join(f"| {name} | {plain(value)} |" for name, value in published(collection["collector"]).items())
+        text = f"Not on the Hub. They came about like this:\n\n| | |\n|---|---|\n{facts}\n\n"
+    else:
+        text = (
+            "Not on the Hub: the command below collects the same episodes again, collection being deterministic.\n\n"
+            f"```bash\n{command}\n```\n\n"
+        )
+    look = {name: value for name, value in published(collection["env_kwargs"]).items() if name != "image_size"}
+    if look and collection["env"]:
+        chosen = ", ".join(f"`{name}={value!r}`" for name, value in look.items())
+        text += f"The environment was made with {chosen}; how the checkpoint does in another look is not measured. "
+    return text
+
+
+def _training(facts: "CardFacts") -> str:
+    training, recipe = facts.training, facts.training["recipe"]
+    hours = training["seconds"] * training["num_processes"] / 3600
+    rows = "\n".join(
+        f"| `{name}` | {plain(value)} |" for name, value in published(recipe).items() if name not in _NOT_RECIPE
+    )
+    return f"""## Training
+
+{training["steps"]:,} steps ({training["epochs"]:.2f} epochs over {training["train_windows"]:,} windows), batch \
+{recipe["batch_size"]}, precision {training["mixed_precision"]}, seed {recipe["seed"]}; {hours:.2f} device hours on \
+{training["num_processes"]} x {training["hardware"]["device_name"]}.
+
+<details><summary>Recipe</summary>
+
+| key | value |
+|---|---|
+{rows}
+
+</details>"""
+
+
+def _conversion(conversion: Mapping[str, Any]) -> str:
+    revision = f" at revision `{conversion['revision']}`" if conversion.get("revision") else ""
+    release = conversion.get("release")
+    known = f"the weights of the release `{release}`" if release else "**weights of no known release**"
+    return f"""## Source
+
+Converted by {conversion["converter"]} from `{conversion["source"]}`{revision}: {known}, \
+SHA-256 `{conversion["weights_sha256"]}`. All {conversion["tensors"]} tensors are here, with the same numbers. How \
+many steps and with which seed they were trained has not been published."""
+
+
+def _deviations(facts: "CardFacts") -> str:
+    defaults = LeWMConfig()
+    rows = [
+        (name, getattr(facts.config, name), getattr(defaults, name))
+        for name in LeWMConfig.__annotations__
+        if name not in _NOT_ARCHITECTURE and getattr(facts.config, name) != getattr(defaults, name)
+    ]
+    if facts.training:
+        recipe = facts.training["recipe"]
+        rows += [(name, recipe.get(name), value) for name, value in PAPER_RECIPE.items() if recipe.get(name) != value]
+    if not rows:
+        return "None of architecture or recipe."
+    lines = [f"| `{name}` | {plain(here)} | {plain(there)} |" for name, here, there in rows]
+    return "\n".join(["| | here | paper and released weights |", "|---|---|---|", *lines])
+
+
+def _limits(facts: "CardFacts") -> str:
+    protocols = ", ".join(dict.fromkeys(f"`{result['protocol']['label']}`" for result in facts.results))
+    return (
+        f"Knows one environment, `{facts.env_id}`, in the look of its training episodes. Success was measured under "
+        f"{protocols} and nowhere else; goals further away than the protocol's, other looks and real cameras are "
+        "untested. A plan is open loop: replan from new pictures. The cost is a distance in the embedding and no "
+        "probability of success."
+    )
+
+
+def _versions(facts: "CardFacts") -> str:
+    used: dict[str, list[str]] = {}
+    if facts.training:
+        used.setdefault(_joined(facts.training["versions"]), []).append("trained")
+    for result in facts.results:
+        what = f"measured under `{result['protocol']['label']}`"
+        if what not in used.setdefault(_joined(result["versions"]), []):
+            used[_joined(result["versions"])].append(what)
+    return "\n\n".join(f"{', '.join(what).capitalize()}: {versions}." for versions, what in used.items())
+
+
+def _joined(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "unset" if value is None else str(value)

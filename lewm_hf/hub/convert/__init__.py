@@ -1,0 +1,1 @@
+"""Published checkpoints of the original code -> folders that `from_pretrained` reads."""

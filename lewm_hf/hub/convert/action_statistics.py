@@ -1,0 +1,96 @@
+"""Action statistics of the data set that a published checkpoint was trained on: its files do not hold them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...data.statistics import action_statistics
+
+HDF5_SUFFIXES = (".h5", ".hdf5")
+_COLUMN = "action"
+
+
+@dataclass(frozen=True)
+class ActionStatistics:
+    """Statistics of raw actions, and where they come from.
+
+    Args:
+        mean, std: per raw action dimension; float64, population.
+        rows: rows of the data set.
+        counted: rows without NaN, the ones that count; an episode's last row has no action.
+        dataset: name of the directory or file.
+    """
+
+    mean: list[float]
+    std: list[float]
+    rows: int
+    counted: int
+    dataset: str
+
+    @property
+    def source(self) -> str:
+        """What the config records."""
+        return f"{self.dataset}: {self.counted} of {self.rows} rows"
+
+
+def measure_actions(dataset: str | Path) -> ActionStatistics:
+    """Measures the actions of a whole data set, all splits.
+
+    Args:
+        dataset: directory of episodes in this package's layout (`data/*.parquet`), or a released HDF5 file (needs the
+            extra `hdf5`).
+
+    Raises:
+        FileNotFoundError, ValueError: one line, where there is no data set, it is damaged or has no actions.
+        ImportError: for an HDF5 file without h5py.
+    """
+    path = Path(dataset)
+    if path.is_dir():
+        actions = _read_directory(path)
+    elif not path.exists():
+        raise FileNotFoundError(f"there is no data set {dataset}: give a directory of episodes or an HDF5 file")
+    elif path.suffix in HDF5_SUFFIXES:
+        actions = _read_hdf5(path)
+    else:
+        raise ValueError(
+            f"{dataset} is neither a directory nor an HDF5 file ({', '.join(HDF5_SUFFIXES)}): unpack the published "
+            "archive first (zstd -d, tar --zstd -x)"
+        )
+    if actions.ndim != 2 or not actions.shape[1]:
+        raise ValueError(f"column {_COLUMN!r} of {dataset} has shape {actions.shape}: expected (rows, action)")
+    missing = np.isnan(actions).any(1)
+    if np.isinf(actions).any():
+        raise ValueError(f"column {_COLUMN!r} of {dataset} holds infinite values: repair the data set")
+    if missing.all():
+        raise ValueError(f"{dataset} holds no action to measure ({len(actions)} rows): give the complete data set")
+    mean, std = action_statistics(actions)
+    return ActionStatistics(mean, std, len(actions), int((~missing).sum()), path.resolve().name)
+
+
+def _read_directory(path: Path) -> np.ndarray:
+    from ...data.storage.dataset_card import read_description
+    from ...data.storage.parquet import read_columns, vectors
+
+    files = sorted((path / "data").glob("*.parquet"))
+    if not files:
+        raise FileNotFoundError(f"{path} has no data/*.parquet: give the directory of a data set")
+    actions = vectors(read_columns(files, [_COLUMN]).column(0))
+    every = (read_description(path) or {}).get("every", 1)
+    # One row per raw action, where a row of the data set has a block of them.
+    return actions if every == 1 else actions.reshape(len(actions) * every, -1)
+
+
+def _read_hdf5(path: Path) -> np.ndarray:
+    try:
+        import h5py
+        import hdf5plugin  # noqa: F401  registers the filters of the released files
+    except ImportError as error:
+        raise ImportError(f"reading {path} needs {error.name}: install the extra `lewm-hf[hdf5]`") from None
+    try:
+        with h5py.File(path, "r") as file:
+            if _COLUMN not in file:
+                raise ValueError(f"{path} has no column {_COLUMN!r}: its columns are {', '.join(sorted(file))}")
+            return file[_COLUMN][:]
+    except OSError as error:
+        raise ValueError(f"{path} is damaged or no HDF5 file ({str(error).splitlines()[0]}): fetch it again") from None

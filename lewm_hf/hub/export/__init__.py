@@ -1,0 +1,1 @@
+"""Checkpoints for places without this package: graphs, and code beside the weights."""

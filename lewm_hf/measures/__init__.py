@@ -1,0 +1,1 @@
+"""Measures of embeddings, scores and rates: pure functions, without files."""

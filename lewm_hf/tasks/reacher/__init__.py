@@ -1,0 +1,1 @@
+"""Reacher: a planar arm with two joints must take a pose."""

@@ -1,0 +1,64 @@
+"""One episode from one generator: the same whatever collects it, in whatever order, beside whatever else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .policies import Expert
+
+SEEDS = 2**31
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """An episode of T steps.
+
+    Attributes:
+        states: `(T + 1, state)` float64, before the first and after every step.
+        actions: `(T, action)` float32; `actions[t]` leaves `states[t]`.
+        goal: `(state,)` float64.
+        success: `(T + 1,)` bool, the goal is reached in this state.
+    """
+
+    states: np.ndarray
+    actions: np.ndarray
+    goal: np.ndarray
+    success: np.ndarray
+
+
+def episode_rng(seed: int, episode: int) -> np.random.Generator:
+    """The only source of randomness of episode number `episode`."""
+    return np.random.default_rng([seed, episode])
+
+
+def reset_episode(env, rng: np.random.Generator, options: Mapping[str, Any] | None = None) -> None:
+    """Resets `env` (a `GoalEnv`) with a seed drawn from `rng`; no goal image is rendered."""
+    env.reset(seed=int(rng.integers(SEEDS)), options={"goal_image": False, **(options or {})})
+
+
+def roll_out(
+    env, expert: Expert, rng: np.random.Generator, max_steps: int, options: Mapping[str, Any] | None = None
+) -> Rollout:
+    """Runs one episode until success or `max_steps`, without rendering.
+
+    Args:
+        env: a `GoalEnv`.
+        rng: draws the reset's seed first, then belongs to the expert.
+        options: passed to the reset, for instance `{"variation": [...]}`.
+    """
+    reset_episode(env, rng, options)
+    expert.reset(env, rng)
+    states, actions, success = [env.get_state()], [], [env.is_success()]
+    while len(actions) < max_steps and not success[-1]:
+        actions.append(expert.act(env))
+        info = env.step(actions[-1])[4]
+        states.append(info["state"])
+        success.append(info["success"])
+    return Rollout(
+        states=np.stack(states),
+        actions=np.array(actions, dtype=np.float32).reshape(-1, *env.action_space.shape),
+        goal=env.goal_state,
+        success=np.array(success),
+    )

@@ -1,0 +1,1 @@
+"""TwoRoom: a disk must reach a point in the other room through a door."""

@@ -1,5 +1,0 @@
-"""Before any test imports MuJoCo by itself: without a back end dm_control tries to open a window."""
-
-from lewm_hf.envs.mujoco_backend import choose_backend
-
-choose_backend()

@@ -1,0 +1,122 @@
+"""Decoders on the Hub: a card from what their training measured, upload, and back with the code of the repository."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import ModelCard
+
+from lewm_hf import LeWMDecoder, LeWMDecoderConfig, LeWMImageProcessor
+from lewm_hf.cli import main
+from lewm_hf.hub.cards.decoder import FACTS
+from lewm_hf.hub.cards.write import write_card
+from lewm_hf.hub.push import push
+
+from ..fake_hub import card_errors
+from .test_write import without
+
+GIVEN = {
+    "repo_id": "org/lewm-tworoom-decoder",
+    "world_model": "org/lewm-tworoom",
+    "license": "apache-2.0",
+    "data_license": "cc-by-4.0",
+    "dataset_id": "org/two-room",
+    "dataset_revision": "0123456789abcdef0123456789abcdef01234567",
+}
+
+
+@pytest.fixture
+def decoder_folder(tmp_path):
+    """As `training/train_decoder.py` leaves it."""
+    torch.manual_seed(0)
+    config = LeWMDecoderConfig(
+        embed_dim=16, image_size=28, patch_size=14, hidden_size=16, layers=1, heads=2, mlp_size=32, latent_tokens=2,
+        world_model_fingerprint="e" * 64,
+    )  # fmt: skip
+    folder = tmp_path / "decoder"
+    decoder = LeWMDecoder(config)
+    torch.nn.init.normal_(decoder.pixels.weight)
+    decoder.save_pretrained(folder)
+    LeWMImageProcessor(image_size=28).save_pretrained(folder)
+    facts = {
+        "steps": 700, "seconds": 1234.5, "parameters": 12345, "env_id": "lewm/TwoRoom-v0", "world_model": "e" * 64,
+        "train_fingerprint": "f" * 64, "train_frames": 8000, "num_processes": 2, "mixed_precision": "bf16",
+        "world_model_source": str(tmp_path / "runs" / "best"),
+        "recipe": {"model": str(tmp_path / "runs" / "best"), "dataset": str(tmp_path), "seed": 3072, "batch_size": 64,
+                   "learning_rate": 1e-3, "eval_frames": 512},
+        "evaluation": {"step": 700, "eval/mse": 0.00123, "eval/psnr": 29.1, "eval/over_mean_picture": 0.25},
+        "hardware": {"device_name": "some GPU"}, "versions": {"torch": "2.13.0"},
+    }  # fmt: skip
+    (folder / "training.json").write_text(json.dumps(facts))
+    return folder
+
+
+def test_a_decoder_goes_up_and_comes_back(decoder_folder, online, tmp_path):
+    text = write_card(decoder_folder, **GIVEN).read_text()
+    data = ModelCard(text).data
+    assert (data.library_name, data.base_model, data.datasets) == ("lewm-hf", "org/lewm-tworoom", ["org/two-room"])
+    assert [(entry.metric_type, entry.metric_value) for entry in data.eval_results] == [
+        ("mse", 0.00123), ("psnr", 29.1), ("mse_over_mean_picture", 0.25),
+    ]  # fmt: skip
+    for fact in (
+        "0.00123", "29.1", "0.25", "700 steps of 64 frames out of 8,000", "bf16", "seed 3072", "0.69 device hours on 2",
+        "some GPU", "torch 2.13.0", "e" * 64, "cc-by-4.0", "(..., 16)", "(1, 1, 28, 28, 3)", GIVEN["dataset_revision"],
+    ):  # fmt: skip
+        assert fact in text, fact
+    assert str(tmp_path) not in text and card_errors(text) == []
+    compile(text.split("```python\n")[1].split("```")[0], "usage", "exec")
+    push(GIVEN["repo_id"], model=decoder_folder)
+    assert all(str(tmp_path).encode() not in data for data in online.files("model", GIVEN["repo_id"]).values())
+    latent = torch.randn(3, 16)
+    here, there = (LeWMDecoder.from_pretrained(source)(latent).pixels for source in (decoder_folder, GIVEN["repo_id"]))
+    assert torch.equal(here, there)
+
+
+def test_every_missing_field_is_an_error(decoder_folder):
+    def refused(match, **changes):
+        with pytest.raises(ValueError, match=match) as caught:
+            write_card(decoder_folder, **(GIVEN | changes))
+        assert "\n" not in str(caught.value) and not (decoder_folder / "README.md").exists()
+
+    for name in GIVEN:
+        refused(f"would lack --{name.replace('_', '-')}:", **{name: None})
+    refused("no repository id", world_model="tworoom")
+    refused("is a decoder.*leave --results away", results=["results.json"])
+    path = decoder_folder / "training.json"
+    whole = json.loads(path.read_text())
+    for name in (*FACTS, "evaluation.eval/mse", "evaluation.eval/psnr"):
+        path.write_text(json.dumps(without(whole, name)))
+        refused(f"would lack .*{re.escape(name)}")
+    path.write_text(json.dumps(whole | {"world_model": "d" * 64}))
+    refused("name different world models")
+    path.unlink()
+    refused("would lack training.json")
+
+
+def test_a_decoder_brings_its_code_where_the_package_is_missing(decoder_folder, tmp_path, capsys):
+    flags = [part for name, value in GIVEN.items() for part in (f"--{name.replace('_', '-')}", value)]
+    assert main(["card", str(decoder_folder), *flags, "--with-code"]) == 0
+    code = """
+import importlib.util, sys, numpy, torch
+assert importlib.util.find_spec("lewm_hf") is None
+from transformers import AutoModel
+decoder = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True)
+numpy.save(sys.argv[2], decoder(torch.linspace(-1, 1, 32).view(2, 16)).pixels.detach().numpy())
+"""
+    variables = os.environ | {
+        "PYTHONPATH": sysconfig.get_paths()["purelib"], "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    out = tmp_path / "pixels.npy"
+    run = subprocess.run(
+        [sys.executable, "-S", "-c", code, str(decoder_folder), str(out)],
+        cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert out.exists(), run.stderr[-3000:]
+    expected = LeWMDecoder.from_pretrained(decoder_folder)(torch.linspace(-1, 1, 32).view(2, 16)).pixels
+    np.testing.assert_allclose(np.load(out), expected.detach().numpy(), atol=1e-6)

@@ -1,0 +1,85 @@
+"""The checkpoints of `model_cards/`: what lies there is what a Hub repository would hold, and could go there now."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from lewm_hf.data.storage.local_paths import SUFFIXES, clean_text
+from lewm_hf.evaluation.common.results import read_rows, rows_hash
+from lewm_hf.evaluation.report.run import write_report
+from lewm_hf.evaluation.success.comparison import compare
+from lewm_hf.hub.cards.write import write_card
+from lewm_hf.hub.push import push
+
+from ..fake_hub import card_errors
+
+FOLDERS = sorted(path.parent for path in (Path(__file__).parents[3] / "model_cards").glob("*/model.safetensors"))
+RESULTS = [path for folder in FOLDERS for path in sorted(folder.glob("evaluation/*/results.json"))]
+shipped = pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+
+
+@shipped
+def test_a_shipped_checkpoint_could_be_pushed_as_it_is(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # places within the repository are none of this machine's
+    (upload,) = push(f"org/{folder.name}", model=folder, dry_run=True).uploads
+    cleaned = dict(upload.paths)
+    for path in folder.rglob("*"):
+        if path.suffix in SUFFIXES:
+            cleaned |= clean_text(path.read_text(encoding="utf-8"), path.suffix)[1]
+    # What would be cut are folders as the commands of the card call them, from the repository, and no others.
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert all(old[0] not in "/~." and ":" not in old and "\\" not in old for old in cleaned), cleaned
+    assert card_errors(text) == []
+
+
+@shipped
+def test_its_card_is_what_the_command_writes(folder, tmp_path, monkeypatch):
+    """`lewm card model_cards/NAME --local --license apache-2.0 --data-license apache-2.0`, from the repository."""
+    copy = tmp_path / "model_cards" / folder.name
+    shutil.copytree(folder, copy)
+    for name in ("README.md", ".eval_results"):
+        path = copy / name
+        path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+    monkeypatch.chdir(tmp_path)
+    write_card(f"model_cards/{folder.name}", local=True, license="apache-2.0", data_license="apache-2.0")
+    here, there = ({path.relative_to(top) for path in top.rglob("*")} for top in (folder, copy))
+    assert here == there
+    for name in ("README.md", "collection.json"):
+        assert (copy / name).read_text(encoding="utf-8") == (folder / name).read_text(encoding="utf-8")
+
+
+@shipped
+def test_its_card_states_each_result_under_its_own_protocol(folder):
+    entries = ModelCard.load(folder / "README.md").data.eval_results
+    stated = {
+        (entry.dataset_args["protocol_hash"], entry.dataset_args["pairs"], entry.metric_type): entry.metric_value
+        for entry in entries
+        if entry.task_type == "robotics"
+    }
+    measured = {}
+    for path in folder.glob("evaluation/*/results.json"):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        for kind, rate in (("success_rate", result["success"]), ("random_success_rate", result["floors"]["random"])):
+            measured[result["protocol"]["hash"], result["pairs"], kind] = round(rate["rate"], 4)
+    assert stated == measured
+    assert len(entries) == (len(stated) or 3)  # a decoder has three numbers of its own
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: f"{path.parts[-4]}-{path.parts[-2]}")
+def test_its_evaluations_can_be_compared_with(path, tmp_path):
+    rows = read_rows(path)
+    assert rows_hash(rows) == json.loads(path.read_text(encoding="utf-8"))["rows_hash"]
+    compare(path.parent, path.parent, tmp_path)
+    assert (tmp_path / "compare.json").is_file()
+
+
+@shipped
+def test_its_measurements_can_be_shown(folder, tmp_path):
+    """What was measured before a field was added to results would end in the report."""
+    page = write_report(folder, tmp_path / "page.html").read_text(encoding="utf-8")
+    for path in folder.glob("evaluation/*/results.json"):
+        success = json.loads(path.read_text(encoding="utf-8"))["success"]
+        assert f"{success['successes']} of {success['n']} goals" in page

@@ -1,0 +1,88 @@
+"""Exported graphs, run from their files by other programs, against the model."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from lewm_hf import LeWMImageProcessor, LeWMModel
+from lewm_hf.hub.export import graphs as module
+from lewm_hf.hub.export.graphs import export
+
+
+def run_onnx(path, **inputs):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert {entry.name for entry in session.get_inputs()} == set(inputs)
+    return session.run(None, {name: value.numpy() for name, value in inputs.items()})[0]
+
+
+def run_torchscript(path, **inputs):
+    return torch.jit.load(path)(*inputs.values()).numpy()
+
+
+@pytest.mark.parametrize("format", ["onnx", "torchscript"])
+def test_graphs_agree_with_the_model_on_every_batch_and_time(model_folder, tmp_path, format):
+    if format == "onnx":
+        for name in ("onnx", "onnxscript", "onnxruntime"):
+            pytest.importorskip(name)
+    out = export(model_folder, tmp_path / "graphs", format)
+    facts = json.loads((out / "export.json").read_text())
+    run = run_onnx if format == "onnx" else run_torchscript
+    model = LeWMModel.from_pretrained(model_folder).eval()
+    config = model.config
+    torch.manual_seed(1)
+    for batch, time in [(1, 1), (2, 3), (5, 2), (4, 1)]:
+        pixels = torch.randn(batch, time, 3, 28, 28)
+        actions = torch.randn(batch, time, config.action_block_size)
+        with torch.no_grad():
+            embeddings = model.encode(pixels)
+            predicted = model.predict(embeddings, actions)
+        found = run(out / facts["encoder"]["file"], pixel_values=pixels)
+        np.testing.assert_allclose(found, embeddings.numpy(), atol=1e-4)
+        found = run(out / facts["predictor"]["file"], embeddings=embeddings, actions=actions)
+        np.testing.assert_allclose(found, predicted.numpy(), atol=1e-4)
+    assert facts["actions"]["mean"] == config.action_mean and facts["actions"]["std"] == config.action_std
+    assert facts["pixels"]["image_size"] == 28 and facts["predictor"]["max_time"] == config.history_size
+    assert facts["encoder"]["inputs"] == {"pixel_values": ["batch", "time", 3, 28, 28]}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("format", ["onnx", "torchscript"])
+def test_a_predictor_of_one_frame(tiny_config, tmp_path, format):
+    if format == "onnx":
+        pytest.importorskip("onnxscript")
+    tiny_config.history_size = 1
+    model = LeWMModel(tiny_config).eval()
+    model.save_pretrained(tmp_path / "model")
+    LeWMImageProcessor(image_size=28).save_pretrained(tmp_path / "model")
+    out = export(tmp_path / "model", tmp_path / "graphs", format)
+    pixels = torch.randn(3, 4, 3, 28, 28)
+    found = (run_onnx if format == "onnx" else run_torchscript)(next(out.glob("encoder.*")), pixel_values=pixels)
+    np.testing.assert_allclose(found, model.encode(pixels).detach().numpy(), atol=1e-4)
+
+
+def test_a_graph_that_disagrees_leaves_nothing_behind(model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "open_torchscript", lambda path: lambda pixels: np.zeros((*pixels.shape[:2], 16)))
+    with pytest.raises(ValueError, match="encoder differs from PyTorch by"):
+        export(model_folder, tmp_path / "graphs", "torchscript")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [model_folder.name]
+
+
+def test_bad_input_is_refused_before_any_work(model_folder, tmp_path):
+    with pytest.raises(ValueError, match="format='tflite' is unknown"):
+        export(model_folder, tmp_path / "graphs", "tflite")
+    with pytest.raises(ValueError, match="exists already"):
+        export(model_folder, model_folder, "torchscript")
+    with pytest.raises(FileNotFoundError):
+        export(tmp_path / "nothing", tmp_path / "graphs", "torchscript")
+    assert not (tmp_path / "graphs").exists()
+
+
+def test_missing_libraries_name_the_extra(model_folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"lewm-hf\[export\]"):
+        export(model_folder, tmp_path / "graphs")
+    assert not (tmp_path / "graphs").exists()
