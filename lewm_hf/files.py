@@ -1,12 +1,19 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and folders in which one command works at a time."""
 
 import errno
+import glob
 import os
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+# Workers of a killed command hold its lock until they notice.
+PATIENCE = 10.0
 
 
 @contextmanager
@@ -14,11 +21,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; it takes `path`'s place when the block ends well, and vanishes otherwise.
 
     Raises:
-        OSError: one line where the disk is full; `path` is as it was.
+        OSError: one line where the disk is full or nothing may be written there; `path` is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Processes of several hosts or containers may share both a folder and a number.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(8)}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
@@ -29,14 +37,69 @@ def replacing(path: Path) -> Iterator[Path]:
                 f"no space left for {path} ({os.strerror(error.errno)}): make room and run the same command again; "
                 "finished files stay usable"
             ) from None
+        if error.errno in REFUSED and Path(error.filename or temporary) in (temporary, path, *path.parents):
+            raise OSError(_refusal(path, error)) from None
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(NotADirectoryError):  # it never came to be
+            temporary.unlink(missing_ok=True)
+
+
+def _refusal(path: Path, error: OSError) -> str:
+    return f"{path} cannot be written ({os.strerror(error.errno)}): give a folder that you may write to"
+
+
+def reserve(path: Path, size: int) -> None:
+    """Takes `size` bytes of disk for a file that exists already, before it is mapped into memory and written.
+
+    Writing to a mapped page that the disk has no room for kills a process without a word.
+
+    Raises:
+        OSError: where the disk has no room.
+    """
+    with open(path, "r+b") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            blank = bytes(2**20)
+            file.seek(0, os.SEEK_END)
+            for start in range(file.tell(), size, len(blank)):
+                file.write(blank[: size - start])
+
+
+@contextmanager
+def only_one(path: Path, wait: bool = False) -> Iterator[None]:
+    """Whoever holds the lock file `path` works alone; it goes when the work is done or its process dies.
+
+    Args:
+        wait: until the other one is done, however long.
+
+    Raises:
+        OSError: one line where another one is at work still after some seconds.
+    """
+    lock = FileLock(path, timeout=-1 if wait else PATIENCE)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise OSError(
+            f"another command is at work in {path.parent}: wait until it is done, or give another folder"
+        ) from None
+    except OSError as error:
+        if error.errno in REFUSED:
+            raise OSError(_refusal(path.parent, error)) from None
+        raise
+    try:
+        yield
+    finally:
+        if os.name == "posix":  # elsewhere the lock takes its file along
+            path.unlink(missing_ok=True)
+        lock.release()
 
 
 def remove_leftovers(path: Path) -> None:
     """Deletes temporary files of `path` that killed processes left behind."""
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         leftover.unlink(missing_ok=True)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 
-from ..files import replacing, size_text
+from ..files import only_one, remove_leftovers, replacing, reserve, size_text
 from .episodes import EpisodeData
 from .workers import usable_cores
 
@@ -49,16 +49,24 @@ class FrameCache:
         directory = Path(datasets.config.HF_DATASETS_CACHE, "lewm_frames") if directory is None else Path(directory)
         path = directory / f"{episodes.fingerprint}.npy"
         if not path.exists():
-            directory.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(directory).free
-            _check_room(size, free, f"space in {directory}", "use another cache_dir, or cache=None")
-            logger.info("writing %d decoded frames to %s: %s", episodes.num_rows, path, size_text(size))
-            with replacing(path) as temporary:
-                frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-                _fill(frames, episodes)
-                frames.flush()
+            # Ranks and runs that start together wait for the first.
+            with only_one(path.with_name(f".{path.name}.lock"), wait=True):
+                if not path.exists():
+                    self._write(path, episodes, shape, size)
         self._path = path
         self._frames = np.load(path, mmap_mode="r")
+
+    @staticmethod
+    def _write(path: Path, episodes: EpisodeData, shape: tuple[int, ...], size: int) -> None:
+        free = shutil.disk_usage(path.parent).free
+        _check_room(size, free, f"space in {path.parent}", "use another cache_dir, or cache=None")
+        logger.info("writing %d decoded frames to %s: %s", episodes.num_rows, path, size_text(size))
+        remove_leftovers(path)
+        with replacing(path) as temporary:
+            frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            reserve(temporary, temporary.stat().st_size)
+            _fill(frames, episodes)
+            frames.flush()
 
     def frames(self, rows: np.ndarray) -> np.ndarray:
         """`(n, H, W, 3)` uint8, a copy."""

@@ -4,6 +4,7 @@ Frames are read from the Arrow buffers that `datasets` memory-maps. Its formatte
 `Array3D`) is ten to a hundred times slower and turns uint8 into int64.
 """
 
+import glob
 import logging
 import re
 from collections.abc import Callable, Sequence
@@ -14,18 +15,24 @@ import datasets
 import numpy as np
 import pyarrow as pa
 from datasets.exceptions import DatasetGenerationError
+from datasets.fingerprint import Hasher
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
+from .. import __version__
 from .pace import rows_apart
 from .schema import ACTION, IMAGE, SIM_GOAL, SIM_STATE, STATE
+from .stated import check_statistics
 from .statistics import action_statistics
+from .storage.arrow_copies import load_files, load_folder
 from .storage.dataset_card import DESCRIPTION_FILE, check_complete, read_description
 from .storage.encoding import decode
 from .storage.parquet import read_metadata, vectors
 
 logger = logging.getLogger(__name__)
 
+# Share of the episodes of a data set without a test split.
+HELD_OUT = 0.1
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 Decoder = Callable[[memoryview], np.ndarray]
 
@@ -43,6 +50,7 @@ class EpisodeData:
         decode: turns the bytes of one frame into `(H, W, 3)` uint8.
         name: what error messages call the data set.
         revision: commit of a data set of the Hub; `None` for a folder.
+        digest: of the content of the files; default: what `datasets` tells rows apart by.
 
     Attributes:
         lengths: `(episodes,)` rows of each episode.
@@ -70,8 +78,10 @@ class EpisodeData:
         decode: Decoder = decode,
         name: str = "the data set",
         revision: str | None = None,
+        digest: str | None = None,
     ):
         self.split, self.description, self.name, self.revision = split, description or {}, name, revision
+        self._digest = dataset._fingerprint if digest is None else digest
         self._dataset, self._image_key, self._decode = dataset, image_key, decode
         self._check_columns()
         self._read()
@@ -97,6 +107,12 @@ class EpisodeData:
     def fit(self) -> str | None:
         """How an import made its frames square, see `LeWMImageProcessor`; `None` where they were."""
         return self.description.get("fit")
+
+    @property
+    def action_bounds(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Lowest and highest raw action that the environment takes, `(action_dim,)` each; `None` where unknown."""
+        bounds = self.description.get("action_bounds")
+        return None if bounds is None else (np.array(bounds[0]), np.array(bounds[1]))
 
     @property
     def action_dim(self) -> int:
@@ -139,8 +155,8 @@ class EpisodeData:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the files; names a cache of them."""
-        return f"{self._dataset._fingerprint}-{self.split}"
+        """Changes with all that decides about the frames: files, split, column and decoder; names a cache of them."""
+        return Hasher.hash((self._digest, self.split, self._image_key, self._decode, __version__))
 
     def rows_apart(self, steps: int) -> int:
         """Rows between two frames that are so many simulator steps apart.
@@ -254,14 +270,15 @@ class EpisodeData:
 
     def _check_actions(self) -> None:
         missing = ~np.isfinite(self.actions).all(1)
-        missing[self.offsets + self.lengths - 1] = False
+        last = self.offsets + self.lengths - 1
+        missing[last] = np.isinf(self.actions[last]).any(1)
         if missing.any():
             row = np.flatnonzero(missing)[0]
             episode = np.searchsorted(self.offsets, row, side="right") - 1
             raise ValueError(
                 f"episode {self.episode_ids[episode]}, frame {row - self.offsets[episode]} of {self.name} has "
-                f"action={self.actions[row].tolist()}; only an episode's last action may be missing: drop or split the "
-                "episode"
+                f"action={self.actions[row].tolist()}; only an episode's last action may be missing, and none "
+                "infinite: drop or split the episode"
             )
 
     def _open_frames(self) -> None:
@@ -305,7 +322,9 @@ class EpisodeData:
         return self._kept[column]
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("split", "description", "name", "revision", "_dataset", "_image_key", "_decode", "image_size")
+        kept = (
+            "split", "description", "name", "revision", "_digest", "_dataset", "_image_key", "_decode", "image_size",
+        )  # fmt: skip
         return {name: self.__dict__[name] for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -326,7 +345,8 @@ def load_episodes(
 
     Args:
         source: directory, or Hub id.
-        split: `"train"`, `"test"` or whatever the data set has.
+        split: `"train"`, `"test"` or whatever the data set has. One that has `"train"` alone is divided: its last
+            tenth of episodes is `"test"`, and `"train"` is the rest.
         revision: branch, tag or commit of a Hub data set.
         image_key: the image column.
         decode: turns the bytes of one frame into `(H, W, 3)` uint8.
@@ -340,25 +360,54 @@ def load_episodes(
     # The Hub's cache names the folder of a snapshot after its commit, whatever branch or tag was asked for.
     commit = None if Path(source).is_dir() else directory.name
     description = read_description(directory)
-    files = sorted((directory / "data").glob(f"{split}-*.parquet"))
+    found = sorted({path.name.partition("-")[0] for path in (directory / "data").glob("*.parquet")})
+    part = found == ["train"] and "test" not in _described(description) and split in ("train", "test")
+    stored = "train" if part else split
+    files = sorted((directory / "data").glob(f"{glob.escape(stored)}-*.parquet"))
     if description is not None and not files:
-        found = sorted({path.name.partition("-")[0] for path in (directory / "data").glob("*.parquet")})
         raise FileNotFoundError(
             f"{source} has no split {split!r}: " + (f"it has {', '.join(found)}" if found else "collect episodes first")
         )
     if files:
-        check_complete(directory, description, [split])
+        check_complete(directory, description, [stored])
     _check_files(files or sorted(directory.rglob("*.parquet")))
     try:
         if files:
-            paths = [str(path) for path in files]
-            dataset = datasets.load_dataset("parquet", data_files={split: paths}, split=split, cache_dir=cache_dir)
+            dataset, digest = load_files(files, stored, cache_dir)
         else:
-            dataset = datasets.load_dataset(str(directory), split=split, cache_dir=cache_dir)
+            dataset, digest, part = load_folder(directory, split, cache_dir)
     except DatasetGenerationError as error:
         cause = str(error.__cause__ or error).splitlines()[0]
         raise ValueError(f"{source} cannot be read ({cause}): collect or download it again") from None
-    return EpisodeData(dataset, split, description, image_key, decode, str(source), commit)
+    if part:
+        dataset = _part(dataset, split, str(source))
+    episodes = EpisodeData(dataset, split, description, image_key, decode, str(source), commit, digest)
+    if description is not None:
+        check_statistics(directory, description, episodes)
+    return episodes
+
+
+def _described(description: dict[str, Any] | None) -> list[str]:
+    """Splits that have episodes by their description."""
+    return [split for split, value in (description or {}).get("splits", {}).items() if value["episodes"]]
+
+
+def _part(dataset: datasets.Dataset, split: str, name: str) -> datasets.Dataset:
+    """The training or the test episodes of a data set that is not split: the last ones are held out."""
+    if "episode_index" not in dataset.column_names:
+        return dataset  # refused later, with the columns that there are
+    index = dataset.data.column("episode_index").to_numpy()
+    starts = np.flatnonzero(np.r_[True, index[1:] != index[:-1]])
+    if len(starts) < 2 and split == "train":
+        return dataset
+    if len(starts) < 2:
+        raise ValueError(
+            f"{name} has no test split, and too few episodes to hold some out: {len(starts)}; collect more"
+        )
+    held_out = max(round(HELD_OUT * len(starts)), 1)
+    logger.info("%s has no test split: the last %d of %d episodes are held out", name, held_out, len(starts))
+    border = int(starts[-held_out])
+    return dataset.select(range(border) if split == "train" else range(border, len(dataset)))
 
 
 def _local(source: str | Path, split: str, revision: str | None) -> Path:
@@ -371,8 +420,10 @@ def _local(source: str | Path, split: str, revision: str | None) -> Path:
     download = {"repo_id": str(source), "repo_type": "dataset", "revision": revision}
     try:
         try:
-            hf_hub_download(filename=DESCRIPTION_FILE, **download)
-            wanted = [DESCRIPTION_FILE, "README.md", f"data/{split}-*"]
+            file = Path(hf_hub_download(filename=DESCRIPTION_FILE, **download))
+            described = _described(read_description(file.parent))
+            stored = "train" if split == "test" and described == ["train"] else split
+            wanted = [DESCRIPTION_FILE, "README.md", f"data/{stored}-*"]
         except EntryNotFoundError:
             wanted = None  # not of this package: its layout is for `datasets` to find out
         return Path(snapshot_download(allow_patterns=wanted, **download))

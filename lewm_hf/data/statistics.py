@@ -23,20 +23,24 @@ def action_statistics(actions: np.ndarray) -> tuple[list[float], list[float]]:
     A dimension that never moves is told in a warning: it is shifted but not scaled, and a model learns nothing of it.
 
     Raises:
-        ValueError: where no row is left.
+        ValueError: where no row is left, or an action is infinite.
     """
     known = np.asarray(actions, dtype=np.float64)
     known = known[~np.isnan(known).any(1)]
     if not len(known):
         raise ValueError("there is no action to measure: every row has NaN")
-    mean, std = known.mean(0).tolist(), known.std(0).tolist()
-    if still := [number for number, spread in enumerate(std) if spread <= STD_FLOOR]:
+    if not np.isfinite(known).all():
+        raise ValueError("actions are infinite: repair or leave out their episodes")
+    # Rounding would give a dimension that never changes a tiny deviation.
+    constant = known.min(0) == known.max(0)
+    mean, std = np.where(constant, known[0], known.mean(0)), np.where(constant, 0.0, known.std(0))
+    if still := np.flatnonzero(std <= STD_FLOOR).tolist():
         logger.warning(
             "action dimensions %s never change in these %d rows: they are shifted by their mean and not scaled, and a "
             "model cannot learn what they do; leave them out, or record episodes in which they move",
             still, len(known),
         )  # fmt: skip
-    return mean, std
+    return mean.tolist(), std.tolist()
 
 
 def lag_one_autocorrelation(actions: np.ndarray, starts: np.ndarray) -> list[float | None]:

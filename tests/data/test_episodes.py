@@ -97,7 +97,7 @@ def test_processes_get_a_small_copy_that_works(room):
 
 
 def test_a_plain_data_set_without_our_description(tmp_path):
-    directory = write_plain(tmp_path / "set", [4, 6, 3])
+    directory = write_plain(tmp_path / "set", [4, 6, 3, 2])
     episodes = load_episodes(directory, cache_dir=tmp_path / "cache")
     np.testing.assert_array_equal(episodes.lengths, [4, 6, 3])
     np.testing.assert_array_equal(episodes.offsets, [0, 4, 10])
@@ -105,8 +105,11 @@ def test_a_plain_data_set_without_our_description(tmp_path):
     assert episodes.env_id is None and episodes.env_kwargs == {} and episodes.fps is None
     with pytest.raises(ValueError, match="no column 'sim.state'"):
         _ = episodes.states
-    with pytest.raises(ValueError, match="Unknown split \"?'?test|no split 'test'"):
-        load_episodes(directory, "test", cache_dir=tmp_path / "cache")
+    held_out = load_episodes(directory, "test", cache_dir=tmp_path / "cache")  # it has no test split
+    assert held_out.lengths.tolist() == [2] and held_out.episode_ids.tolist() == [3]
+    np.testing.assert_array_equal(held_out.frames([0])[0], row_frame(13))
+    with pytest.raises(ValueError, match="Unknown split \"?'?val|no split 'val'"):
+        load_episodes(directory, "val", cache_dir=tmp_path / "cache")
 
 
 def refused(match, columns, **kwargs):

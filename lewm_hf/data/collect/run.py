@@ -18,7 +18,7 @@ from ...files import duration_text, remove_leftovers, size_text
 from ...progress import progress_bar
 from ...tasks.policies import make_expert
 from ...tasks.registry import make_env
-from ..storage.continuing import check_same, is_complete, known_description
+from ..storage.continuing import at_work, check_same, finishing, is_complete, known_description
 from ..storage.dataset_card import finish_dataset, write_description
 from ..storage.encoding import FrameEncoder
 from ..storage.parquet import write_episodes
@@ -81,7 +81,8 @@ def collect(
 
     Raises:
         ValueError: one line for arguments that are impossible or differ from those of the collection in `out`.
-        OSError: one line where the disk is or would be full; files that are finished stay usable.
+        OSError: one line where the disk is or would be full, or another command is at work in `out`; files that are
+            finished stay usable.
     """
     collection = settle(
         env, episodes, seed, image_size, expert, noise, expert_kwargs, env_kwargs, test_fraction, max_steps,
@@ -99,7 +100,7 @@ def collect(
     known = known_description(out)
     if known is not None:
         check_same(out, known, {**known, **collection.settings()})
-        if "splits" in known and all(is_complete(out / file.name) for file in files):
+        if "splits" in known and all(is_complete(out / file.name, collection.key) for file in files):
             logger.info("%s is complete: %d episodes, nothing to do", out, collection.episodes)
             return out
     run = partial(run_tasks, workers=workers, fork=HABITS[collection.short_name].fork)
@@ -109,30 +110,38 @@ def collect(
     if known is not None:
         check_same(out, known, description)
         description = known
-    missing = [file for file in mine if not is_complete(out / file.name)]
+    missing = [file for file in mine if not is_complete(out / file.name, collection.key)]
     if missing:
-        count = sum(file.stop - file.start for file in missing)
-        _announce(out, count, probe, min(workers, len(missing)))
-        if known is None:
-            write_description(out, description)
-        for file in mine:
-            remove_leftovers(out / file.name)
-        try:
-            with progress_bar(total=count, desc="episodes", unit="episode", show=progress) as bar:
-                run(partial(_collect_file, collection, out), missing, report=bar.update)
-        finally:
-            for file in mine:  # a worker stopped in the middle of a file cannot clean up behind itself
+        _announce(out, sum(file.stop - file.start for file in missing), probe, min(workers, len(missing)))
+    with at_work(out, part, parts):
+        known = known_description(out)  # somebody may have begun, or finished, in the meantime
+        if known is not None:
+            check_same(out, known, description)
+            description = known
+        missing = [file for file in mine if not is_complete(out / file.name, collection.key)]
+        if missing:
+            if known is None:
+                write_description(out, description)
+            for file in mine:
                 remove_leftovers(out / file.name)
-    elsewhere = sum(not (out / file.name).exists() for file in files)
-    if elsewhere:
-        logger.info(
-            "shard %d/%d is done; %d of %d files belong to other shards: when all are in %s, run any shard again",
-            part, parts, elsewhere, len(files), out,
-        )  # fmt: skip
-        return out
-    for file in files:  # of a process killed while it numbered the rows; nobody else works on a complete set
-        remove_leftovers(out / file.name)
-    facts = finish_dataset(out, {key: description[key] for key in probe.description if key in description})
+            try:
+                count = sum(file.stop - file.start for file in missing)
+                with progress_bar(total=count, desc="episodes", unit="episode", show=progress) as bar:
+                    run(partial(_collect_file, collection, out), missing, report=bar.update)
+            finally:
+                for file in mine:  # a worker stopped in the middle of a file cannot clean up behind itself
+                    remove_leftovers(out / file.name)
+        elsewhere = sum(not (out / file.name).exists() for file in files)
+        if elsewhere:
+            logger.info(
+                "shard %d/%d is done; %d of %d files belong to other shards: when all are in %s, run any shard again",
+                part, parts, elsewhere, len(files), out,
+            )  # fmt: skip
+            return out
+        with finishing(out):  # the last two shards may come here together
+            for file in files:  # of a process killed while it numbered the rows; nobody else works on a complete set
+                remove_leftovers(out / file.name)
+            facts = finish_dataset(out, {key: description[key] for key in probe.description if key in description})
     logger.info("%s is complete: %d episodes, %d frames", out, facts.episodes, facts.rows)
     return out
 
@@ -208,6 +217,7 @@ def _collect_file(collection: Collection, out: Path, file: EpisodeFile, report) 
         env.metadata["render_fps"] / collection.every,
         [number * (collection.max_steps + 1) for number in numbers],
         report,
+        key=collection.key,
     )
     env.close()
 

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from ... import __version__
 from ...tasks.policies import expert_names, make_expert
 from ...tasks.registry import find_env, make_env, short_name
 from ..storage.dataset_card import FORMAT
 from ..storage.encoding import check_image_format
-from ..storage.parquet import file_name
+from ..storage.parquet import content_key, file_name
 
 # So many files at least, so that small collections keep all cores busy too.
 LEAST_FILES = 16
@@ -100,11 +102,17 @@ class Collection:
             "collector": collector,
         }
 
+    @property
+    def key(self) -> str:
+        """Changes with everything that the arguments decide; each file of the data set has it."""
+        return content_key(self.settings())
+
     def description(self) -> dict[str, Any]:
         """The part of `episodes.json` that is known before the first episode."""
         env = make_env(self.env, **self.env_kwargs)
         fps, state_names = env.metadata["render_fps"] / self.every, list(env.state_names)
         (action_dim,) = env.action_space.shape
+        bounds = action_bounds(env)
         env.close()
         versions = {"lewm-hf": __version__}
         for package in RECORDED_VERSIONS:
@@ -119,10 +127,17 @@ class Collection:
             **settings,
             "fps": fps,
             "action_dim": action_dim,
+            "action_bounds": bounds,
             "state_names": state_names,
             "collector": collector,
             "versions": versions,
         }
+
+
+def action_bounds(env) -> list[list[float]] | None:
+    """Lowest and highest raw action of an environment's action space, `None` where it is not bounded."""
+    bounds = env.action_space.low, env.action_space.high
+    return [bound.astype(float).tolist() for bound in bounds] if np.isfinite(bounds).all() else None
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ import numpy as np
 
 from ...files import duration_text, remove_leftovers, size_text
 from ...progress import progress_bar
-from ..storage.continuing import is_complete, known_description
+from ..storage.continuing import at_work, is_complete, known_description
 from ..storage.dataset_card import finish_dataset, write_description
 from ..storage.encoding import FrameEncoder, check_image_format
-from ..storage.parquet import file_name, write_episodes
+from ..storage.parquet import content_key, file_name, write_episodes
 from ..workers import run_tasks, usable_cores
 from .frames import Conversion
 from .mapping import read_mapping
@@ -116,21 +116,28 @@ def import_dataset(
         if known is not None:
             check_continues(out, work, known, description)
         files = plan_files(opened.lengths, kept, test_fraction, seed, episodes_per_file)
-        missing = [file for file in files if not is_complete(out / file.name)]
+        decisive = ("env", "env_kwargs", "image_size", "every", "collector")
+        key = content_key({name: description[name] for name in decisive})
+        missing = [file for file in files if not is_complete(out / file.name, key)]
         if not missing and known is not None and "splits" in known:
             logger.info("%s is complete: %d episodes, nothing to do", out, len(kept))
             return out
         _announce(out, work, missing, workers)
-        if known is None:
-            write_description(out, description)
     finally:
         opened.close()  # no handle may cross a fork
-    for file in files:
-        remove_leftovers(out / file.name)
-    count = sum(len(file.episodes) for file in missing)
-    with progress_bar(total=count, desc="episodes", unit="episode", show=progress) as bar:
-        run_tasks(partial(_import_file, work, out), missing, workers, bar.update)
-    facts = finish_dataset(out, description)
+    with at_work(out):
+        known = known_description(out)  # somebody may have begun, or finished, in the meantime
+        if known is None:
+            write_description(out, description)
+        else:
+            check_continues(out, work, known, description)
+        missing = [file for file in files if not is_complete(out / file.name, key)]
+        for file in files:
+            remove_leftovers(out / file.name)
+        count = sum(len(file.episodes) for file in missing)
+        with progress_bar(total=count, desc="episodes", unit="episode", show=progress) as bar:
+            run_tasks(partial(_import_file, work, out, key), missing, workers, bar.update)
+        facts = finish_dataset(out, description)
     expected = len(kept), int(opened.lengths[kept].sum())
     if (facts.episodes, facts.rows) != expected:
         raise ValueError(
@@ -286,7 +293,7 @@ def _announce(out: Path, work: Import, missing: Sequence[ImportFile], workers: i
         )
 
 
-def _import_file(work: Import, out: Path, file: ImportFile, report) -> None:
+def _import_file(work: Import, out: Path, key: str, file: ImportFile, report) -> None:
     written = Written()
 
     def episodes() -> Iterator[ImportedEpisode]:
@@ -296,7 +303,7 @@ def _import_file(work: Import, out: Path, file: ImportFile, report) -> None:
     try:
         write_episodes(
             out / file.name, episodes(), file.episodes, FrameEncoder(work.image_format), work.fps, file.starts, report,
-            check=written.compare,
+            check=written.compare, key=key,
         )  # fmt: skip
     finally:
         work.source.close()

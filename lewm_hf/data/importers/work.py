@@ -108,9 +108,10 @@ def describe(
     names = {}
     if work.env:
         from ...tasks.registry import make_env
+        from ..collect.settings import action_bounds
 
         env = make_env(work.env)
-        names = {"state_names": list(env.state_names)}
+        names = {"state_names": list(env.state_names), "action_bounds": action_bounds(env)}
         env.close()
     return {
         "format": FORMAT,

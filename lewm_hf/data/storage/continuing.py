@@ -1,14 +1,24 @@
 """Continuing a data set that was begun before: what is there already, and whether it is the same data set."""
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ...files import only_one
 from .dataset_card import read_description
-from .parquet import read_metadata
+from .parquet import collection_key, read_metadata
 
 logger = logging.getLogger(__name__)
+
+_LOCK = ".lewm-{part}-of-{parts}.lock"
+_NOT_ARGUMENTS = (
+    "versions", "collector", "env_kwargs", "splits", "action_mean", "action_std", "action_dim", "action_bounds",
+)  # fmt: skip
+# What a command that was killed early leaves in an otherwise empty folder.
+_LEFT_BEHIND = re.compile(r"\.lewm-.*\.lock|\.episodes\.json\..*\.tmp")
 
 
 def known_description(out: Path) -> dict[str, Any] | None:
@@ -20,7 +30,7 @@ def known_description(out: Path) -> dict[str, Any] | None:
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: give a directory")
     known = read_description(out) if out.exists() else None
-    if known is None and out.exists() and any(out.iterdir()):
+    if known is None and out.exists() and not all(_LEFT_BEHIND.fullmatch(path.name) for path in out.iterdir()):
         raise ValueError(f"{out} is not empty and holds no collection: give a new or empty directory")
     return known
 
@@ -34,7 +44,7 @@ def check_same(out: Path, known: Mapping[str, Any], wanted: Mapping[str, Any]) -
     # Collections of older versions say nothing of `every`.
     flat = [{"every": 1, **content, **content["collector"], **content["env_kwargs"]} for content in (known, wanted)]
     for name in dict.fromkeys([*flat[1], *flat[0]]):
-        if name in ("versions", "collector", "env_kwargs", "splits", "action_mean", "action_std", "action_dim"):
+        if name in _NOT_ARGUMENTS:
             continue
         there, here = (values.get(name) for values in flat)
         if there != here:
@@ -49,12 +59,47 @@ def check_same(out: Path, known: Mapping[str, Any], wanted: Mapping[str, Any]) -
         )  # fmt: skip
 
 
-def is_complete(path: Path) -> bool:
-    """Whether an episode file is there and readable; a damaged one is logged, to be made again."""
+def is_complete(path: Path, key: str) -> bool:
+    """Whether an episode file is there and readable; a damaged one is logged, to be made again.
+
+    Args:
+        key: of the collection or import that the file has to be of; files of older versions have none.
+
+    Raises:
+        ValueError: one line where it is of another one, which is not for us to replace.
+    """
     if not path.exists():
         return False
     try:
-        return read_metadata(path).num_rows > 0
+        metadata = read_metadata(path)
     except ValueError as error:
         logger.warning("collecting a damaged file again: %s", error)
         return False
+    found = collection_key(metadata)
+    if found not in (None, key):
+        raise ValueError(
+            f"{path} was collected with other arguments than the rest of {path.parent.parent}: move it away, or give "
+            "another directory"
+        )
+    return metadata.num_rows > 0
+
+
+@contextmanager
+def at_work(out: Path, part: int = 0, parts: int = 1) -> Iterator[None]:
+    """Refuses a second command that would write the same files of `out`; other shards may be at work beside this one.
+
+    Raises:
+        OSError: one line, see `only_one`.
+    """
+    with ExitStack() as held:
+        held.enter_context(only_one(out / _LOCK.format(part=part, parts=parts)))
+        for other in out.glob(_LOCK.format(part="*", parts="*")):
+            # Shards of another division overlap with this one.
+            if not other.name.endswith(f"-of-{parts}.lock"):
+                held.enter_context(only_one(other))
+        yield
+
+
+def finishing(out: Path) -> AbstractContextManager[None]:
+    """One shard finishes the data set; another that wants to waits, and finds it done."""
+    return only_one(out / ".lewm-finish.lock", wait=True)

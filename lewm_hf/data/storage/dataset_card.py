@@ -191,7 +191,7 @@ def data_stats(directory: str | Path) -> Facts:
         if stated.get(name) != value:
             raise ValueError(f"{card} says {name!r} is {stated.get(name)!r}, the files say {value!r}: correct the card")
     for name in ("action_mean", "action_std"):
-        if not np.allclose(description[name], getattr(facts, name), rtol=1e-9, atol=1e-12):
+        if name in description and not np.allclose(description[name], getattr(facts, name), rtol=1e-9, atol=1e-12):
             raise ValueError(f"{DESCRIPTION_FILE} says {name}={description[name]}, the files {getattr(facts, name)}")
     return facts
 

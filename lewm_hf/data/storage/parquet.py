@@ -1,9 +1,12 @@
 """Episode files: immutable Parquet files that hold whole episodes of one split, in order."""
 
-from collections.abc import Callable, Iterable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +21,8 @@ if TYPE_CHECKING:  # those who only read need no environment
 INDEX = "index"
 # Rows of a row group: what a writer holds in memory, and what the Hub's viewer reads for one page.
 ROW_GROUP_ROWS = 1000
+KEY = b"lewm.collection"
+CHUNKING = b"content_defined_chunking"
 
 
 def file_name(split: str, number: int, count: int) -> str:
@@ -33,6 +38,7 @@ def write_episodes(
     starts: Sequence[int],
     report: Callable[[int], None],
     check: Callable[[Path], None] | None = None,
+    key: str | None = None,
 ) -> None:
     """Writes one file, which appears under its name when the last episode is in it.
 
@@ -43,17 +49,19 @@ def write_episodes(
         starts: `index` of each episode's first row. Provisional where the lengths of the episodes before are unknown,
             an upper bound then; see `renumber`.
         report: called with 1 after every episode, and with 0 before the file takes its name.
+        key: of the collection or import, see `content_key`; stored in the file.
         check: called with the complete file before it takes its name; what it raises keeps the file from appearing.
 
     Raises:
         OSError: one line where the disk is full.
+        ValueError: one line for an action that is not finite before an episode's last row.
     """
     with replacing(path) as temporary:
         writer, pending = None, []
         try:
             for number, start, episode in zip(numbers, starts, episodes, strict=True):
                 if writer is None:
-                    writer = _open(temporary, _schema(episode))
+                    writer = _open(temporary, _schema(episode, key))
                 pending.append(_table(writer.schema, episode, number, encoder, fps, start))
                 if sum(map(len, pending)) >= ROW_GROUP_ROWS:
                     _write(writer, pending)
@@ -84,6 +92,17 @@ def renumber(paths: Sequence[Path]) -> None:
                         _write(writer, [table.set_column(table.schema.get_field_index(INDEX), INDEX, numbers)])
                         start += len(table)
         offset += rows
+
+
+def content_key(content: Mapping[str, Any]) -> str:
+    """A digest of what decides about the content of a data set's files."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def collection_key(metadata: pq.FileMetaData) -> str | None:
+    """The key that `write_episodes` stored, from a file's footer; `None` in files of older versions."""
+    found = (metadata.metadata or {}).get(KEY)
+    return None if found is None else found.decode()
 
 
 def index_range(metadata: pq.FileMetaData) -> tuple[int, int]:
@@ -161,6 +180,9 @@ def _open(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
         compression=dict.fromkeys([*scalars, *(f"{name}.list.element" for name in lists)], "zstd"),
         use_dictionary=False,
         write_statistics=scalars,
+        # What the Hub recommends: readers find single pages, and an upload of a changed file sends what changed.
+        write_page_index=True,
+        use_content_defined_chunking=datasets.config.DEFAULT_CDC_OPTIONS,
     )
 
 
@@ -169,11 +191,13 @@ def _write(writer: pq.ParquetWriter, tables: Sequence[pa.Table]) -> None:
     writer.write_table(table, row_group_size=len(table))
 
 
-def _schema(episode: "Episode") -> pa.Schema:
+def _schema(episode: "Episode", key: str | None) -> pa.Schema:
     known = episode.states, episode.observations
     state_dim, observation_dim = (None if matrix is None else matrix.shape[1] for matrix in known)
     goal, success = episode.goals is not None, episode.next_success is not None
-    return episode_features(episode.actions.shape[1], state_dim, observation_dim, goal, success).arrow_schema
+    schema = episode_features(episode.actions.shape[1], state_dim, observation_dim, goal, success).arrow_schema
+    more = {CHUNKING: json.dumps(datasets.config.DEFAULT_CDC_OPTIONS)} | ({} if key is None else {KEY: key})
+    return schema.with_metadata({**schema.metadata, **more})
 
 
 def _table(
@@ -181,6 +205,8 @@ def _table(
 ) -> pa.Table:
     rows = len(episode)
     frames = np.arange(rows)
+    row_actions = episode.row_actions
+    _check_actions(row_actions, number)
     encoded = pa.array([encoder(image) for image in episode.images], pa.binary())
     columns = {
         "episode_index": np.full(rows, number, dtype=np.int32),
@@ -189,13 +215,25 @@ def _table(
         "timestamp": (frames / fps).astype(np.float32),
         IMAGE: pa.StructArray.from_arrays([encoded, pa.nulls(rows, pa.string())], ["bytes", "path"]),
         STATE: _lists(episode.observations),
-        ACTION: _lists(episode.row_actions),
+        ACTION: _lists(row_actions),
         "next.done": frames == rows - 1,
         "next.success": episode.next_success,
         SIM_STATE: _lists(episode.states),
         SIM_GOAL: _lists(episode.goals),
     }
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+
+
+def _check_actions(actions: np.ndarray, number: int) -> None:
+    wrong = ~np.isfinite(actions).all(1)
+    if np.isnan(actions[-1]).all():
+        wrong[-1] = False
+    if wrong.any():
+        row = np.flatnonzero(wrong)[0]
+        raise ValueError(
+            f"row {row} of episode {number} has action={actions[row].tolist()}: actions must be finite in float32; "
+            "leave the episode out, or repair it"
+        )
 
 
 def _lists(matrix: np.ndarray | None) -> pa.Array | None:

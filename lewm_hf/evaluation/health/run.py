@@ -88,7 +88,9 @@ def health(
     agent, episodes = inputs.agent, inputs.episodes
     check_ready(agent.model)
     if len(episodes.lengths) < LEAST_EPISODES:
-        raise ValueError(f"{len(episodes.lengths)} episodes are too few to compare: give at least {LEAST_EPISODES}")
+        raise ValueError(
+            f"{len(episodes.lengths)} episodes are too few to compare: give at least {LEAST_EPISODES} episodes"
+        )
     config = agent.model.config
     parts = sample_stretches(episodes, stretches, config.history_size + horizon, config.frameskip, seed)
     sample = sample_frames(episodes, frames, seed, together=FRAMES_OF_AN_EPISODE)

@@ -137,7 +137,7 @@ def probe(
     if usable < LEAST_EPISODES:
         raise ValueError(
             f"{usable} episodes of {WINDOW} frames or more cannot be split into training and test: give at least "
-            f"{LEAST_EPISODES}"
+            f"{LEAST_EPISODES} such episodes"
         )
 
     sample = sample_frames(inputs.episodes, frames, SAMPLE_SEED, lead=WINDOW - 1)
