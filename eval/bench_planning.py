@@ -73,7 +73,7 @@ def variant_settings(variant: str, base: dict) -> PlanSettings:
     precision, _, compiled = variant.partition("+")
     if precision not in ("fp32", "bf16") or compiled not in ("", "compile"):
         raise ValueError(f"variant {variant!r} is unknown: use fp32 or bf16, with +compile or without")
-    return PlanSettings(**base, rollout_dtype="bfloat16" if precision == "bf16" else None, compile=bool(compiled))
+    return PlanSettings.of(**base, rollout_dtype="bfloat16" if precision == "bf16" else None, compile=bool(compiled))
 
 
 def main():

@@ -5,6 +5,9 @@ Block *k* holds the `frameskip` raw actions that leave frame *k*, z-scored per r
 scikit-learn's `StandardScaler` does: divided by a spread of nothing, other data would be off by a factor of 1e8.
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -49,3 +52,44 @@ def from_blocks(blocks: Tensor, config) -> Tensor:
         raise ValueError(f"blocks are {blocks.shape[-1]} wide, but the model was made for {config.action_block_size}")
     mean, std = _statistics(config, blocks)
     return blocks.unflatten(-1, (config.frameskip, config.action_dim)).flatten(-3, -2) * std + mean
+
+
+def block_bounds(
+    config,
+    given: tuple[Sequence[float], Sequence[float]] | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    clipped: bool = True,
+) -> tuple[Tensor, Tensor] | None:
+    """Lowest and highest z-scored action block, `(frameskip * action_dim,)` float32 each; `None` where none are known.
+
+    What never moved in training stays where it was whatever the bounds: no model knows what it does.
+
+    Args:
+        config: its `action_low` and `action_high` count, in environment units.
+        given: the same, for a config that states none.
+        clipped: `False` leaves all dimensions that moved without bounds.
+
+    Raises:
+        ValueError: for bounds of another shape than the action's, NaN, or a lowest action above the highest.
+    """
+    low, high = getattr(config, "action_low", None), getattr(config, "action_high", None)
+    if low is None or high is None:
+        low, high = given or (None, None)
+    free, moved = low is None or not clipped, torch.tensor(moving(config))
+    if free and moved.all():
+        return None
+    if free:
+        low, high = [-math.inf] * config.action_dim, [math.inf] * config.action_dim
+    limits = [torch.as_tensor(one, dtype=torch.float64) for one in (low, high)]
+    for one in limits:
+        if one.shape != (config.action_dim,):
+            raise ValueError(
+                f"action bounds of shape {tuple(one.shape)} do not fit action_dim={config.action_dim}: give one number "
+                "per action dimension"
+            )
+    if not (limits[0] <= limits[1]).all():  # NaN, too
+        raise ValueError(f"action bounds from {list(low)} to {list(high)} leave no action: check their order")
+    mean, std = _statistics(config, limits[0])
+    low, high = (((one - mean) / std).repeat(config.frameskip) for one in limits)
+    return tuple(torch.where(moved, one, 0.0).float().to(device) for one in (low, high))

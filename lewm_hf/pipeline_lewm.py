@@ -15,15 +15,17 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_lewm import LeWMConfig
 from .pictures import read, rgb
-from .planning import PlanSettings, check_ready, encode_frames, plan
-from .planning.frames import check_same_size, frame_size
-from .planning.world_model import check_same_as_config
+from .planning.frames import check_same_size, encode_frames, frame_size, observe_frames
+from .planning.horizon import SHORTEST, blocks_until, check_steps_left, horizon_until
+from .planning.planner import PlanSettings, plan
+from .planning.solvers import solver_names, solver_settings
+from .planning.world_model import check_actor, check_ready, check_same_as_config
 
 TASK = "world-model-planning"
 SETTINGS = tuple(field.name for field in dataclasses.fields(PlanSettings))
 # Fields of the config that other planners take as arguments. Here a differing value is an error, not an override.
 CONFIG_FIELDS = ("history_size", "frameskip", "image_size", "action_dim", "action_mean", "action_std")
-INPUT_KEYS = ("observation", "goal", "goal_embedding", "problem")
+INPUT_KEYS = ("observation", "goal", "goal_embedding", "steps_left", "problem")
 LOADING = ("revision", "token", "cache_dir", "local_files_only", "force_download", "subfolder")
 LOADING_MODEL = ("dtype", "device_map", "attn_implementation")
 
@@ -36,19 +38,23 @@ class LeWMPlanner(Pipeline):
         plan["actions"]                                    # (horizon * frameskip, action_dim), environment units
 
     History, frameskip, image size and action statistics come from the checkpoint. Settings of the search are the
-    keywords of `PlanSettings`, given to the constructor or to a call: `planner(..., samples=100, seed=7)`.
+    keywords of `PlanSettings` and of its solver, given to the constructor or to a call:
+    `planner(..., samples=100, iterations=8, elites=15, seed=7)`.
 
     Input: a dictionary, or a list, generator or data set of them, with
         observation: a PIL picture, `(H, W, 3)` or `(3, H, W)` uint8 array or tensor (floats must lie in [0, 1]), path
             or URL. Pictures are turned upright as their EXIF data says, and made square as the training pictures were.
         goal: the same and as large, or a list of them, of which any (or all, by `goals="mean"`) will do.
         goal_embedding: instead of `goal`, `model.encode`'s `(*latent)`, or `(G, *latent)`.
+        steps_left: optional, environment steps until the goal is due: the plan looks no further ahead than that, but at
+            least two blocks. Without it the plan has the whole `horizon`.
         problem: optional name or number, default 0. The noise of the search is a function of (seed, problem) alone:
             the same input has the same plan alone, in a list and in a batch.
     Batches may be written as one dictionary, or two arguments, of lists or arrays with one more dimension:
     `planner(images, goal_images)`.
 
-    Output: a dictionary with `actions` `(horizon * frameskip, action_dim)` float32 and `cost`, a float; with
+    Output: a dictionary with `actions` `(horizon * frameskip, action_dim)` float32, kept within the config's action
+    bounds where it states some, and `cost`, a float; with
     `return_elites=True` also `elites` `(elites, horizon * frameskip, action_dim)` and `elite_costs` `(elites,)`, best
     first; with `return_predictions=True` also `predicted_embeddings` `(horizon, *latent)`. All are NumPy arrays.
 
@@ -124,16 +130,20 @@ class LeWMPlanner(Pipeline):
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, return_elites=None, return_predictions=None, **kwargs):
-        settings = {name: kwargs.pop(name) for name in SETTINGS if name in kwargs}
+        known = {*SETTINGS, *(key for name in solver_names() for key in solver_settings(name))}
+        changes = {name: kwargs.pop(name) for name in list(kwargs) if name in known}
         check_same_as_config(self.model, **{name: kwargs.pop(name) for name in CONFIG_FIELDS if name in kwargs})
         if kwargs:
             raise TypeError(
-                f"unknown arguments {sorted(kwargs)}: LeWMPlanner takes {', '.join(SETTINGS)}, return_elites and "
-                "return_predictions"
+                f"unknown arguments {sorted(kwargs)}: LeWMPlanner takes {', '.join(SETTINGS)}, the settings of its "
+                "solver, return_elites and return_predictions"
             )
-        PlanSettings(**{**getattr(self, "_forward_params", {}), **settings})  # refused here, before any work
+        # Refused here, before any work.
+        settings = getattr(self, "_forward_params", {}).get("settings", PlanSettings()).changed(**changes)
+        if settings.proposal is not None:
+            check_actor(self.model, f"proposal={settings.proposal!r}")
         returned = {"return_elites": return_elites, "return_predictions": return_predictions}
-        return {}, settings, {name: value for name, value in returned.items() if value is not None}
+        return {}, {"settings": settings}, {name: value for name, value in returned.items() if value is not None}
 
     def preprocess(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """One problem -> `pixel_values` `(1, 3, S, S)`, and a goal: `pixel_values` `(G, 3, S, S)` or `embedding`."""
@@ -143,7 +153,7 @@ class LeWMPlanner(Pipeline):
         if unknown or "observation" not in inputs or ("goal" in inputs) == ("goal_embedding" in inputs):
             raise ValueError(
                 f"input has the keys {sorted(inputs)}: expected 'observation', either 'goal' or 'goal_embedding', and "
-                "if wanted 'problem'"
+                "if wanted 'steps_left' and 'problem'"
             )
         observation = _picture(inputs["observation"])
         if "goal" in inputs:
@@ -157,24 +167,43 @@ class LeWMPlanner(Pipeline):
         problem = inputs.get("problem", 0)
         if isinstance(problem, bool) or not isinstance(problem, int | str | np.integer):
             raise ValueError(f"problem={problem!r} must be a whole number or a name")
-        return {"pixel_values": self._normalize([observation]), "goal": goal, "problem": problem}
+        steps_left = check_steps_left(inputs.get("steps_left"))
+        # -1: nobody said. `None` would not pass through the batches of the pipeline.
+        left = -1 if steps_left is None else blocks_until(steps_left, self.model.config.frameskip)
+        pixels = self._normalize([observation])
+        return {"pixel_values": pixels, "goal": goal, "blocks_left": left, "problem": problem}
 
-    def _forward(self, model_inputs: dict[str, Any], **settings) -> dict[str, Tensor]:
-        goals, problems = model_inputs["goal"], model_inputs["problem"]
+    def _forward(self, model_inputs: dict[str, Any], settings: PlanSettings) -> dict[str, list[Tensor]]:
+        goals, problems, left = (model_inputs[name] for name in ("goal", "problem", "blocks_left"))
         if not isinstance(goals, list):
-            goals, problems = [goals], [problems]
-        context = encode_frames(self.model, model_inputs["pixel_values"])[:, None]
-        latents = [self._goal_latents(goal, context.shape[2:]).to(context) for goal in goals]
+            goals, problems, left = [goals], [problems], [left]
+        guided = settings.proposal is not None
+        frames, features = self._look(model_inputs["pixel_values"], guided)
+        context = frames[:, None]
+        seen = [self._goal_latents(goal, context.shape[2:], guided) for goal in goals]
+        horizons = [settings.horizon if n < 0 else horizon_until(n, settings.horizon, SHORTEST) for n in left]
         outputs = [None] * len(goals)
-        # Plans with as many goals share a batch. Noise belongs to the problem, so the grouping changes no plan.
-        for count in sorted({len(latent) for latent in latents}):
-            rows = [row for row, latent in enumerate(latents) if len(latent) == count]
-            goal = torch.stack([latents[row] for row in rows])
-            names = [problems[row] for row in rows]
-            output = plan(self.model, context[rows], goal, PlanSettings(**settings), problems=names)
+        # Plans as long with as many goals share a batch. Noise belongs to the problem, so the grouping changes no plan.
+        kinds = [(horizons[row], *latents.shape[:1], known is None) for row, (latents, known) in enumerate(seen)]
+        for kind in sorted(set(kinds)):
+            rows = [row for row, one in enumerate(kinds) if one == kind]
+            guidance = {}
+            if guided:
+                guidance["blocks_left"] = [max(1, horizons[row] if left[row] < 0 else left[row]) for row in rows]
+                if not kind[-1]:
+                    guidance["features"] = features[rows]
+                    guidance["goal_features"] = torch.cat([seen[row][1] for row in rows])
+            output = plan(
+                self.model,
+                context[rows],
+                torch.stack([seen[row][0] for row in rows]).to(context),
+                dataclasses.replace(settings, horizon=kind[0]),
+                problems=[problems[row] for row in rows],
+                **guidance,
+            )
             for position, row in enumerate(rows):
                 outputs[row] = {name: value[position] for name, value in output.items()}
-        return {name: torch.stack([output[name] for output in outputs]) for name in outputs[0]}
+        return {name: [output[name] for output in outputs] for name in outputs[0]}
 
     def postprocess(self, outputs: dict[str, Tensor], return_elites=False, return_predictions=False) -> dict[str, Any]:
         names = ["actions"]
@@ -187,15 +216,21 @@ class LeWMPlanner(Pipeline):
     def _normalize(self, pictures: list) -> Tensor:
         return self.image_processor(pictures, return_tensors="pt")["pixel_values"]
 
-    def _goal_latents(self, goal: dict[str, Tensor], latent: Sequence[int]) -> Tensor:
-        """`(G, *latent)`"""
+    def _look(self, pixel_values: Tensor, guided: bool) -> tuple[Tensor, Tensor | None]:
+        """Latents `(N, *latent)` of normalized frames, and where an actor wants them features `(N, F)`."""
+        return observe_frames(self.model, pixel_values) if guided else (encode_frames(self.model, pixel_values), None)
+
+    def _goal_latents(
+        self, goal: dict[str, Tensor], latent: Sequence[int], guided: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """`(G, *latent)`, and where an actor wants them and there is a picture features `(G, F)`."""
         if "pixel_values" in goal:
-            return encode_frames(self.model, goal["pixel_values"])
+            return self._look(goal["pixel_values"], guided)
         embedding = goal["embedding"]
         if embedding.shape == latent:
-            return embedding[None]
+            return embedding[None], None
         if embedding.dim() == len(latent) + 1 and embedding.shape[1:] == latent and len(embedding):
-            return embedding
+            return embedding, None
         raise ValueError(
             f"goal_embedding has shape {tuple(embedding.shape)}, but the model's embeddings have {tuple(latent)}: "
             "give one, or several stacked"

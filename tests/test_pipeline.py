@@ -46,7 +46,7 @@ def test_two_pictures_give_the_plan_of_the_planner(planner, tiny_model):
     pixels = LeWMImageProcessor(image_size=28)([picture(0), picture(1)])["pixel_values"]
     with torch.no_grad():
         latents = torch.cat([tiny_model.encode(one[None, None])[0] for one in pixels])
-    expected = plan(tiny_model, latents[:1, None], latents[1:], PlanSettings(**SMALL), problems=[0])
+    expected = plan(tiny_model, latents[:1, None], latents[1:], PlanSettings.of(**SMALL), problems=[0])
     assert made["actions"].shape == (25, 2) and made["actions"].dtype == np.float32
     np.testing.assert_array_equal(made["actions"], expected.actions[0])
     np.testing.assert_array_equal(made["elites"], expected.elites[0])
@@ -256,7 +256,7 @@ def test_bad_inputs_are_refused_with_one_line(planner, inputs, message):
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        ({"temperature": 0.5}, TypeError, r"unknown arguments \['temperature'\]: LeWMPlanner takes solver"),
+        ({"heat": 0.5}, TypeError, r"unknown arguments \['heat'\]: LeWMPlanner takes solver"),
         ({"history_size": 1}, ValueError, "history_size=1 contradicts the checkpoint, whose config.json says 3"),
         ({"frameskip": 1}, ValueError, "frameskip=1 contradicts"),
         ({"image_size": 224}, ValueError, "image_size=224 contradicts"),

@@ -60,7 +60,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--episodes", help="data set to draw pairs from; default: the pairs that ship with the package")
     sub.add_argument("--manifest", action="append", type=Path, help="fixed pairs instead; one file per seed")
     sub.add_argument("--protocol", default="clean", help="paper, clean or a YAML file")
-    sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a value of the protocol")
+    sub.add_argument("--planner", help="paper, goal-time, small, ... or a YAML file; default: the protocol's")
+    sub.add_argument("--policy", choices=["planner", "actor", "random", "zero"], default="planner", help="who acts")
+    sub.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="change a value of the protocol or the planner"
+    )
     sub.add_argument(
         "--offset", type=int, nargs="+", metavar="STEPS", help="goal offsets instead of 25, each with twice the budget"
     )

@@ -22,9 +22,10 @@ from ..evaluation.common.outputs import write_atomic
 from ..evaluation.common.results import read_result
 from ..evaluation.report.run import write_report
 from ..evaluation.success.manifest import sample_manifest
-from ..evaluation.success.protocol import Protocol, content_hash, load_protocol, parse_overrides
+from ..evaluation.success.protocol import Protocol, content_hash, load_protocol, parse_overrides, split_overrides
 from ..evaluation.success.run import evaluate
 from ..evaluation.success.summary import format_summary
+from ..planning.planners import Planner, load_planner
 from ..training.arguments import read_recipe
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def run_demo(
         train_overrides: recipe keys to change.
         checkpoint: `"last"` or `"best"` of the run. The best one was chosen on held-out pairs, which flatters it.
         pairs: start-goal pairs per protocol and seed of `eval_seeds`.
-        eval_overrides: values of both protocols to change.
+        eval_overrides: values of both protocols and their planners to change.
         num_envs: pairs that run side by side.
         videos: failed episodes to film per protocol, and as many solved ones.
         workers: collecting processes; default: one per core.
@@ -80,10 +81,11 @@ def run_demo(
     values = read_recipe(recipe) | dict(train_overrides or {})
     if checkpoint not in ("last", "best"):
         raise ValueError(f"checkpoint={checkpoint!r} is unknown: use last or best")
-    plans = {"action_block": values.get("frameskip", 5)} | parse_overrides(values.get("eval_overrides") or [])
-    plans |= dict(eval_overrides or {})
+    given = parse_overrides(values.get("eval_overrides") or []) | dict(eval_overrides or {})
+    of_protocol, of_planner = split_overrides(given)
     # `paper` draws from training episodes; a demo shows what was never seen.
-    protocols = [load_protocol(name, plans | {"split": "test"}) for name in PROTOCOLS]
+    protocols = [load_protocol(name, of_protocol | {"split": "test"}) for name in PROTOCOLS]
+    planners = [load_planner(values.get("eval_planner") or one.default_planner, of_planner) for one in protocols]
     data, run, report = out / "episodes", out / "run", out / "report"
     image_size = values.get("image_size", 224)
 
@@ -103,20 +105,20 @@ def run_demo(
     logger.info("2/4  training the recipe %s into %s", recipe.stem, run)
     _train(command, run, settings)
 
-    for protocol in protocols:
+    for protocol, planner in zip(protocols, planners, strict=True):
         logger.info("3/4  %d held-out pairs under the protocol %s", pairs * len(eval_seeds), protocol.name)
         folder = report / protocol.name
         wanted = {
-            "trained": content_hash(settings), "checkpoint": checkpoint, "protocol": protocol.hash, "pairs": pairs,
-            "seeds": list(eval_seeds), "videos": videos,
+            "trained": content_hash(settings), "checkpoint": checkpoint, "protocol": protocol.hash,
+            "planner": planner.hash, "pairs": pairs, "seeds": list(eval_seeds), "videos": videos,
         }  # fmt: skip
         if (folder / "results.json").is_file() and _read(folder / "settings.json") == wanted:
             logger.info("done before")
         else:
             evaluate(
-                run / checkpoint, env="two_room", episodes=held_out, protocol=protocol, n=pairs, seeds=eval_seeds,
-                num_envs=num_envs, out=folder, overwrite=True, videos=videos, video_successes=videos,
-                progress=progress,
+                run / checkpoint, env="two_room", episodes=held_out, protocol=protocol, planner=planner, n=pairs,
+                seeds=eval_seeds, num_envs=num_envs, out=folder, overwrite=True, videos=videos,
+                video_successes=videos, progress=progress,
             )  # fmt: skip
             write_atomic(folder / "settings.json", json.dumps(wanted, indent=1))
         logger.info("\n%s\n", format_summary(read_result(folder)))
@@ -129,7 +131,10 @@ def run_demo(
         f"lewm collect two_room --episodes {episodes} --image-size {image_size} --test-fraction {test_fraction} "
         f"--seed {seed} --out {data}",
         "accelerate launch " + shlex.join([_shown(part, script) for part in command]),
-        *(_eval_command(run / checkpoint, data, protocol, pairs, eval_seeds, report) for protocol in protocols),
+        *(
+            _eval_command(run / checkpoint, data, protocol, planner, pairs, eval_seeds, report)
+            for protocol, planner in zip(protocols, planners, strict=True)
+        ),
     ]
     evaluations = [report / protocol.name for protocol in protocols]
     page = write_report(run, report, evaluations=evaluations, commands=commands, films_per_evaluation=2 * videos)
@@ -188,9 +193,12 @@ def _shown(part: str, script: Path) -> str:
     return str(Path(part).relative_to(repository)) if part.startswith(f"{script.parent}/") else part
 
 
-def _eval_command(model: Path, data: Path, protocol: Protocol, pairs: int, seeds: Sequence[int], report: Path) -> str:
-    changes = " ".join(f"--set {name}={value}" for name, value in protocol.overrides.items())
+def _eval_command(
+    model: Path, data: Path, protocol: Protocol, planner: Planner, pairs: int, seeds: Sequence[int], report: Path
+) -> str:
+    changes = "".join(f" --set {name}={value}" for name, value in {**protocol.overrides, **planner.overrides}.items())
     return (
-        f"lewm eval {model} --env two_room --episodes {data} --protocol {protocol.name} {changes} -n {pairs} "
-        f"--seeds {' '.join(map(str, seeds))} --out {report / protocol.name} --video 2"
+        f"lewm eval {model} --env two_room --episodes {data} --protocol {protocol.name} --planner "
+        f"{planner.name}{changes} -n {pairs} --seeds {' '.join(map(str, seeds))} --out "
+        f"{report / protocol.name} --video 2"
     )

@@ -83,8 +83,8 @@ def _eval(args) -> None:
         tasks.append(
             prepare(
                 args.model, env=args.env, episodes=args.episodes, manifest=args.manifest or None,
-                protocol=args.protocol, overrides=changes | overrides, n=args.n, seeds=args.seeds,
-                revision=args.revision, episodes_revision=args.episodes_revision,
+                protocol=args.protocol, planner=args.planner, policy=args.policy, overrides=changes | overrides,
+                n=args.n, seeds=args.seeds, revision=args.revision, episodes_revision=args.episodes_revision,
             )
         )  # fmt: skip
     folders = [args.out / f"offset-{offset}" if args.out and len(offsets) > 1 else args.out for offset in offsets]

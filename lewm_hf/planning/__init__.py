@@ -1,24 +1,38 @@
-"""Planning with any world model: solvers, goal costs, and the policy that acts with them in environments."""
+"""Planning with any world model: solvers, goal costs, named planners, and the policies that act in environments."""
 
-from .costs import goal_cost
-from .frames import encode_frames
+from ..world_models.base import ActingWorldModel, WorldModel
+from .actor import ActorPolicy, propose
+from .costs import control_cost, goal_cost
+from .frames import encode_frames, observe_frames
 from .mpc import MPCPolicy
 from .noise import problem_noise
 from .planner import PlanOutput, PlanSettings, plan
-from .solvers import Solution, Solver, get_solver
-from .world_model import WorldModel, check_ready
+from .planners import Planner, load_planner, planner_names
+from .solvers import CEM, Solution, Solver, make_solver, register_solver
+from .world_model import check_ready, has_actor
 
 __all__ = [
+    "CEM",
+    "ActingWorldModel",
+    "ActorPolicy",
     "MPCPolicy",
     "PlanOutput",
     "PlanSettings",
+    "Planner",
     "Solution",
     "Solver",
     "WorldModel",
     "check_ready",
+    "control_cost",
     "encode_frames",
-    "get_solver",
     "goal_cost",
+    "has_actor",
+    "load_planner",
+    "make_solver",
+    "observe_frames",
     "plan",
+    "planner_names",
     "problem_noise",
+    "propose",
+    "register_solver",
 ]

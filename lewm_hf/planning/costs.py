@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..action_blocks import to_blocks
+
 # `(predicted (B, S, T, *latent), goal (B, *latent) or (B, G, *latent)) -> costs (B, S)`
 Cost = Callable[[Tensor, Tensor], Tensor]
 
@@ -46,3 +48,12 @@ def goal_cost(predicted: Tensor, goal: Tensor, steps: str = "final", goals: str 
         [(predicted.float() - one[:, None, None].float()).square().flatten(3).sum(-1) for one in goal.unbind(1)]
     )
     return (distances.amin(0) if goals == "min" else distances.mean(0)).mean(-1)
+
+
+def control_cost(candidates: Tensor, config) -> Tensor:
+    """Squared size of all actions of each plan: `(B, S, T, A)` z-scored blocks -> `(B, S)`, in float32.
+
+    Actions count in standard deviations of the data set's, from the zero action of the environment.
+    """
+    still = to_blocks(torch.zeros(config.frameskip, config.action_dim, device=candidates.device), config)[0]
+    return (candidates.float() - still).square().sum((-1, -2))

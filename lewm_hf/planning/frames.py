@@ -5,7 +5,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..pictures import size
-from .world_model import WorldModel
+from ..world_models.base import ActingWorldModel, WorldModel
 
 
 def frame_size(picture) -> tuple[int, int]:
@@ -44,5 +44,15 @@ def encode_frames(model: WorldModel, pixel_values: Tensor) -> Tensor:
     On a CPU frame by frame, so that a latent does not depend on its neighbours in the batch, not even in its last
     bit; that costs nothing there.
     """
-    parts = pixel_values.split(1 if pixel_values.device.type == "cpu" else len(pixel_values))
-    return torch.cat([model.encode(part[:, None])[:, 0] for part in parts])
+    return torch.cat([model.encode(part[:, None])[:, 0] for part in _portions(pixel_values)])
+
+
+@torch.no_grad()
+def observe_frames(model: ActingWorldModel, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+    """Normalized frames `(N, 3, H, W)` -> latents `(N, D)` and features `(N, F)`, one by one as `encode_frames`."""
+    latents, features = zip(*(model.observe(part[:, None]) for part in _portions(pixel_values)), strict=True)
+    return torch.cat(latents)[:, 0], torch.cat(features)[:, 0]
+
+
+def _portions(pixel_values: Tensor) -> tuple[Tensor, ...]:
+    return pixel_values.split(1 if pixel_values.device.type == "cpu" else len(pixel_values))

@@ -69,3 +69,29 @@ def problem_noise(
     radius, angle = (-2 * uniform[..., 0::2].log()).sqrt(), 2 * math.pi * uniform[..., 1::2]
     normal = torch.stack([radius * angle.cos(), radius * angle.sin()], -1).flatten(-3)
     return normal[..., :size].unflatten(-1, tuple(shape))
+
+
+def colored(noise: Tensor, beta: float, steps_per_block: int) -> Tensor:
+    """White normal numbers `(..., blocks, A)` -> standard normal ones with the power spectrum `1 / f^beta`.
+
+    The spectrum is that of each action dimension over the `blocks * steps_per_block` environment steps of a plan
+    (Timmer and Koenig 1995; iCEM, Pinneri et al. 2020). The lowest frequency stands in for zero.
+
+    Args:
+        noise: `A = steps_per_block * action_dim`.
+        beta: 0 changes nothing.
+    """
+    if not beta:
+        return noise
+    over_steps = noise.unflatten(-1, (steps_per_block, -1)).flatten(-3, -2)
+    steps = over_steps.shape[-2]
+    frequency = torch.fft.rfftfreq(steps, device=noise.device).clamp_min(1 / steps)
+    scale = frequency.pow(-beta / 2)
+    # Every frequency but zero and, of an even number, the highest stands for two of the full spectrum.
+    weight = torch.full_like(scale, 2.0)
+    weight[0] = 1.0
+    if steps % 2 == 0:
+        weight[-1] = 1.0
+    scale = scale / ((weight * scale.square()).sum() / steps).sqrt()
+    shaped = torch.fft.irfft(torch.fft.rfft(over_steps, dim=-2) * scale[:, None], n=steps, dim=-2)
+    return shaped.unflatten(-2, (-1, steps_per_block)).flatten(-2)

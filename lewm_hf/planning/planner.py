@@ -3,35 +3,42 @@
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from transformers.utils import ModelOutput
 
-from ..action_blocks import from_blocks, moving
-from .costs import GOALS, STEPS, Cost, goal_cost
-from .noise import Problem, problem_noise
-from .solvers import Solver, get_solver
-from .world_model import WorldModel, candidate_bytes, check_ready
+from ..action_blocks import block_bounds, from_blocks
+from ..world_models.base import WorldModel
+from .actor import propose
+from .costs import GOALS, STEPS, Cost, control_cost, goal_cost
+from .noise import Problem, colored, problem_noise
+from .solvers import CEM, Solver, change_solver, clip, make_solver
+from .solvers.base import check_numbers, check_solver
+from .world_model import candidate_bytes, check_actor, check_ready
 
+PROPOSALS = (None, "actor")
 ROLLOUT_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSettings:
-    """How to search. The defaults are the paper's, for every environment.
+    """How to search one plan. The defaults are the paper's, for every environment, but for `clip_actions`.
 
     Args:
-        solver: name of a solver, or a function with the signature of `planning.solvers.Solver`.
+        solver: name of a solver, or one with settings of its own: `CEM(samples=100, iterations=8, elites=15)`.
         horizon: length of a plan in action blocks.
-        samples, iterations, elites: candidates per iteration, iterations, candidates that the next one is fitted to.
-        initial_std: spread of the first candidates, in standard deviations of the data set's actions.
         cost: `"final"`, `"path"`, or a function `(predicted (B, S, T, *latent), goal) -> (B, S)` that may want any
             kind of goal; see `costs.py`.
+        control_penalty: added to the cost for each squared action of a plan, actions in standard deviations of the
+            data set's, counted from the zero action.
         goals: which of several goals counts, `"min"` or `"mean"`.
+        clip_actions: keep candidates within the action bounds, where the config or the caller gives some.
+        proposal: `"actor"` starts the search where the checkpoint's actor would go.
+        guard: keep the start of the search instead of its result unless the predicted cost falls by this share.
         seed: of all noise. The noise of a problem depends on (seed, problem, replan) and on nothing else.
         rollout_dtype: `None` computes as the model does; `"bfloat16"` or `"float16"` runs the roll-out under autocast
             (costs stay float32). On a CPU only worthwhile with the instruction (avx512_bf16, amx).
@@ -42,16 +49,19 @@ class PlanSettings:
         problem_batch: problems solved together. Default: as many as `memory_budget` allows on an accelerator, one on a
             CPU, where that is faster. With 1 a plan is the same to the last bit whatever the batch; otherwise to
             rounding, since matrix products of other sizes may add up in another order.
+
+    Raises:
+        ValueError: for a setting that is unknown or out of range.
     """
 
-    solver: str | Solver = "cem"
+    solver: str | Solver = field(default_factory=CEM)
     horizon: int = 5
-    samples: int = 300
-    iterations: int = 30
-    elites: int = 30
-    initial_std: float = 1.0
     cost: Literal["final", "path"] | Cost = "final"
+    control_penalty: float = 0.0
     goals: Literal["min", "mean"] = "min"
+    clip_actions: bool = True
+    proposal: Literal["actor"] | None = None
+    guard: float | None = None
     seed: int = 42
     rollout_dtype: Literal["bfloat16", "float16"] | None = None
     compile: bool = False
@@ -59,23 +69,48 @@ class PlanSettings:
     problem_batch: int | None = None
 
     def __post_init__(self):
-        for name in ("horizon", "samples", "iterations", "elites", "memory_budget", "problem_batch"):
+        if isinstance(self.solver, str):
+            object.__setattr__(self, "solver", make_solver(self.solver))
+        check_solver(self.solver)
+        for name in ("horizon", "memory_budget", "problem_batch"):
             value = getattr(self, name)
             if name == "problem_batch" and value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
-        if self.elites > self.samples:
-            raise ValueError(f"elites={self.elites} exceeds samples={self.samples}: lower one or raise the other")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise ValueError(f"seed={self.seed!r} must be a whole number")
-        if not 0 < self.initial_std < float("inf"):
-            raise ValueError(f"initial_std={self.initial_std!r} must be positive and finite")
-        for name, allowed in (("cost", STEPS), ("goals", GOALS), ("rollout_dtype", (None, *ROLLOUT_DTYPES))):
+        for name, allowed in (
+            ("cost", STEPS), ("goals", GOALS), ("rollout_dtype", (None, *ROLLOUT_DTYPES)), ("proposal", PROPOSALS),
+            ("clip_actions", (True, False)),
+        ):  # fmt: skip
             value = getattr(self, name)
             if value not in allowed and not (name == "cost" and callable(value)):
                 raise ValueError(f"{name}={value!r} is unknown: use one of {list(allowed)}")
-        get_solver(self.solver)
+        check_numbers(self, "control_penalty", above=False)
+        if self.guard is not None:
+            check_numbers(self, "guard", above=False)
+
+    @classmethod
+    def of(cls, **values: Any) -> "PlanSettings":
+        """Settings from flat keywords: those of this class, and those of the solver by their own names.
+
+            PlanSettings.of(samples=100, iterations=8, elites=15, horizon=5)
+
+        Raises:
+            ValueError: for an unknown keyword, or a solver's setting given to another solver.
+        """
+        return cls().changed(**values)
+
+    def changed(self, **values: Any) -> "PlanSettings":
+        """A copy with some values changed, flat as for `of`.
+
+        See `solvers.change_solver` for what another solver takes over.
+        """
+        own = {name: values.pop(name) for name in [entry.name for entry in fields(self)] if name in values}
+        if values or "solver" in own:
+            own["solver"] = change_solver(self.solver, own.get("solver"), **values)
+        return replace(self, **own)
 
 
 @dataclass
@@ -91,6 +126,8 @@ class PlanOutput(ModelOutput):
             environment units.
         elite_costs: `(B, elites)` their costs.
         best_costs: `(B, iterations)` lowest cost that each iteration saw.
+        initial_costs: with a guard `(B,)`, costs of where the search started, float32.
+        kept: with a guard `(B,)` bool, whether it kept the start of the search.
     """
 
     actions: Tensor | None = None
@@ -100,12 +137,15 @@ class PlanOutput(ModelOutput):
     elites: Tensor | None = None
     elite_costs: Tensor | None = None
     best_costs: Tensor | None = None
+    initial_costs: Tensor | None = None
+    kept: Tensor | None = None
 
 
 def _judge(
     model: WorldModel,
     cost: Literal["final", "path"] | Cost,
     goals: Literal["min", "mean"],
+    control_penalty: float,
     portion: int,
     context: Tensor,
     executed: Tensor | None,
@@ -116,7 +156,10 @@ def _judge(
     costs = []
     for part in candidates.split(portion, 1):
         predicted = model.rollout(context, part, executed)
-        costs.append(goal_cost(predicted, goal, cost, goals) if isinstance(cost, str) else cost(predicted, goal))
+        judged = goal_cost(predicted, goal, cost, goals) if isinstance(cost, str) else cost(predicted, goal)
+        if control_penalty:
+            judged = judged + control_penalty * control_cost(part, model.config)
+        costs.append(judged)
     return torch.cat(costs, 1), predicted
 
 
@@ -126,23 +169,39 @@ def _compiled_judge():
     return torch.compile(_judge, mode="reduce-overhead", dynamic=False)
 
 
-def _solve(model, settings: PlanSettings, portion: int, problems, replans, context, executed, goal, mean):
-    """Plans for problems that fit into memory together -> solution, predicted latents, costs of the plans."""
-    shape = (settings.samples, *mean.shape[1:])
-    noise = problem_noise(settings.seed, problems, replans, range(settings.iterations), shape, context.device)
-    if not all(moving(model.config)):  # what never moved in training stays where it was: no model knows what it does
-        noise = noise * torch.tensor(moving(model.config), device=noise.device)
-    imagined = (model, settings.cost, settings.goals, portion, context, executed, goal)
+def _solve(model, settings: PlanSettings, portion: int, problems, replans, context, executed, goal, mean, bounds):
+    """Plans for problems that fit into memory together, as columns of `PlanOutput` in z-space."""
+    solver, shape = settings.solver, (settings.solver.samples, *mean.shape[1:])
+    white = problem_noise(settings.seed, problems, replans, range(solver.iterations), shape, context.device)
+    imagined = (model, settings.cost, settings.goals, settings.control_penalty, portion, context, executed, goal)
+    finite = []
 
     def objective(candidates: Tensor) -> Tensor:
-        if not settings.compile:
-            return _judge(*imagined, candidates)[0]
-        return _compiled_judge()(*imagined, candidates)[0].clone()  # a CUDA graph overwrites what it returned
+        if settings.compile:
+            costs = _compiled_judge()(*imagined, candidates)[0].clone()  # a CUDA graph overwrites what it returned
+        else:
+            costs = _judge(*imagined, candidates)[0]
+        finite.append(costs.detach().isfinite().all(1))
+        return costs
 
-    solution = get_solver(settings.solver)(objective, mean, lambda iteration: noise[:, iteration], settings)
+    def noise(iteration: int, color: float = 0.0) -> Tensor:
+        return colored(white[:, iteration], color, model.config.frameskip)
+
+    solution = solver(objective, mean, noise, bounds)
+    _check_finite(torch.stack(finite, 1), problems)
     # The solver judged candidates; its plan is one more, and where that leads is what a caller wants to see.
     costs, predicted = _judge(*imagined, solution.plan[:, None])
-    return solution, predicted[:, 0].to(context.dtype), costs[:, 0]
+    found = {"blocks": solution.plan, "costs": costs[:, 0], "predicted_embeddings": predicted[:, 0]}
+    if settings.guard is not None:
+        costs, predicted = _judge(*imagined, mean[:, None])
+        start = {"blocks": mean, "costs": costs[:, 0], "predicted_embeddings": predicted[:, 0]}
+        kept = ~(found["costs"] < start["costs"] - settings.guard * start["costs"].abs())
+        for name, value in found.items():
+            found[name] = torch.where(kept.view(-1, *[1] * (value.dim() - 1)), start[name], value)
+        found |= {"initial_costs": start["costs"], "kept": kept}
+    found["predicted_embeddings"] = found["predicted_embeddings"].to(context.dtype)
+    of_search = {name: getattr(solution, name) for name in ("elites", "elite_costs", "best_costs")}
+    return found | of_search
 
 
 @torch.no_grad()
@@ -156,6 +215,10 @@ def plan(
     replans: Sequence[int] | int = 0,
     executed: Tensor | None = None,
     initial_plan: Tensor | None = None,
+    bounds: tuple[Sequence[float], Sequence[float]] | None = None,
+    blocks_left: Sequence[int] | int | None = None,
+    features: Tensor | None = None,
+    goal_features: Tensor | None = None,
 ) -> PlanOutput:
     """Plans for B problems at once.
 
@@ -169,24 +232,36 @@ def plan(
         replans: how many plans each problem has had before.
         executed: `(B, C - 1, A)` z-scored action blocks between the context frames; needed if C > 1.
         initial_plan: `(B, horizon, A)` z-scored blocks where the search starts: a shifted old plan, a policy's
-            proposal. Default: zeros, the mean action.
+            proposal. Default: zeros, the mean action, or what `settings.proposal` says.
+        bounds: lowest and highest action, `(action_dim,)` each in environment units, where the config states none.
+        blocks_left: action blocks until the goal is due, for the actor's proposal. Default: the horizon.
+        features: `(B, F)` of the last frame, `goal_features` of the goal's, from `model.observe`: what the actor sees
+            of real frames beside their latents.
 
     Raises:
         ValueError: for a model in training mode or without action statistics, shapes that contradict each other or
-            the config, or NaN.
+            the config, NaN, costs that are not finite, or a proposal asked of a checkpoint without an actor.
     """
     settings = settings or PlanSettings()
     check_ready(model)
     batch, device = len(context), context.device
-    blocks = (settings.horizon, model.config.action_block_size)
+    shape = (settings.horizon, model.config.action_block_size)
     problems = range(batch) if problems is None else problems
     replans = [replans] * batch if isinstance(replans, int) else replans
-    mean = torch.zeros(batch, *blocks, device=device) if initial_plan is None else initial_plan.to(device).float()
-    _check_shapes(context, goal, isinstance(settings.cost, str), executed, mean, blocks, len(problems), len(replans))
+    mean = torch.zeros(batch, *shape, device=device) if initial_plan is None else initial_plan.to(device).float()
+    _check_shapes(context, goal, isinstance(settings.cost, str), executed, mean, shape, len(problems), len(replans))
+    limits = block_bounds(model.config, bounds, device, clipped=settings.clip_actions)
+    if settings.proposal and initial_plan is None:
+        check_actor(model, f"proposal={settings.proposal!r}")
+        left = settings.horizon if blocks_left is None else blocks_left
+        left = torch.as_tensor(left, device=device).expand(batch)
+        mean = propose(model, context, goal, left, settings.horizon, executed, features, goal_features).float()
+    mean = clip(mean, limits)
 
     capacity = settings.memory_budget // max(1, candidate_bytes(model, context, settings.horizon))
-    portion = _even(settings.samples, capacity)
-    most = settings.problem_batch or (1 if device.type == "cpu" else capacity // settings.samples)
+    samples = settings.solver.samples
+    portion = _even(samples, capacity)
+    most = settings.problem_batch or (1 if device.type == "cpu" else capacity // samples)
     together = _even(batch, most)
     dtype = ROLLOUT_DTYPES.get(settings.rollout_dtype)
     solved = []
@@ -194,22 +269,20 @@ def plan(
         for start in range(0, batch, together):
             part = slice(start, start + together)
             arguments = (problems[part], replans[part], context[part], executed[part] if executed is not None else None)
-            solved.append(_solve(model, settings, portion, *arguments, goal[part], mean[part]))
-    solutions, predicted, costs = zip(*solved, strict=True)
+            solved.append(_solve(model, settings, portion, *arguments, goal[part], mean[part], limits))
+    found = {name: torch.cat([part[name] for part in solved]) for name in solved[0]}
+    found["elites"] = from_blocks(found["elites"], model.config)
+    return PlanOutput(actions=from_blocks(found["blocks"], model.config), **found)
 
-    def gather(name: str) -> Tensor:
-        return torch.cat([getattr(solution, name) for solution in solutions])
 
-    found = gather("plan")
-    return PlanOutput(
-        actions=from_blocks(found, model.config),
-        costs=torch.cat(costs),
-        blocks=found,
-        predicted_embeddings=torch.cat(predicted),
-        elites=from_blocks(gather("elites"), model.config),
-        elite_costs=gather("elite_costs"),
-        best_costs=gather("best_costs"),
-    )
+def _check_finite(finite: Tensor, problems: Sequence[Problem]) -> None:
+    """Refuses costs that no solver could order; `finite` is `(B, calls of the objective)`."""
+    if not finite.all():
+        row, call = (~finite).nonzero()[0].tolist()
+        raise ValueError(
+            f"problem {problems[row]!r}: iteration {call} has costs that are NaN or infinite: check the checkpoint, "
+            "the cost function (a large finite number rules a plan out), and rollout_dtype"
+        )
 
 
 def _even(total: int, most: int) -> int:

@@ -5,6 +5,27 @@ from torch import Tensor, nn
 from ..world_models.base import WorldModel
 
 
+def has_actor(model: WorldModel) -> bool:
+    """Whether a checkpoint holds the optional actor."""
+    return bool(getattr(model.config, "has_actor", False))
+
+
+def check_actor(model: WorldModel, wanted: str) -> None:
+    """Refuses a model without an actor.
+
+    Args:
+        wanted: what asks for one, for the message.
+
+    Raises:
+        ValueError: one line.
+    """
+    if not has_actor(model):
+        raise ValueError(
+            f"{wanted} needs a checkpoint with an actor, but this {type(model).__name__} has none: train one with "
+            "actor_weight, or choose a planner without"
+        )
+
+
 def check_ready(model: WorldModel) -> None:
     """Refuses a model that would plan, but wrongly.
 

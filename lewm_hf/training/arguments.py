@@ -74,8 +74,9 @@ class TrainingRecipe:
     save_every: int = _option(1000, "steps between two saved states; also saved before every evaluation")
     eval_pairs: int = _option(20, "planning problems of an evaluation; 0 judges by prediction loss alone")
     eval_protocol: str = _option("clean", "name or .yaml file of the protocol that they follow")
+    eval_planner: str | None = _option(None, "name or .yaml file of the planner; default: the protocol's")
     eval_overrides: list[str] = field(
-        default_factory=list, metadata={"help": "field=value of the protocol, such as samples=200"}
+        default_factory=list, metadata={"help": "field=value of protocol or planner, such as samples=200"}
     )
     eval_batches: int = _option(8, "batches of the held-out prediction loss")
     recalibration_batches: int = _option(32, "batches that BatchNorm is recalibrated with before judging and saving")

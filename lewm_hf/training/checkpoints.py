@@ -22,8 +22,8 @@ from safetensors import SafetensorError
 FREE_KEYS = frozenset(
     {
         "dataset", "dataset_revision", "frame_cache", "output_dir", "resume", "num_workers", "log_every", "eval_every",
-        "save_every", "tracker", "precision", "eval_pairs", "eval_protocol", "eval_overrides", "eval_batches",
-        "recalibration_batches",
+        "save_every", "tracker", "precision", "eval_pairs", "eval_protocol", "eval_planner", "eval_overrides",
+        "eval_batches", "recalibration_batches",
     }
 )  # fmt: skip
 

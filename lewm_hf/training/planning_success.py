@@ -2,10 +2,11 @@
 
 from ..configuration_lewm import LeWMConfig
 from ..evaluation.success.manifest import sample_manifest
-from ..evaluation.success.protocol import load_protocol, parse_overrides
+from ..evaluation.success.protocol import load_protocol, parse_overrides, split_overrides
 from ..evaluation.success.run import evaluate
 from ..image_processing_lewm import LeWMImageProcessor
 from ..modeling_lewm import LeWMModel
+from ..planning.planners import load_planner
 from .arguments import TrainingRecipe
 
 # Not a seed that anybody evaluates with: the best checkpoint must not be chosen on the pairs it is later judged by.
@@ -16,8 +17,9 @@ class PlanningSuccess:
     """`evaluate(model, step)` of the training loop, made from a recipe.
 
     Args:
-        recipe: its `eval_protocol`, `eval_overrides` and `eval_pairs`; the pairs are drawn with `SELECTION_SEED`.
-        config: gives the action block, whatever the protocol says.
+        recipe: its `eval_protocol`, `eval_planner`, `eval_overrides` and `eval_pairs`; the pairs are drawn with
+            `SELECTION_SEED`.
+        config: of the model, for its picture size.
         episodes: by split; the pairs come from the one that the protocol names.
 
     Raises:
@@ -25,9 +27,9 @@ class PlanningSuccess:
     """
 
     def __init__(self, recipe: TrainingRecipe, config: LeWMConfig, episodes: dict):
-        overrides = {"action_block": config.frameskip} | parse_overrides(recipe.eval_overrides)
-        self.protocol = load_protocol(recipe.eval_protocol, overrides)
-        self.protocol = self.protocol.override({"seeds": (SELECTION_SEED,)})
+        of_protocol, of_planner = split_overrides(parse_overrides(recipe.eval_overrides))
+        self.protocol = load_protocol(recipe.eval_protocol, of_protocol | {"seeds": (SELECTION_SEED,)})
+        self.planner = load_planner(recipe.eval_planner or self.protocol.default_planner, of_planner)
         self.episodes = episodes[self.protocol.split]
         self.manifest = sample_manifest(self.episodes, self.protocol, recipe.eval_pairs, SELECTION_SEED)
         self.image_processor = LeWMImageProcessor(image_size=config.image_size, fit=self.episodes.fit)
@@ -41,6 +43,7 @@ class PlanningSuccess:
             episodes=self.episodes,
             manifest=self.manifest,
             protocol=self.protocol,
+            planner=self.planner,
             floors=self.random_success is None,  # nothing of it changes between two evaluations
         ).result
         if self.random_success is None:

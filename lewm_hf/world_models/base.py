@@ -59,6 +59,34 @@ class WorldModel(Protocol):
 
 
 @runtime_checkable
+class ActingWorldModel(WorldModel, Protocol):
+    """A world model with the optional goal-conditioned actor: latents are vectors, `(D,)`.
+
+    Its config says `has_actor = True` and `actor_max_blocks`, the most blocks until the goal that the actor knows.
+    """
+
+    def observe(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalized frames `(B, T, 3, H, W)` -> latents `(B, T, D)` and the encoder's features `(B, T, F)`."""
+        ...
+
+    def act(
+        self,
+        embeddings: Tensor,
+        goal_embeddings: Tensor,
+        blocks_left: Tensor,
+        features: Tensor | None = None,
+        goal_features: Tensor | None = None,
+    ) -> Tensor:
+        """The z-scored action block `(B, A)` that leads from one latent `(B, D)` towards another.
+
+        Args:
+            blocks_left: `(B,)` whole numbers, action blocks until the goal is due, at least 1.
+            features, goal_features: `(B, F)` of real frames; imagined ones have none.
+        """
+        ...
+
+
+@runtime_checkable
 class TrainableWorldModel(WorldModel, Protocol):
     """A world model that says what it is trained by.
 

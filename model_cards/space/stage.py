@@ -19,12 +19,11 @@ from lewm_hf.evaluation.common.distances import UNITS, task_distance
 from lewm_hf.evaluation.common.embeddings import encode
 from lewm_hf.evaluation.common.inputs import open_agent
 from lewm_hf.evaluation.success.pairs import room
-from lewm_hf.evaluation.success.protocol import load_protocol
 from lewm_hf.evaluation.surprise.events import EVENTS, happen
 from lewm_hf.evaluation.surprise.run import surprise_curve
 from lewm_hf.planning.costs import goal_cost
 from lewm_hf.planning.mpc import MPCPolicy
-from lewm_hf.planning.planner import PlanSettings
+from lewm_hf.planning.planners import load_planner
 from lewm_hf.tasks.policies import make_expert
 from lewm_hf.tasks.registry import make_env, short_name
 from lewm_hf.tasks.rollout import episode_rng, roll_out
@@ -115,8 +114,7 @@ class Stage:
         kwargs = dict(self.agent.env_kwargs)
         self.world = make_env(self.name, **kwargs, image_size=self.config.image_size)
         self.view = make_env(self.name, **kwargs, image_size=VIEW_SIZE)
-        protocol = load_protocol("clean", {"action_block": self.config.frameskip})
-        check_agent(self.agent, self.world, self.agent.trained_on, protocol)
+        check_agent(self.agent, self.world, self.agent.trained_on)
         self.view.reset(seed=0)  # draws: a missing OpenGL shows now
 
     @property
@@ -237,10 +235,11 @@ class Stage:
         return f"### {verdict}\n{plans} · ends {end:.3g} from the goal ({UNITS[self.name]})"
 
     def _policy(self, wishes: Wishes) -> MPCPolicy:
-        settings = PlanSettings(
-            samples=wishes.samples, iterations=wishes.iterations, elites=max(2, wishes.samples // 7), seed=wishes.seed
-        )
-        return MPCPolicy(self.agent.model, self.agent.processor, settings, receding_horizon=wishes.blocks)
+        changes = {
+            "samples": wishes.samples, "iterations": wishes.iterations, "elites": max(2, wishes.samples // 7),
+            "receding_horizon": wishes.blocks,
+        }  # fmt: skip
+        return MPCPolicy(self.agent.model, self.agent.processor, load_planner("small", changes), seed=wishes.seed)
 
     def _judge(self, frames: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Latent distance to the goal and surprise, from the frames at block boundaries and, last, the goal's."""

@@ -42,7 +42,7 @@ def test_the_demo_ends_with_a_report_about_both_protocols(done):
         assert result["dataset"]["split"] == "test"
         assert result["success"]["n"] == 3
         assert result["model"]["trained_on"] == "lewm/TwoRoom-v0"
-        assert result["protocol"]["samples"] == 8
+        assert result["planner"]["samples"] == 8
         assert len(list((done / "report" / protocol / "videos").glob("*.gif"))) in (1, 2)
         assert f"{protocol}-v" in page
     assert page.count("data:image/gif") == sum(1 for _ in (done / "report").rglob("*.gif"))

@@ -4,15 +4,21 @@ import torch
 
 from lewm_hf import LeWMImageProcessor
 from lewm_hf.action_blocks import to_blocks
-from lewm_hf.planning import MPCPolicy, PlanSettings, encode_frames, goal_cost, plan
+from lewm_hf.planning import MPCPolicy, PlanSettings, encode_frames, goal_cost, load_planner, plan
 from lewm_hf.planning import mpc as mpc_module
 
 from .worlds import NaiveWorld, PointEnvs
 
-SETTINGS = PlanSettings(samples=12, iterations=2, elites=4, horizon=4)
+SETTINGS = PlanSettings.of(samples=12, iterations=2, elites=4, horizon=4, clip_actions=False)
 STARTS = np.array([[0, 0], [1, -1], [-1, 1], [2, 0], [0, 2], [-2, -2], [1, 1]], dtype=float)
 GOALS = np.roll(STARTS, 2, axis=0)
 NAMES = ["p0", "p1", 2, 3, "p4", 5, 6]
+
+
+def planner(**changes):
+    """Whole plans of `SETTINGS` unless told otherwise."""
+    small = {"samples": 12, "iterations": 2, "elites": 4, "horizon": 4, "receding_horizon": 4}
+    return load_planner("paper", small | changes)
 
 
 @pytest.fixture
@@ -26,7 +32,7 @@ def goal_pictures(problems):
 
 def run_all(model, processor, num_envs, steps=40, **keywords):
     """All seven problems, `num_envs` at a time, each for its own number of steps -> trajectories by problem."""
-    policy = MPCPolicy(model, processor, SETTINGS, num_envs=num_envs, **keywords)
+    policy = MPCPolicy(model, processor, planner(**keywords), num_envs=num_envs)
     envs, queue = PointEnvs(num_envs), list(range(len(STARTS)))
     working, trajectories = {}, {problem: [] for problem in queue}
     while queue or working:
@@ -59,7 +65,7 @@ def test_outcomes_do_not_depend_on_the_number_of_environments(tiny_model, proces
 
 
 def test_executes_the_plan_of_the_planner(tiny_model, processor):
-    policy = MPCPolicy(tiny_model, processor, SETTINGS, num_envs=1)
+    policy = MPCPolicy(tiny_model, processor, planner(), num_envs=1)
     policy.reset([0], ["p0"], goal_pictures([0]))
     frame = PointEnvs.picture(STARTS[0])[None]
     actions = [policy.act(frame)]
@@ -77,7 +83,7 @@ def test_executes_the_plan_of_the_planner(tiny_model, processor):
 
 def test_predictor_sees_a_growing_window_with_the_executed_blocks(tiny_model, processor):
     world = NaiveWorld(tiny_model)
-    policy = MPCPolicy(world, processor, SETTINGS, num_envs=1, receding_horizon=1, context_frames=3)
+    policy = MPCPolicy(world, processor, planner(receding_horizon=1, context_frames=3), num_envs=1)
     policy.reset([0], [0], goal_pictures([0]))
     envs, frames, taken = PointEnvs(1), [], []
     for step in range(25):
@@ -88,7 +94,7 @@ def test_predictor_sees_a_growing_window_with_the_executed_blocks(tiny_model, pr
         envs.step(taken[-1][None])
     blocks = to_blocks(torch.tensor(np.array(taken)), tiny_model.config)
     latents = encode_frames(tiny_model, processor(np.stack(frames))["pixel_values"])
-    calls = SETTINGS.iterations + 1
+    calls = SETTINGS.solver.iterations + 1
     for replan in range(5):
         context, executed = world.rollouts[replan * calls]
         length = min(replan + 1, 3)
@@ -103,7 +109,7 @@ def test_predictor_sees_a_growing_window_with_the_executed_blocks(tiny_model, pr
 
 
 def test_frames_between_plans_only_where_they_become_context(tiny_model, processor):
-    policy = MPCPolicy(tiny_model, processor, SETTINGS, num_envs=1, receding_horizon=4, context_frames=3)
+    policy = MPCPolicy(tiny_model, processor, planner(receding_horizon=4, context_frames=3), num_envs=1)
     policy.reset([0], [0], goal_pictures([0]))
     wanted = []
     for step in range(41):
@@ -114,13 +120,13 @@ def test_frames_between_plans_only_where_they_become_context(tiny_model, process
 
 def test_each_picture_is_encoded_once_and_goals_once_per_episode(tiny_model, processor):
     world = NaiveWorld(tiny_model)
-    policy = MPCPolicy(world, processor, SETTINGS, num_envs=2)
+    policy = MPCPolicy(world, processor, planner(), num_envs=2)
     policy.reset([0, 1], [0, 1], goal_pictures([0, 1]))
     assert sum(world.encoded) == 2
     for _ in range(60):  # three plans of four blocks
         policy.act([PointEnvs.picture(STARTS[0])] * int(policy.wants_frame().sum()))
     assert policy.plans == 6 and sum(world.encoded) == 2 + 6
-    assert len(world.rollouts) == 6 * (SETTINGS.iterations + 1)
+    assert len(world.rollouts) == 6 * (SETTINGS.solver.iterations + 1)
 
 
 def test_what_is_left_of_a_plan_starts_the_next_search(tiny_model, processor, monkeypatch):
@@ -132,7 +138,7 @@ def test_what_is_left_of_a_plan_starts_the_next_search(tiny_model, processor, mo
         return output
 
     monkeypatch.setattr(mpc_module, "plan", spy)
-    policy = MPCPolicy(tiny_model, processor, SETTINGS, num_envs=1, receding_horizon=3)
+    policy = MPCPolicy(tiny_model, processor, planner(receding_horizon=3), num_envs=1)
     policy.reset([0], [0], goal_pictures([0]))
     for _ in range(31):
         policy.act([PointEnvs.picture(STARTS[0])] * int(policy.wants_frame().sum()))
@@ -152,13 +158,13 @@ def test_reset_leaves_nothing_behind_and_touches_nobody_else(tiny_model, process
             path.append(actions)
         return np.array(path)
 
-    keywords = {"num_envs": 2, "receding_horizon": 2, "context_frames": 3}
-    fresh, envs = MPCPolicy(tiny_model, processor, SETTINGS, **keywords), PointEnvs(2)
+    chosen = planner(receding_horizon=2, context_frames=3)
+    fresh, envs = MPCPolicy(tiny_model, processor, chosen, num_envs=2), PointEnvs(2)
     envs.positions[:] = STARTS[[3, 4]]
     fresh.reset([0, 1], [3, 4], goal_pictures([3, 4]))
     expected = play(fresh, envs, 40)
 
-    used, envs = MPCPolicy(tiny_model, processor, SETTINGS, **keywords), PointEnvs(2)
+    used, envs = MPCPolicy(tiny_model, processor, chosen, num_envs=2), PointEnvs(2)
     envs.positions[:] = STARTS[[5, 4]]
     used.reset([0, 1], [5, 4], goal_pictures([5, 4]))
     before = play(used, envs, 13)  # in the middle of a block
@@ -175,7 +181,7 @@ def test_goals_may_be_embeddings(tiny_model, processor):
     made = []
     for keywords in ({"goals": goal_pictures([0, 1])}, {"goal_embeddings": latents},
                      {"goal_embeddings": torch.stack([latents, latents + 50], 1)}):  # fmt: skip
-        policy = MPCPolicy(tiny_model, processor, SETTINGS, num_envs=2)
+        policy = MPCPolicy(tiny_model, processor, planner(), num_envs=2)
         policy.reset([0, 1], [0, 1], **keywords)
         made.append(policy.act({0: PointEnvs.picture(STARTS[0]), 1: PointEnvs.picture(STARTS[1])}))
     np.testing.assert_array_equal(made[0], made[1])
@@ -183,7 +189,7 @@ def test_goals_may_be_embeddings(tiny_model, processor):
 
 
 def test_planning_gets_nearer_to_the_goal_in_latent_space(tiny_model, processor):
-    policy = MPCPolicy(tiny_model, processor, PlanSettings(iterations=10), num_envs=1)
+    policy = MPCPolicy(tiny_model, processor, load_planner("paper", {"iterations": 10}), num_envs=1)
     policy.reset([0], [0], goal_pictures([0]))
     frame = PointEnvs.picture(STARTS[0])[None]
     blocks = to_blocks(
@@ -199,15 +205,13 @@ def test_planning_gets_nearer_to_the_goal_in_latent_space(tiny_model, processor)
 
 
 def test_bad_use_is_refused(tiny_model, processor):
-    for keywords, message in [
-        ({"num_envs": 0}, "num_envs=0"),
-        ({"receding_horizon": 5}, "receding_horizon=5 must lie between 1 and horizon=4"),
-        ({"receding_horizon": 0}, "receding_horizon=0"),
-        ({"context_frames": 4}, "history_size=3"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            MPCPolicy(tiny_model, processor, SETTINGS, **keywords)
-    policy = MPCPolicy(tiny_model, processor, SETTINGS, num_envs=2)
+    with pytest.raises(ValueError, match="num_envs=0"):
+        MPCPolicy(tiny_model, processor, planner(), num_envs=0)
+    with pytest.raises(ValueError, match="context_frames=4, but the model has history_size=3"):
+        MPCPolicy(tiny_model, processor, planner(context_frames=4))
+    with pytest.raises(ValueError, match="unknown planner 'fast'"):
+        MPCPolicy(tiny_model, processor, "fast")
+    policy = MPCPolicy(tiny_model, processor, planner(), num_envs=2)
     goals = goal_pictures([0, 1])
     for arguments, message in [
         (([2], [0], goals[:1]), "environment 2 does not exist"),
@@ -225,4 +229,4 @@ def test_bad_use_is_refused(tiny_model, processor):
     with pytest.raises(ValueError, match="the goal is 28x28 pixels, but the observation 56x28"):
         policy.act(np.zeros((1, 56, 28, 3), dtype=np.uint8))
     with pytest.raises(ValueError, match="training mode"):
-        MPCPolicy(tiny_model.train(), processor, SETTINGS)
+        MPCPolicy(tiny_model.train(), processor, planner())

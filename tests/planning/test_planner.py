@@ -10,7 +10,7 @@ from lewm_hf.planning import PlanSettings, goal_cost, plan
 
 from .worlds import LinearWorld, NaiveWorld
 
-SMALL = PlanSettings(samples=24, iterations=4, elites=6)
+SMALL = PlanSettings.of(samples=24, iterations=4, elites=6)
 
 
 def problem(count, seed=0, latent=16):
@@ -22,7 +22,7 @@ def problem(count, seed=0, latent=16):
 def test_planning_together_equals_planning_one_by_one(tiny_model, problem_batch):
     context, goal = problem(7)
     names = [f"episode {index}" for index in range(7)]
-    chosen = PlanSettings(samples=24, iterations=4, elites=6, problem_batch=problem_batch)
+    chosen = PlanSettings.of(samples=24, iterations=4, elites=6, problem_batch=problem_batch)
     together = plan(tiny_model, context, goal, chosen, problems=names, replans=[0, 1, 2, 3, 4, 5, 6])
     for row in range(7):
         part = slice(row, row + 1)
@@ -72,9 +72,9 @@ def test_portions_respect_the_memory_budget(samples, problems, candidates, batch
     world = CountedWorld()
     context, goal = problem(problems, latent=4)
     chosen = {"samples": samples, "iterations": 2, "elites": 2, "seed": 3}
-    whole = plan(world, context, goal, PlanSettings(**chosen))
+    whole = plan(world, context, goal, PlanSettings.of(**chosen))
     world.seen.clear()
-    limited = PlanSettings(
+    limited = PlanSettings.of(
         **chosen, memory_budget=candidates * world.bytes_each, problem_batch=None if batched else problems
     )
     output = plan(world, context, goal, limited)
@@ -104,7 +104,7 @@ def test_several_goals(tiny_model):
     only = plan(tiny_model, context, near, SMALL)
     nearest = plan(tiny_model, context, several, SMALL)
     torch.testing.assert_close(nearest.costs, only.costs)
-    both = plan(tiny_model, context, several, PlanSettings(samples=24, iterations=4, elites=6, goals="mean"))
+    both = plan(tiny_model, context, several, PlanSettings.of(samples=24, iterations=4, elites=6, goals="mean"))
     assert both.costs > nearest.costs + 1000
 
 
@@ -115,14 +115,14 @@ def test_cost_of_ones_own_may_want_another_kind_of_goal(tiny_model):
         return -(predicted[:, :, -1] * direction[:, None]).sum(-1)
 
     direction = torch.eye(16)[:2]
-    output = plan(tiny_model, context, direction, PlanSettings(samples=24, iterations=4, elites=6, cost=along))
+    output = plan(tiny_model, context, direction, PlanSettings.of(samples=24, iterations=4, elites=6, cost=along))
     torch.testing.assert_close(output.costs, -(output.predicted_embeddings[:, -1] * direction).sum(-1))
     assert (output.costs <= output.best_costs[:, 0] + 1e-6).all()
 
 
 def test_path_cost_judges_all_steps(tiny_model):
     context, goal = problem(1)
-    output = plan(tiny_model, context, goal, PlanSettings(samples=24, iterations=4, elites=6, cost="path"))
+    output = plan(tiny_model, context, goal, PlanSettings.of(samples=24, iterations=4, elites=6, cost="path"))
     expected = goal_cost(output.predicted_embeddings[:, None], goal, "path")[:, 0]
     torch.testing.assert_close(output.costs, expected)
 
@@ -130,7 +130,7 @@ def test_path_cost_judges_all_steps(tiny_model):
 def test_search_starts_from_a_given_plan(tiny_model):
     context, goal = problem(1)
     start = torch.linspace(-1, 1, 50).view(1, 5, 10)
-    narrow = PlanSettings(samples=8, iterations=1, elites=2, initial_std=1e-4)
+    narrow = PlanSettings.of(samples=8, iterations=1, elites=2, initial_std=1e-4)
     output = plan(tiny_model, context, goal, narrow, initial_plan=start)
     torch.testing.assert_close(output.blocks, start, atol=1e-3, rtol=0)
 
@@ -138,7 +138,8 @@ def test_search_starts_from_a_given_plan(tiny_model):
 def test_bfloat16_stays_close_and_costs_stay_float32(tiny_model):
     context, goal = problem(1)
     exact = plan(tiny_model, context, goal, SMALL)
-    rough = plan(tiny_model, context, goal, PlanSettings(samples=24, iterations=4, elites=6, rollout_dtype="bfloat16"))
+    mixed = PlanSettings.of(samples=24, iterations=4, elites=6, rollout_dtype="bfloat16")
+    rough = plan(tiny_model, context, goal, mixed)
     assert rough.costs.dtype == rough.actions.dtype == torch.float32
     assert rough.costs.item() == pytest.approx(exact.costs.item(), rel=0.2)
     assert not torch.equal(rough.elite_costs, exact.elite_costs)
@@ -156,7 +157,7 @@ def test_nothing_is_read_back_inside_the_loop(tiny_model, monkeypatch):
     counts = []
     for iterations in (2, 9):
         reads.clear()
-        plan(tiny_model, context, goal, PlanSettings(samples=8, iterations=iterations, elites=2))
+        plan(tiny_model, context, goal, PlanSettings.of(samples=8, iterations=iterations, elites=2))
         counts.append(len(reads))
     assert counts[0] == counts[1] <= 6  # the checks for NaN before the search
 
@@ -199,13 +200,13 @@ def test_memory_is_flat_over_replans(tiny_model):
 )
 def test_settings_are_checked(changes, message):
     with pytest.raises(ValueError, match=message) as error:
-        PlanSettings(**changes)
+        PlanSettings.of(**changes)
     assert "\n" not in str(error.value)
 
 
 def test_settings_cannot_change():
     with pytest.raises(FrozenInstanceError):
-        PlanSettings().samples = 3
+        PlanSettings().horizon = 3
 
 
 def test_bad_problems_are_refused(tiny_model):
@@ -245,6 +246,6 @@ def test_compiled_equals_eager():
     world = LinearWorld()
     context, goal = problem(2, latent=4)
     eager = plan(world, context, goal, SMALL)
-    compiled = plan(world, context, goal, PlanSettings(samples=24, iterations=4, elites=6, compile=True))
+    compiled = plan(world, context, goal, PlanSettings.of(samples=24, iterations=4, elites=6, compile=True))
     torch.testing.assert_close(compiled.elites, eager.elites, atol=1e-5, rtol=0)
     torch.testing.assert_close(compiled.costs, eager.costs, atol=1e-5, rtol=0)

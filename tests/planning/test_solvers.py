@@ -1,10 +1,20 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 
-from lewm_hf.planning import PlanSettings, Solution, get_solver, plan, problem_noise
-from lewm_hf.planning.solvers import take
-from lewm_hf.planning.solvers.cem import cem
+from lewm_hf.planning import (
+    CEM,
+    PlanSettings,
+    Solution,
+    load_planner,
+    make_solver,
+    plan,
+    problem_noise,
+    register_solver,
+)
+from lewm_hf.planning.solvers import clip, take
 
 from .worlds import LinearWorld
 
@@ -26,7 +36,7 @@ def test_cem_equals_a_naive_one_problem_after_problem():
     world = LinearWorld()
     generator = torch.Generator().manual_seed(5)
     context, goal = torch.randn(3, 1, 4, generator=generator), 2 * torch.randn(3, 4, generator=generator)
-    settings = PlanSettings(horizon=3, samples=40, iterations=6, elites=7, initial_std=0.8, seed=11)
+    settings = PlanSettings.of(horizon=3, samples=40, iterations=6, elites=7, initial_std=0.8, seed=11)
     output = plan(world, context, goal, settings, problems=["a", 4, 9], replans=[0, 1, 2])
     noise = problem_noise(11, ["a", 4, 9], [0, 1, 2], range(6), (40, 3, 4)).double().numpy()
     matrix = world.matrix.double().numpy()
@@ -48,7 +58,7 @@ def test_cem_finds_the_optimum_of_a_convex_problem():
     world = LinearWorld()
     expected = torch.tensor([0.6, -0.4, 0.2, 0.5])  # within reach of the first candidates
     goal = world.matrix @ expected
-    output = plan(world, torch.zeros(1, 1, 4), goal[None], PlanSettings(horizon=1, samples=300, iterations=30))
+    output = plan(world, torch.zeros(1, 1, 4), goal[None], PlanSettings.of(horizon=1, samples=300, iterations=30))
     torch.testing.assert_close(output.blocks[0, 0], expected, atol=1e-3, rtol=0)
     assert output.costs.item() < 1e-5
     assert (output.best_costs.diff() <= 1e-3).all()  # the mean is always a candidate
@@ -63,7 +73,7 @@ def test_candidates_of_every_iteration():
 
     start = torch.full((1, 2, 3), 0.7)
     noise = problem_noise(0, [0], [0], range(4), (20, 2, 3))
-    solution = cem(objective, start, lambda i: noise[:, i], PlanSettings(samples=20, iterations=4, elites=5))
+    solution = CEM(samples=20, iterations=4, elites=5)(objective, start, lambda i: noise[:, i])
     torch.testing.assert_close(seen[0][1:], start + noise[0, 0, 1:])  # nothing is clipped
     assert seen[0].abs().max() > 2
     assert torch.equal(seen[0][0], start[0])  # candidate 0 is the mean
@@ -79,56 +89,91 @@ def test_candidates_of_every_iteration():
 
 def test_one_elite_has_no_spread():
     with pytest.raises(ValueError, match="elites=1"):
-        plan(LinearWorld(), torch.zeros(1, 1, 4), torch.zeros(1, 4), PlanSettings(elites=1))
+        CEM(elites=1)
 
 
-def test_solvers_by_name_or_as_functions():
-    assert get_solver("cem") is cem
+def test_solvers_by_name_or_as_objects():
+    assert make_solver("cem", samples=40, elites=5) == CEM(samples=40, elites=5)
+    assert PlanSettings(solver="cem").solver == CEM()
     with pytest.raises(ValueError, match=r"solver='simplex' is unknown: use one of \['cem'"):
         PlanSettings(solver="simplex")
+    for wrong in (CEM, object(), lambda objective, mean, noise, bounds: None):
+        with pytest.raises(ValueError, match="solver="):
+            PlanSettings(solver=wrong)
 
 
-# What a third party writes: the whole of it, 15 lines.
-def predictive_sampling(objective, mean, noise, settings):
+# What a third party writes: the whole of it, 20 lines.
+@dataclass(frozen=True)
+class PredictiveSampling:
     """Keeps the best plan found so far and samples around it (Howell et al. 2022)."""
-    best = []
-    for iteration in range(settings.iterations):
-        candidates = mean[:, None] + settings.initial_std * noise(iteration)
-        candidates[:, 0] = mean
-        costs, order = objective(candidates).topk(settings.elites, largest=False)
-        elites = take(candidates, order)
-        mean = elites[:, 0]
-        best.append(costs[:, 0])
-    return Solution(mean, elites, costs, torch.stack(best, 1))
+
+    samples: int = 300
+    iterations: int = 20
+    spread: float = 0.3
+
+    def __call__(self, objective, mean, noise, bounds=None):
+        best = []
+        for iteration in range(self.iterations):
+            candidates = clip(mean[:, None] + self.spread * noise(iteration), bounds)
+            candidates[:, 0] = mean
+            costs, order = objective(candidates).topk(30, largest=False)
+            elites = take(candidates, order)
+            mean = elites[:, 0]
+            best.append(costs[:, 0])
+        return Solution(mean, elites, costs, torch.stack(best, 1))
 
 
 def test_a_solver_of_ones_own():
-    settings = PlanSettings(solver=predictive_sampling, horizon=1, iterations=20, initial_std=0.3)
+    settings = PlanSettings(solver=PredictiveSampling(), horizon=1)
     goals = torch.tensor([[1.0, -0.5, 0.8, 1.5], [0.0, 1.0, 0.0, -1.0]])
     output = plan(LinearWorld(), torch.zeros(2, 1, 4), goals, settings)
     assert (output.costs < 0.1).all()
     torch.testing.assert_close(output.costs, output.best_costs[:, -1])
     alone = plan(LinearWorld(), torch.zeros(1, 1, 4), goals[1:], settings, problems=[1])
     assert torch.equal(alone.blocks[0], output.blocks[1])
+    with pytest.raises(ValueError, match="elites is no setting of solver .*PredictiveSampling. .it belongs to cem"):
+        settings.changed(elites=3)
 
 
-def descent(objective, mean, noise, settings):
+def test_a_registered_solver_is_known_everywhere(monkeypatch):
+    from lewm_hf.planning.solvers import registry
+
+    monkeypatch.setattr(registry, "_KINDS", dict(registry._KINDS))
+    register_solver("predictive-sampling", PredictiveSampling)
+    assert PlanSettings.of(solver="predictive-sampling", spread=0.5).solver == PredictiveSampling(spread=0.5)
+    assert load_planner("small", {"solver": "predictive-sampling"}).to_dict()["samples"] == 100
+    with pytest.raises(ValueError, match="elites is no setting of solver 'predictive-sampling' .it belongs to cem"):
+        PlanSettings.of(solver="predictive-sampling", elites=3)
+    with pytest.raises(ValueError, match="solver 'predictive-sampling' already"):
+        register_solver("predictive-sampling", CEM)
+    with pytest.raises(ValueError, match="must be a dataclass"):
+        register_solver("other", object)
+
+
+@dataclass(frozen=True)
+class Descent:
     """Gradient descent through the world model."""
-    best = []
-    for _ in range(settings.iterations):
-        with torch.enable_grad():
-            candidates = mean[:, None].detach().requires_grad_()
-            cost = objective(candidates)
-            (gradient,) = torch.autograd.grad(cost.sum(), candidates)
-        mean = mean - 0.05 * gradient[:, 0]
-        best.append(cost.detach()[:, 0])
-    return Solution(mean, candidates.detach(), cost.detach(), torch.stack(best, 1))
+
+    samples: int = 1
+    iterations: int = 15
+
+    def __call__(self, objective, mean, noise, bounds=None):
+        best = []
+        for _ in range(self.iterations):
+            with torch.enable_grad():
+                candidates = mean[:, None].detach().requires_grad_()
+                cost = objective(candidates)
+                (gradient,) = torch.autograd.grad(cost.sum(), candidates)
+            mean = mean - 0.05 * gradient[:, 0]
+            best.append(cost.detach()[:, 0])
+        return Solution(mean, candidates.detach(), cost.detach(), torch.stack(best, 1))
 
 
 def test_a_solver_may_follow_gradients(tiny_model):
     generator = torch.Generator().manual_seed(0)
     context, goal = torch.randn(1, 1, 16, generator=generator), torch.randn(1, 16, generator=generator)
-    output = plan(tiny_model, context, goal, PlanSettings(solver=descent, iterations=15))
+    output = plan(tiny_model, context, goal, PlanSettings(solver=Descent()))
     assert (output.best_costs.diff() < 0).all()
-    exact = plan(LinearWorld(), torch.zeros(1, 1, 4), torch.ones(1, 4), PlanSettings(solver=descent, iterations=200))
+    settings = PlanSettings(solver=Descent(iterations=200))
+    exact = plan(LinearWorld(), torch.zeros(1, 1, 4), torch.ones(1, 4), settings)
     assert exact.costs.item() < 1e-4

@@ -12,7 +12,7 @@ import yaml
 PLACES = frozenset(
     {
         "dataset", "source", "model", "episodes", "world_model_source", "output_dir", "manifest", "weights", "mapping",
-        "eval_protocol",
+        "eval_protocol", "eval_planner",
     }
 )  # fmt: skip
 SUFFIXES = (".json", ".jsonl", ".yaml", ".yml")

@@ -13,7 +13,6 @@ from transformers import AutoImageProcessor, AutoModel
 
 from ...configuration_lewm import LeWMConfig
 from ...planning.world_model import check_ready
-from ..success.protocol import Protocol
 from .outputs import read_object
 from .provenance import model_fingerprint
 
@@ -154,8 +153,8 @@ def training_facts_of(model: str | Path, revision: str | None) -> dict[str, Any]
     return facts
 
 
-def check_agent(agent: Agent, env, env_id: str, protocol: Protocol) -> None:
-    """Refuses a model that cannot act in this environment under this protocol.
+def check_agent(agent: Agent, env, env_id: str) -> None:
+    """Refuses a model that cannot act in this environment.
 
     Raises:
         ValueError: one line, naming the value and the remedy.
@@ -167,14 +166,4 @@ def check_agent(agent: Agent, env, env_id: str, protocol: Protocol) -> None:
         raise ValueError(
             f"{agent.source} was made for action_dim={config.action_dim}, but {env_id} has {action_dim} action "
             f"dimensions: give a model that was trained on {env_id}"
-        )
-    if config.frameskip != protocol.action_block:
-        raise ValueError(
-            f"{agent.source} has frameskip={config.frameskip}, but protocol {protocol.label} plans in blocks of "
-            f"action_block={protocol.action_block} steps: override action_block={config.frameskip} to record the change"
-        )
-    if protocol.context_frames > config.history_size:
-        raise ValueError(
-            f"protocol {protocol.label} plans from context_frames={protocol.context_frames}, but {agent.source} has "
-            f"history_size={config.history_size}: override context_frames"
         )

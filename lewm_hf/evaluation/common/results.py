@@ -8,12 +8,13 @@ from typing import Any
 
 from ...measures.intervals import mcnemar, wilson_interval
 from ..success.protocol import content_hash
+from .older_results import upgraded
 from .outputs import read_object, write_atomic
 
-FORMAT = 2
+FORMAT = 3
 REQUIRED = (
-    "protocol", "env", "model", "dataset", "pairs", "manifests", "success", "distinct", "floors", "planning", "films",
-    "rows_hash",
+    "protocol", "planner", "policy", "env", "model", "dataset", "pairs", "manifests", "success", "distinct", "floors",
+    "planning", "films", "rows_hash",
 )  # fmt: skip
 
 
@@ -125,7 +126,7 @@ def write_result(path: str | Path, result: dict[str, Any]) -> Path:
 
 
 def read_result(path: str | Path) -> dict[str, Any]:
-    """Reads `results.json`, given the file or its folder.
+    """Reads `results.json`, given the file or its folder; those of format 2 come back in the form of today.
 
     Raises:
         FileNotFoundError: where there is none.
@@ -136,9 +137,16 @@ def read_result(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}: run `lewm eval ... --out {path.parent}` first")
     result = read_object(path, "run the evaluation again")
-    if result.get("format") != FORMAT:
+    if result.get("format") not in (2, FORMAT):
         raise ValueError(f"{path} has format {result.get('format')!r}, expected {FORMAT}: run the evaluation again")
-    missing = [name for name in REQUIRED if name not in result]
+    older = result["format"] == 2
+    required = [name for name in REQUIRED if not older or name not in ("planner", "policy")]
+    missing = [name for name in required if name not in result]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}: run the evaluation again")
-    return result
+    if not older:
+        return result
+    try:
+        return upgraded(result)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} has no protocol of format 2 ({error}): run the evaluation again") from error

@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import yaml
 
 from ..common.outputs import write_atomic
 from ..common.results import read_result
-from ..success.summary import protocol_values
+from ..success.summary import planner_values, protocol_values
 from .analyses import Analysis, find_analyses
 from .figures import success_figure, training_figures
 
@@ -85,7 +85,10 @@ def write_report(
         results=_results_table(only),
         analyses=[_analysis(analysis) for analysis in analyses],
         curves=_curves(records, recipe) if records else None,
-        settings=_settings(only),
+        settings=[
+            _settings(only, "protocol", protocol_values),
+            _settings(only, "planner", planner_values),
+        ],  # fmt: skip
         commands="\n".join(commands),
         details=_details(only, recipe),
     )
@@ -215,6 +218,7 @@ def _results_table(results: Sequence[dict[str, Any]]) -> dict[str, list]:
         rows.append(
             [
                 result["title"] + (" (modified)" if result["protocol"]["overrides"] else ""),
+                result["planner"]["label"],
                 _pairs(result),
                 interval(result["success"]),
                 *(interval(floors[name]) if name in floors else "–" for name in ("random", "zero_action")),
@@ -226,6 +230,7 @@ def _results_table(results: Sequence[dict[str, Any]]) -> dict[str, list]:
         )
     head = [
         "protocol",
+        "planner",
         "pairs",
         "success, %",
         "random, %",
@@ -260,16 +265,26 @@ def _analysis(analysis: Analysis) -> dict[str, Any]:
     return {"title": analysis.title, "text": analysis.text, "pictures": pictures}
 
 
-def _settings(results: Sequence[dict[str, Any]]) -> list[tuple[str, list[tuple[str, bool]]]]:
-    """For each value of the protocols its text in every result, and whether it differs from the protocol's file."""
-    if not results:
-        return []
-    columns = [protocol_values(result) for result in results]
+def _settings(
+    results: Sequence[dict[str, Any]], kind: str, values_of: Callable[[dict[str, Any]], dict[str, tuple[Any, bool]]]
+) -> dict[str, Any]:
+    """For each value of the protocols or planners its text in every result, and whether it differs from their file."""
+    columns = [values_of(result) for result in results]
 
     def text(value: Any) -> str:
         return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
-    return [(name, [(text(column[name][0]), column[name][1]) for column in columns]) for name in columns[0]]
+    def cell(column: dict[str, tuple[Any, bool]], name: str) -> tuple[str, bool]:
+        value, changed = column.get(name, ("–", False))
+        return text(value), changed
+
+    names = dict.fromkeys(name for column in columns for name in column)
+    return {
+        "kind": kind,
+        "heads": [f"{result['title']} ({result[kind]['label']})" for result in results],
+        "hashes": [result[kind]["hash"][:12] for result in results],
+        "rows": [(name, [cell(column, name) for column in columns]) for name in names],
+    }
 
 
 def _details(results: Sequence[dict[str, Any]], recipe: dict[str, Any]) -> list[tuple[str, list[str], list]]:

@@ -7,7 +7,7 @@ from ...measures.intervals import mcnemar, paired_difference_interval
 from ..common.outputs import check_out
 from ..common.results import rate, read_result, read_rows, rows_hash, write_result
 from .protocol import content_hash
-from .summary import format_rate, protocol_values
+from .summary import format_rate, planner_values, protocol_values
 
 
 def compare(first: str | Path, second: str | Path, out: str | Path | None = None) -> dict[str, Any]:
@@ -43,6 +43,8 @@ def compare(first: str | Path, second: str | Path, out: str | Path | None = None
                 "fingerprint": one["model"]["fingerprint"],
                 "protocol": one["protocol"]["label"],
                 "protocol_hash": one["protocol"]["hash"],
+                "planner": one["planner"]["label"],
+                "planner_hash": one["planner"]["hash"],
                 "rows_hash": one["rows_hash"],
             }
             for folder, one in zip((first, second), results, strict=True)
@@ -84,9 +86,11 @@ def _check_pairs(first, second, results) -> None:
 
 
 def _differences(results) -> dict[str, list[Any]]:
-    """Values of the protocol, the environment and the versions that are not the same."""
+    """Values of the protocol, the planner, the environment and the versions that are not the same."""
     values = [
         {name: value for name, (value, _) in protocol_values(result).items()}
+        | {"planner": result["planner"]["label"]}
+        | {f"planner {name}": value for name, (value, _) in planner_values(result).items()}
         | {f"env {name}": value for name, value in result["env"]["kwargs"].items()}
         | result["versions"]
         | {"device": result["hardware"]["device_name"]}
@@ -109,7 +113,9 @@ def format_comparison(result: dict[str, Any]) -> str:
     """A comparison as text for a terminal."""
     names = [run["model"] for run in result["runs"]]
     if names[0] == names[1]:
-        names = [f"{run['model']} ({run['folder']})" for run in result["runs"]]
+        planners = [run["planner"] for run in result["runs"]]
+        told = planners if planners[0] != planners[1] else [run["folder"] for run in result["runs"]]
+        names = [f"{name} ({one})" for name, one in zip(names, told, strict=True)]
     width, test = max(map(len, names)), result["mcnemar"]
     low, high = (100 * end for end in result["difference_interval"])
     lines = [

@@ -17,7 +17,6 @@ from ..common.outputs import write_atomic
 from .episode_film import draw_episode
 from .imagination import FrameBank, imagine, seen_steps
 from .manifest import Manifest
-from .protocol import Protocol
 from .rollouts import Outcome, StoredFrames
 
 BANK_SIZE = 1024
@@ -41,7 +40,8 @@ def film(
     env_kwargs: Mapping[str, Any],
     manifests: Sequence[Manifest],
     outcomes: Sequence[Outcome],
-    protocol: Protocol,
+    first_frame: str,
+    context_frames: int,
     episodes,
     failures: int,
     successes: int = 0,
@@ -55,6 +55,8 @@ def film(
 
     Args:
         outcomes: of all pairs of all manifests, in their order.
+        first_frame: the protocol's: `"stored"` shows the data set's first picture.
+        context_frames: pictures that a decision looked at.
         episodes: an `EpisodeData` or `None`.
     """
     pairs = [(manifest, pair) for manifest in manifests for pair in manifest.pairs]
@@ -68,17 +70,17 @@ def film(
             show = FrameBank.of(agent.model, agent.processor, _bank_frames(env, manifests, episodes)).nearest
         else:
             show = partial(_decoded, decoder)
-        stored = StoredFrames(episodes) if episodes is not None and protocol.first_frame == "stored" else None
+        stored = StoredFrames(episodes) if episodes is not None and first_frame == "stored" else None
         for number, index in enumerate(chosen, 1):
             (manifest, pair), outcome = pairs[index], outcomes[index]
             env.set_goal(np.array(pair.goal_state))
             pictures = _render(env, outcome.states)
-            seen = seen_steps(outcome.plan_steps, agent.model.config.frameskip, protocol.context_frames)
+            seen = seen_steps(outcome.plan_steps, agent.model.config.frameskip, context_frames)
             looked = {step: pictures[step] for step in seen}
             if stored is not None:
                 looked[0] = stored.starts([pair])[0]
             expected = imagine(
-                agent.model, agent.processor, looked, outcome.plan_steps, outcome.actions, protocol.context_frames
+                agent.model, agent.processor, looked, outcome.plan_steps, outcome.actions, context_frames
             )
             gif = draw_episode(
                 pictures,

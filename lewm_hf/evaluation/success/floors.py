@@ -14,7 +14,7 @@ class BlindPolicy:
     def __init__(self, action_space: Box, num_envs: int):
         self.action_space, self.num_envs = action_space, num_envs
 
-    def reset(self, env_ids: Sequence[int], problems: Sequence[int], goals: np.ndarray | None = None) -> None:
+    def reset(self, env_ids: Sequence[int], problems: Sequence[int], goals=None, steps_left=None) -> None:
         """Starts new problems in these environments."""
 
     def release(self, env_ids: Sequence[int]) -> None:
@@ -45,7 +45,7 @@ class RandomPolicy(BlindPolicy):
         self.seed = seed
         self._streams: list[np.random.Generator | None] = [None] * num_envs
 
-    def reset(self, env_ids, problems, goals=None):
+    def reset(self, env_ids, problems, goals=None, steps_left=None):
         for env_id, problem in zip(env_ids, problems, strict=True):
             self._streams[env_id] = np.random.default_rng([self.seed, problem])
 

@@ -1,17 +1,18 @@
-"""Protocols: everything that decides what a success rate means, in one versioned and hashed file."""
+"""Protocols: which problems an agent gets, in one versioned and hashed file. How it solves them is the planner's.
+
+The hash covers every value that decides which problems there are, what counts as success and what the agent is told.
+Results of one protocol's hash are comparable, whoever planned; `default_planner` is no part of it.
+"""
 
 import dataclasses
-import difflib
-import hashlib
-import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ...named_settings import check_key, content_hash, label, names_in, parse_assignments, read_named
+from ...planning.planners import planner_keys
 
 CHOICES = {
     "split": ("train", "test"),
@@ -30,8 +31,9 @@ class Protocol:
         name, version: identity of the file; `label` joins them.
         split, draw, goal_offset, drop_solved, opposite_rooms, shoulder, pairs, seeds: which start-goal pairs.
         budget, first_frame, goal_frame, rest_start: what an episode is. Steps are environment steps.
-        solver, samples, iterations, elites, initial_std, horizon, receding_horizon, action_block, context_frames: how
-            the agent plans. Horizons are in action blocks.
+        deadline: whether the agent is told when the goal is due: `goal_offset` steps after the start. It is information
+            that a user may not have; planners that do not use it are not affected.
+        default_planner: who plans where nobody asks for another; no part of the hash.
         overrides: what differs from the file, by field; part of the hash because the fields are.
     """
 
@@ -49,15 +51,8 @@ class Protocol:
     first_frame: str
     goal_frame: str
     rest_start: bool
-    solver: str
-    samples: int
-    iterations: int
-    elites: int
-    initial_std: float
-    horizon: int
-    receding_horizon: int
-    action_block: int
-    context_frames: int
+    deadline: bool
+    default_planner: str = "goal-time"
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -65,9 +60,6 @@ class Protocol:
             if entry.name in ("seeds", "overrides"):
                 continue
             value = getattr(self, entry.name)
-            if entry.type is float and type(value) is int:
-                value = float(value)
-                object.__setattr__(self, entry.name, value)
             if type(value) is not entry.type:
                 raise ValueError(
                     f"protocol {self.name}: {entry.name}={value!r} must be of type {entry.type.__name__}, "
@@ -79,18 +71,9 @@ class Protocol:
                 raise ValueError(
                     f"protocol {self.name}: {name}={getattr(self, name)!r} is unknown: use {' or '.join(allowed)}"
                 )
-        for name in ("goal_offset", "pairs", "budget", "samples", "iterations", "elites", "horizon",
-                     "receding_horizon", "action_block", "context_frames"):  # fmt: skip
+        for name in ("goal_offset", "pairs", "budget"):
             if getattr(self, name) < 1:
                 raise ValueError(f"protocol {self.name}: {name}={getattr(self, name)} must be at least 1")
-        if not (math.isfinite(self.initial_std) and self.initial_std > 0):
-            raise ValueError(f"protocol {self.name}: initial_std={self.initial_std} must be a positive number")
-        for small, large in (("elites", "samples"), ("receding_horizon", "horizon")):
-            if getattr(self, small) > getattr(self, large):
-                raise ValueError(
-                    f"protocol {self.name}: {small}={getattr(self, small)} exceeds {large}={getattr(self, large)}: "
-                    f"change one of them"
-                )
 
     def _check_seeds(self):
         seeds = self.seeds
@@ -105,13 +88,13 @@ class Protocol:
     @property
     def label(self) -> str:
         """`"paper-v3"`, with `" (modified)"` where values were overridden."""
-        return f"{self.name}-v{self.version}" + (" (modified)" if self.overrides else "")
+        return label(self.name, self.version, self.overrides)
 
     @property
     def hash(self) -> str:
         """SHA-256 of the canonical content; formatting and comments of the file do not count."""
         content = self.to_dict()
-        del content["overrides"]
+        del content["overrides"], content["default_planner"]
         return content_hash(content)
 
     def to_dict(self) -> dict[str, Any]:
@@ -126,9 +109,9 @@ class Protocol:
             ValueError: for an unknown field, the name or the version, or an invalid value.
         """
         for name in changes:
-            if name in ("name", "version", "overrides"):
+            if name in ("name", "version", "overrides", "default_planner"):
                 raise ValueError(f"{name} identifies the protocol and cannot be overridden: write a protocol file")
-            _check_key(name, f"protocol {self.name}")
+            check_key(name, _FIELDS, f"protocol {self.name}")
         changed = dataclasses.replace(self, **changes)
         recorded = {
             name: value
@@ -138,15 +121,9 @@ class Protocol:
         return dataclasses.replace(changed, overrides={**self.overrides, **recorded})
 
 
-def content_hash(content: Any) -> str:
-    """SHA-256 of plain values in canonical JSON: sorted keys, no white space."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def protocol_names() -> list[str]:
     """Names of the protocols that ship with the package."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in _folder().iterdir() if entry.name.endswith(".yaml"))
+    return names_in(_folder())
 
 
 def load_protocol(name_or_path: str | Path | Protocol, overrides: Mapping[str, Any] | None = None) -> Protocol:
@@ -156,65 +133,49 @@ def load_protocol(name_or_path: str | Path | Protocol, overrides: Mapping[str, A
         overrides: values to change, by field; recorded in the protocol and in every result.
 
     Raises:
-        ValueError: for an unknown name, key or value.
+        ValueError: for an unknown name, key or value, or a planner's value among a protocol's.
         FileNotFoundError: for a path that does not exist.
     """
     if isinstance(name_or_path, Protocol):
         return name_or_path.override(overrides or {})
-    path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"there is no protocol file {path}: give another, or one of {', '.join(protocol_names())}"
-            )
-        text = path.read_text(encoding="utf-8")
-    elif str(name_or_path) in protocol_names():
-        text = (_folder() / f"{name_or_path}.yaml").read_text(encoding="utf-8")
-    else:
+    content, where = read_named(name_or_path, _folder(), "protocol"), f"protocol {name_or_path}"
+    planning = [key for key in content if key not in _FIELDS and (key in planner_keys() or key == "action_block")]
+    if planning:
         raise ValueError(
-            f"unknown protocol {str(name_or_path)!r}: use one of {', '.join(protocol_names())} or a .yaml file"
+            f"{where}: {', '.join(planning)} say how an agent plans, which is not the protocol's: move them to a "
+            "planner file (`lewm eval --planner FILE`); action_block is the model's frameskip"
         )
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"protocol {name_or_path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"protocol {name_or_path}: expected a mapping of fields, got {type(content).__name__}")
     for key in content:
-        _check_key(key, f"protocol {name_or_path}")
-    missing = [name for name in _FIELDS if name not in content]
+        check_key(key, _FIELDS, where)
+    missing = [name for name in _FIELDS if name not in content and name != "default_planner"]
     if missing:
-        raise ValueError(f"protocol {name_or_path}: missing {', '.join(missing)}: a protocol states every value")
+        raise ValueError(f"{where}: missing {', '.join(missing)}: a protocol states every value")
     return Protocol(**content).override(overrides or {})
 
 
-def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
-    """`["samples=200", "seeds=[1, 2]"]` -> `{"samples": 200, "seeds": [1, 2]}`; values are read as YAML.
+def split_overrides(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Changes of a protocol, and changes of a planner.
 
     Raises:
-        ValueError: for text without `=`, an unknown field, or a value that is not YAML.
+        ValueError: for a key of neither, naming the closest one.
     """
-    overrides = {}
-    for text in assignments:
-        key, separator, value = text.partition("=")
-        if not separator:
-            raise ValueError(f"override {text!r} has no '=': write field=value")
-        _check_key(key.strip(), "override")
-        try:
-            overrides[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ValueError(f"override {text!r}: {value!r} is not a YAML value") from None
-    return overrides
+    known = {*_FIELDS, *planner_keys()}
+    for key in overrides:
+        check_key(key, known, "override")
+    of_protocol = {key: value for key, value in overrides.items() if key in _FIELDS}
+    return of_protocol, {key: value for key, value in overrides.items() if key not in _FIELDS}
+
+
+def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
+    """`["samples=200", "seeds=[1, 2]"]` -> `{"samples": 200, "seeds": [1, 2]}`, keys of protocols and planners.
+
+    Raises:
+        ValueError: for text without `=`, an unknown key, or a value that is not YAML.
+    """
+    return parse_assignments(assignments, {*_FIELDS, *planner_keys()})
 
 
 _FIELDS = tuple(entry.name for entry in dataclasses.fields(Protocol) if entry.name != "overrides")
-
-
-def _check_key(key: Any, where: str) -> None:
-    if key in _FIELDS:
-        return
-    close = difflib.get_close_matches(str(key), _FIELDS, n=1, cutoff=0.0)
-    raise ValueError(f"{where}: unknown key {key!r}: the closest known one is {close[0]!r}")
 
 
 def _folder():

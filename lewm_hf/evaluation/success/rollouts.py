@@ -22,8 +22,11 @@ class Policy(Protocol):
 
     plans: int
 
-    def reset(self, env_ids, problems, goals) -> None:
-        """Starts problems in these environments; `goals` `(n, H, W, 3)` uint8."""
+    def reset(self, env_ids, problems, goals, **told) -> None:
+        """Starts problems in these environments; `goals` `(n, H, W, 3)` uint8.
+
+        Where a deadline is told: `steps_left`, environment steps until the goal is due.
+        """
 
     def release(self, env_ids) -> None:
         """Ends the problems of these environments: they want no frames and get no actions until the next reset."""
@@ -98,6 +101,7 @@ def run_policy(
     starts: Callable[[list[Pair]], np.ndarray] | None = None,
     goals: Callable[[list[Pair]], np.ndarray] | None = None,
     see_goals: bool = True,
+    steps_left: int | None = None,
     rest_start: bool = False,
     on_progress: Callable[[int, int], Any] | None = None,
 ) -> Rollouts:
@@ -111,6 +115,7 @@ def run_policy(
         budget: environment steps per pair.
         starts, goals: where the first picture and the goal's picture come from; default: rendered.
         see_goals: whether the policy looks at goals at all.
+        steps_left: environment steps until the goal is due, if the policy is told.
         rest_start: start with all velocities zero.
         on_progress: called with pairs finished and pairs solved whenever they change.
     """
@@ -128,7 +133,8 @@ def run_policy(
         images = None
         if see_goals:
             images = vector_env.goal_images(members) if goals is None else goals(pairs)
-        policy.reset(members, [pair.problem for pair in pairs], images)
+        told = {} if steps_left is None else {"steps_left": steps_left}
+        policy.reset(members, [pair.problem for pair in pairs], images, **told)
 
         solved_at_start = vector_env.successes(members)
         active = np.zeros(vector_env.num_envs, dtype=bool)

@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from ...planning.mpc import MPCPolicy
-from ...planning.planner import PlanSettings
+from ...planning.planners import Planner, load_planner
 from ...progress import progress_bar
 from ...tasks.registry import ENVS, find_env, make_env, short_name
 from ...tasks.vector import GoalVectorEnv
@@ -21,10 +20,11 @@ from ..common.inputs import check_trained_on, open_decoder
 from ..common.outputs import check_out, clear
 from ..common.provenance import hardware, library_versions
 from ..common.results import FORMAT, EpisodeRow, rows_hash, score, write_result, write_rows
+from .acting import check_policy, describe_bounds, describe_policy, make_policy, seen_frames
 from .filming import film
 from .floors import RandomPolicy, ZeroPolicy
 from .manifest import Manifest, load_manifest, protocol_env_kwargs, sample_manifest
-from .protocol import Protocol, load_protocol
+from .protocol import Protocol, load_protocol, split_overrides
 from .rollouts import Outcome, Rollouts, StoredFrames, run_policy
 from .shipped import shipped_manifests
 from .unfinished import WRITTEN, SeedResult, Unfinished, model_content, shown_pictures
@@ -59,6 +59,8 @@ def evaluate(
     episodes_revision: str | None = None,
     manifest: Manifests | None = None,
     protocol: str | Path | Protocol = "clean",
+    planner: str | Path | Planner | None = None,
+    policy: str = "planner",
     overrides: Mapping[str, Any] | None = None,
     n: int | None = None,
     seeds: Sequence[int] | None = None,
@@ -86,7 +88,10 @@ def evaluate(
         episodes_revision: branch, tag or commit of a Hub data set.
         manifest: fixed pairs, one manifest per seed; they work without episodes, starts and goals are then rendered.
             Without episodes and manifest: the manifests that ship with the package for the environment and protocol.
-        protocol: name, `.yaml` file or `Protocol`; `overrides` change single values and are recorded.
+        protocol: name, `.yaml` file or `Protocol`: which problems there are.
+        planner: name, `.yaml` file or `Planner`: how they are solved. Default: the protocol's `default_planner`.
+        policy: who acts: the `"planner"`, the checkpoint's `"actor"`, or a floor, `"random"` or `"zero"`.
+        overrides: single values of protocol and planner to change; recorded.
         n: pairs per seed. Default: the protocol's, or all of the manifest.
         seeds: default: the protocol's; given manifests bring their own.
         num_envs: pairs that run side by side.
@@ -108,7 +113,8 @@ def evaluate(
     _check_run(num_envs, out, videos, video_successes)
     task = prepare(
         model, env=env, episodes=episodes, episodes_revision=episodes_revision, manifest=manifest, protocol=protocol,
-        overrides=overrides, n=n, seeds=seeds, processor=processor, revision=revision, device=device,
+        planner=planner, policy=policy, overrides=overrides, n=n, seeds=seeds, processor=processor,
+        revision=revision, device=device,
     )  # fmt: skip
     return run(
         task, decoder=decoder, decoder_revision=decoder_revision, num_envs=num_envs, out=out, overwrite=overwrite,
@@ -158,8 +164,9 @@ def run(
         clear(out, WRITTEN)
         outcomes = [outcome for seed in measured for outcome in seed.outcomes]
         files = film(
-            out / "videos", task.agent, task.env_id, task.env_kwargs, task.manifests, outcomes, task.protocol,
-            task.episodes, videos, video_successes, decoder,
+            out / "videos", task.agent, task.env_id, task.env_kwargs, task.manifests, outcomes,
+            task.protocol.first_frame, seen_frames(task.policy, task.planner, task.agent), task.episodes, videos,
+            video_successes, decoder,
         )  # fmt: skip
         for one in task.manifests:
             one.save(out / "manifests" / f"seed-{one.seed}.json")
@@ -190,6 +197,7 @@ def reserve(
         "model configuration": model_content(task.agent.model, task.agent.processor),
         # How many pairs and seeds is a choice of the run.
         "protocol": task.protocol.to_dict() | {"pairs": None, "seeds": None},
+        "planner": describe_policy(task.policy, task.planner),
         "environment": [task.env_id, task.env_kwargs, task.success_rule],
         "number of environments": min(num_envs, max(map(len, task.manifests))),
         "choice of floors": floors,
@@ -224,28 +232,27 @@ def _check_run(num_envs: int, out, videos: int, video_successes: int) -> None:
         raise ValueError("videos were asked for, but there is no folder for them: give out=DIR")
 
 
-def plan_settings(protocol: Protocol, seed: int) -> PlanSettings:
-    """The planner's settings under a protocol."""
-    names = ("solver", "horizon", "samples", "iterations", "elites", "initial_std")
-    return PlanSettings(seed=seed, **{name: getattr(protocol, name) for name in names})
-
-
 @dataclass(frozen=True)
 class Task:
     """Everything that an evaluation needs, checked to fit together.
 
     Args:
+        policy: who acts, one of `acting.POLICIES`; `planner`, how, where it is the planner.
         pairs: where they come from: `"drawn"` from the episodes, `"given"` or `"shipped"` manifests.
         success_rule: of the environment.
+        action_bounds: what actions are kept within, see `acting.describe_bounds`.
     """
 
     agent: Agent
     protocol: Protocol
+    planner: Planner
+    policy: str
     manifests: list[Manifest]
     pairs: str
     success_rule: str
     env_id: str
     env_kwargs: dict[str, Any]
+    action_bounds: dict[str, Any] | None
     episodes: Any
 
 
@@ -257,6 +264,8 @@ def prepare(
     episodes_revision: str | None = None,
     manifest: Manifests | None = None,
     protocol: str | Path | Protocol = "clean",
+    planner: str | Path | Planner | None = None,
+    policy: str = "planner",
     overrides: Mapping[str, Any] | None = None,
     n: int | None = None,
     seeds: Sequence[int] | None = None,
@@ -268,7 +277,9 @@ def prepare(
 
     Arguments and errors as there. Nothing is written and no episode is started.
     """
-    protocol = load_protocol(protocol, overrides)
+    of_protocol, of_planner = split_overrides(overrides or {})
+    protocol = load_protocol(protocol, of_protocol)
+    planner = load_planner(protocol.default_planner if planner is None else planner, of_planner)
     _check_counts(n=n)
     if env is not None:
         find_env(env)
@@ -281,6 +292,7 @@ def prepare(
     # Through the protocol, which knows what seeds look like; how many there are is no change of it.
     chosen = protocol.seeds if seeds is None else protocol.override({"seeds": list(seeds)}).seeds
     agent = model if isinstance(model, Agent) else load_agent(model, processor, revision=revision, device=device)
+    check_policy(policy, planner, agent)
     if manifest is not None:
         pairs, manifests = "given", _given_manifests(manifest, protocol, episodes, n)
     elif episodes is not None:
@@ -307,9 +319,9 @@ def prepare(
     with closing(make_env(env_id, **env_kwargs)) as example:
         for one in manifests:
             one.check_env(example, env_id)
-        check_agent(agent, example, env_id, protocol)
-        rule = example.success_rule
-    return Task(agent, protocol, manifests, pairs, rule, env_id, env_kwargs, episodes)
+        check_agent(agent, example, env_id)
+        rule, bounds = example.success_rule, describe_bounds(policy, planner, agent, example.action_space)
+    return Task(agent, protocol, planner, policy, manifests, pairs, rule, env_id, env_kwargs, bounds, episodes)
 
 
 def _given_manifests(given: Manifests, protocol: Protocol, episodes, n: int | None) -> list[Manifest]:
@@ -331,14 +343,7 @@ def _given_manifests(given: Manifests, protocol: Protocol, episodes, n: int | No
 
 def _act(task: Task, vector_env: GoalVectorEnv, manifest: Manifest, progress: bool) -> Rollouts:
     protocol = task.protocol
-    policy = MPCPolicy(
-        task.agent.model,
-        task.agent.processor,
-        plan_settings(protocol, manifest.seed),
-        num_envs=vector_env.num_envs,
-        receding_horizon=protocol.receding_horizon,
-        context_frames=protocol.context_frames,
-    )
+    policy = make_policy(task.policy, task.planner, task.agent, vector_env, manifest.seed)
     stored = None if task.episodes is None else StoredFrames(task.episodes)
     described = f"{protocol.name}, seed {manifest.seed}"
     with progress_bar(total=len(manifest), desc=described, unit="pair", show=progress) as bar:
@@ -354,6 +359,8 @@ def _act(task: Task, vector_env: GoalVectorEnv, manifest: Manifest, progress: bo
             protocol.budget,
             starts=stored.starts if stored and protocol.first_frame == "stored" else None,
             goals=stored.goals if stored and protocol.goal_frame == "stored" else None,
+            see_goals=task.policy in ("planner", "actor"),
+            steps_left=protocol.goal_offset if protocol.deadline else None,
             rest_start=protocol.rest_start,
             on_progress=show,
         )
@@ -412,6 +419,8 @@ def _result(task: Task, rows: list[EpisodeRow], measured: list[SeedResult], num_
     return {
         "format": FORMAT,
         "protocol": protocol.to_dict() | {"label": protocol.label, "hash": protocol.hash},
+        "policy": task.policy,
+        "planner": describe_policy(task.policy, task.planner),
         "env": {
             "id": task.env_id,
             "kwargs": task.env_kwargs,
@@ -436,6 +445,8 @@ def _result(task: Task, rows: list[EpisodeRow], measured: list[SeedResult], num_
             "plans": plans,
             "seconds_per_plan": sum(seed.planning_seconds for seed in measured) / max(1, plans),
             "num_envs": num_envs,
+            "context_frames": seen_frames(task.policy, task.planner, task.agent),
+            "action_bounds": task.action_bounds,
         },
         "rows_hash": rows_hash(rows),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-_NOT_SHOWN = ("name", "version", "label", "hash", "overrides")
+_NOT_SHOWN = ("name", "version", "label", "hash", "overrides", "default_planner")
 _PAIRS = {
     "drawn": "pairs drawn from the episodes", "given": "pairs of the given manifests",
     "shipped": "pairs that ship with the package",
@@ -19,6 +19,12 @@ def format_rate(value: dict[str, Any]) -> str:
     """`"87.0 %   95 % interval 79.0-92.2   87 of 100"`."""
     low, high = (100 * end for end in value["interval"])
     return f"{percent(value['rate']):>7}   95 % interval {low:.1f}-{high:.1f}   {value['successes']} of {value['n']}"
+
+
+def planner_values(result: dict[str, Any]) -> dict[str, tuple[Any, bool]]:
+    """Every value of who planned, and whether it differs from the planner's file; none of the actor and the floors."""
+    planner = result["planner"]
+    return {name: (value, name in planner["overrides"]) for name, value in planner.items() if name not in _NOT_SHOWN}
 
 
 def protocol_values(result: dict[str, Any]) -> dict[str, tuple[Any, bool]]:
@@ -40,13 +46,15 @@ def protocol_values(result: dict[str, Any]) -> dict[str, tuple[Any, bool]]:
 
 def format_summary(result: dict[str, Any]) -> str:
     """A result as text: every value of the protocol, then success beside its floors."""
-    protocol, success = result["protocol"], result["success"]
+    protocol, planner, success = result["protocol"], result["planner"], result["success"]
     solved, planning = result["solved_at_start"], result["planning"]
     lines = [
         f"{result['model']['source']} on {result['env']['id']}",
         f"protocol {protocol['label']}, hash {protocol['hash'][:12]}; {_PAIRS[result['pairs']]}",
         *_columns(protocol_values(result)),
         f"  success: {result['env']['success_rule']} at any step within the budget",
+        f"planner {planner['label']}, hash {planner['hash'][:12]}{_bounds(planning['action_bounds'])}",
+        *_columns(planner_values(result)),
         "",
         _line("success", format_rate(success)),
     ]
@@ -81,6 +89,24 @@ def format_summary(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _is_word(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
+
+
+def _bounds(bounds: dict[str, Any] | None) -> str:
+    """Where actions are clipped: `"; actions clipped to -1..1 (config)"`."""
+    if bounds is None:
+        return ""
+    low, high = bounds["low"], bounds["high"]
+    if len({*low}) == len({*high}) == 1:
+        low, high = low[0], high[0]
+    return f"; actions clipped to {_short(low)}..{_short(high)} ({bounds['source']})"
+
+
+def _short(value: Any) -> str:
+    return f"({', '.join(f'{one:.3g}' for one in value)})" if isinstance(value, list) else f"{value:.3g}"
+
+
 def _line(name: str, text: str) -> str:
     return f"  {name:<20} {text}".rstrip()
 
@@ -91,8 +117,10 @@ def _columns(values: dict[str, tuple[Any, bool]], count: int = 3) -> list[str]:
     def text(value: Any) -> str:
         if isinstance(value, list):
             return ",".join(map(str, value))
-        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+        return {True: "yes", False: "no", None: "none"}.get(value, str(value)) if _is_word(value) else str(value)
 
+    if not values:
+        return []
     cells = [(name, text(value) + "*" * changed) for name, (value, changed) in values.items()]
     rows = -(-len(cells) // count)
     columns = [cells[start : start + rows] for start in range(0, len(cells), rows)]
@@ -102,4 +130,4 @@ def _columns(values: dict[str, tuple[Any, bool]], count: int = 3) -> list[str]:
         blocks.append([f"{name:<{names}} {value:<{texts}}" for name, value in column])
     lines = ["  " + "   ".join(block[row] for block in blocks if row < len(block)) for row in range(rows)]
     changed = any(changed for _, changed in values.values())
-    return [line.rstrip() for line in lines] + ["  * differs from the protocol's file"] * changed
+    return [line.rstrip() for line in lines] + ["  * differs from the file"] * changed

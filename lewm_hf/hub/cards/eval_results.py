@@ -48,25 +48,32 @@ def _entry(result: Mapping[str, Any], facts: "CardFacts", source: str | None) ->
     dataset_id, revision = dataset_of(result, facts)
     return EvalResultEntry(
         dataset_id=dataset_id,
-        task_id=task_id(protocol),
+        task_id=task_id(result),
         dataset_revision=revision,
         value=round(success["rate"], 4),
         date=result["finished"],
         source_url=source and f"https://huggingface.co/{facts.repo_id}/blob/main/{source}",
         source_name=source and "results.json",
         notes=(
-            f"success rate; protocol {protocol['label']}, hash {protocol['hash'][:12]}; n = {success['n']}, Wilson "
+            f"success rate; protocol {protocol['label']}, hash {protocol['hash'][:12]}; planner "
+            f"{result['planner']['label']}, hash {result['planner']['hash'][:12]}; n = {success['n']}, Wilson "
             f"95 % {low:.1f}-{high:.1f}; random actions {100 * floor['rate']:.1f} %; lewm-hf"
         ),
     )
 
 
-def task_id(protocol: Mapping[str, Any]) -> str:
-    """`"clean-50"`, protocol and goal offset; with the beginning of the hash where anything else was changed."""
+def task_id(result: Mapping[str, Any]) -> str:
+    """`"clean-50"`, protocol and goal offset, with the beginning of the hash where anything else was changed; after it
+    who acted, where that is not the protocol's own planner.
+    """
+    protocol, planner = result["protocol"], result["planner"]
     name = f"{protocol['name']}-{protocol['goal_offset']}"
     further = set(protocol["overrides"]) == {"goal_offset", "budget"}  # `lewm eval --offset` and no more
     standard = not protocol["overrides"] or (further and protocol["budget"] == 2 * protocol["goal_offset"])
-    return name if standard else f"{name}-{protocol['hash'][:8]}"
+    name = name if standard else f"{name}-{protocol['hash'][:8]}"
+    if planner["overrides"]:
+        return f"{name}-{planner['name']}-{planner['hash'][:8]}"
+    return name if planner["name"] == protocol["default_planner"] else f"{name}-{planner['name']}"
 
 
 def check_eval_results(text: str, name: str) -> None:

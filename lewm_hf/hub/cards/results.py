@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import EvalResult
 
 from ...evaluation.success.protocol import load_protocol, protocol_names
+from ...planning.planners import load_planner, planner_names
 from .checks import LIBRARY
 
 if TYPE_CHECKING:
@@ -20,16 +21,18 @@ PIPELINE_TAG = "robotics"
 def results_text(facts: "CardFacts") -> str:
     """The section: a table, people's remarks, then for each evaluation what it was and the command that repeats it."""
     lines = [
-        "| protocol | success | random actions | zero actions | excess over random | solved before the first action |",
-        "|---|---|---|---|---|---|",
+        "| protocol | planner | success | random actions | zero actions | excess over random | solved before the first "
+        "action |",
+        "|---|---|---|---|---|---|---|",
     ]
     details = []
     for number, result in enumerate(facts.results):
         floors = result["floors"]
         zero = _rate(floors["zero_action"]) if "zero_action" in floors else "not measured"
         lines.append(
-            f"| `{result['protocol']['label']}`, {_pairs(result)} | **{percent(result['success']['rate'])}** "
-            f"{_spread(result['success'])} | {_rate(floors['random'])} | {zero} | "
+            f"| `{result['protocol']['label']}`, {_pairs(result)} | `{result['planner']['label']}` | "
+            f"**{percent(result['success']['rate'])}** {_spread(result['success'])} | "
+            f"{_rate(floors['random'])} | {zero} | "
             f"{100 * result['excess']['random']:+.1f} points | {percent(result['solved_at_start']['share'])} |"
         )
         command = f"{_how_measured(result, facts)}\n\n```bash\n{_command(result, facts, number)}\n```"
@@ -66,13 +69,15 @@ def _entries(result: Mapping[str, Any], facts: "CardFacts") -> list[EvalResult]:
     shared = {
         "task_type": PIPELINE_TAG,
         "task_name": f"goal-conditioned planning, protocol {protocol['label']}, goals {protocol['goal_offset']} steps "
-        "ahead",
+        f"ahead, planner {result['planner']['label']}",
         "dataset_type": dataset_id or f"{LIBRARY}-{result['pairs']}-pairs",
         "dataset_name": names[result["pairs"]],
-        "dataset_config": f"{protocol['name']}-{protocol['goal_offset']}-{protocol['hash'][:8]}",
+        "dataset_config": f"{protocol['name']}-{protocol['goal_offset']}-{protocol['hash'][:8]}-"
+        f"{result['planner']['hash'][:8]}",
         "dataset_split": protocol["split"],
         "dataset_revision": revision,
-        "dataset_args": {"protocol": protocol["label"], "protocol_hash": protocol["hash"], "pairs": result["pairs"]},
+        "dataset_args": {"protocol": protocol["label"], "protocol_hash": protocol["hash"], "pairs": result["pairs"]}
+        | {"planner": result["planner"]["label"], "planner_hash": result["planner"]["hash"]},
     }
     metrics = (
         ("success_rate", "success rate", result["success"]),
@@ -116,14 +121,9 @@ def _how_measured(result: Mapping[str, Any], facts: "CardFacts") -> str:
         f"goals {protocol['goal_offset']} steps after the start, pairs solved at the start "
         f"{'removed' if protocol['drop_solved'] else 'kept'}, a budget of {protocol['budget']} steps"
     )
-    planner = (
-        f"{protocol['solver'].upper()} with {protocol['samples']} samples, {protocol['iterations']} iterations and "
-        f"{protocol['elites']} elites over {protocol['horizon']} blocks of {protocol['action_block']} actions, "
-        f"replanned after {protocol['receding_horizon']}"
-    )
     return (
         f"**`{protocol['label']}`**, hash `{protocol['hash'][:12]}`{f' (differs in {changes})' if changes else ''}: "
-        f"{pairs}. {origin}. {planner}. n = {result['success']['n']}; per seed {seeds}. "
+        f"{pairs}. {origin}. {_planner(result)} n = {result['success']['n']}; per seed {seeds}. "
         f"{planning['seconds_per_plan']:.3g} s per plan, {planning['num_envs']} problems at a time, on "
         f"{result['hardware']['device_name']}. Finished {result['finished'][:10]}, outcomes "
         f"`{result['rows_hash'][:12]}`."
@@ -146,7 +146,12 @@ def _command(result: Mapping[str, Any], facts: "CardFacts", number: int) -> str:
         for seed in seeds:
             words += ["--manifest", (folder / f"seed-{seed}.json").as_posix()]
     words += ["--protocol", protocol["name"] if _ships(protocol) else f"{protocol['name']}.yaml"]
-    for name, value in protocol.get("overrides", {}).items():
+    planner = result["planner"]
+    if result["policy"] == "planner":
+        words += ["--planner", planner["name"] if _planner_ships(planner) else f"{planner['name']}.yaml"]
+    else:
+        words += ["--policy", result["policy"]]
+    for name, value in (protocol["overrides"] | planner["overrides"]).items():
         words += ["--set", f"{name}={value}"]
     if result["pairs"] != "given":  # manifests bring their number and seeds
         words += ["-n", str(result["per_seed"][0]["n"]), "--seeds", *seeds]
@@ -156,15 +161,42 @@ def _command(result: Mapping[str, Any], facts: "CardFacts", number: int) -> str:
 def _ships(protocol: Mapping[str, Any]) -> bool:
     """Whether the package has this protocol, with the same content."""
     name = protocol["name"]
-    return name in protocol_names() and load_protocol(name, protocol.get("overrides")).hash == protocol["hash"]
+    return name in protocol_names() and load_protocol(name, protocol["overrides"]).hash == protocol["hash"]
+
+
+def _planner_ships(planner: Mapping[str, Any]) -> bool:
+    """Whether the package has this planner, with the same content."""
+    name = planner["name"]
+    return name in planner_names() and load_planner(name, planner["overrides"]).hash == planner["hash"]
+
+
+def _planner(result: Mapping[str, Any]) -> str:
+    """Who acted, in a sentence."""
+    planner, block = result["planner"], result["model"]["frameskip"]
+    if result["policy"] != "planner":
+        return f"No search: the policy `{result['policy']}` acts."
+    changes = ", ".join(f"{name}={value}" for name, value in planner["overrides"].items())
+    search = ", ".join(f"{planner[name]} {name}" for name in ("samples", "iterations", "elites") if name in planner)
+    deadline = ", no further than the goal's deadline" if planner["horizon_rule"] == "goal-time" else ""
+    guided = ", started by the checkpoint's actor" if planner["proposal"] == "actor" else ""
+    return (
+        f"Planner `{planner['label']}`, hash `{planner['hash'][:12]}`{f' (differs in {changes})' if changes else ''}: "
+        f"{planner['solver'].upper()} with {search}{guided}, over at most {planner['horizon']} blocks of {block} "
+        f"actions{deadline}, replanned after {planner['receding_horizon']}."
+    )
 
 
 def _needed(result: Mapping[str, Any]) -> str:
-    name, needed = result["protocol"]["name"], []
+    name, planner, needed = result["protocol"]["name"], result["planner"], []
     if not _ships(result["protocol"]):
         needed.append(
             f"the file `{name}.yaml`, a protocol that does not ship with this version of {LIBRARY}; all its values "
             "stand under `protocol` in `results.json`"
+        )
+    if result["policy"] == "planner" and not _planner_ships(planner):
+        needed.append(
+            f"the file `{planner['name']}.yaml`, a planner that does not ship with this version of {LIBRARY}; all its "
+            "values stand under `planner` in `results.json`"
         )
     if result["pairs"] == "given":
         needed.append("the manifests, which `lewm eval` wrote beside `results.json`")

@@ -46,8 +46,7 @@ TRAINING_FACTS = (
 CONVERSION_FACTS = ("source", "weights_sha256", "tensors", "parameters", "converter")
 RESULT_FACTS = (
     "protocol.label", "protocol.name", "protocol.hash", "protocol.split", "protocol.goal_offset", "protocol.budget",
-    "protocol.drop_solved", "protocol.solver", "protocol.samples", "protocol.iterations", "protocol.elites",
-    "protocol.horizon", "protocol.action_block", "protocol.receding_horizon", "env.id", "pairs", "success.n",
+    "protocol.drop_solved", "planner.label", "planner.name", "planner.hash", "policy", "env.id", "pairs", "success.n",
     "success.successes", "success.rate", "success.interval", "floors.random.rate", "floors.random.interval",
     "excess.random", "solved_at_start.share", "per_seed", "planning.seconds_per_plan", "hardware.device_name",
     "versions", "dataset.fingerprint", "planning.num_envs", "rows_hash", "model.fingerprint", "finished",

@@ -1,37 +1,47 @@
 """The cross-entropy method, as the released code runs it (paper, appendix D)."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from . import Solution, take
-
-if TYPE_CHECKING:
-    from ..planner import PlanSettings
+from .base import Bounds, Noise, Objective, Solution, check_counts, check_elites, check_numbers, clip, take
 
 
-def cem(
-    objective: Callable[[Tensor], Tensor],
-    mean: Tensor,
-    noise: Callable[[int], Tensor],
-    settings: "PlanSettings",
-) -> Solution:
+@dataclass(frozen=True, kw_only=True)
+class CEM:
     """Fits a diagonal Gaussian to the elites, again and again; returns its last mean, not the best candidate.
 
-    Candidates are not clipped: the space is z-scored, where +-1 would be one standard deviation. The spread is the
-    elites' unbiased standard deviation, without momentum or floor. Reads nothing back to the host.
+    The spread is the elites' unbiased standard deviation, without momentum or floor. Reads nothing back to the host.
+    The defaults are the paper's, for every environment.
+
+    Args:
+        samples, iterations: candidates per iteration, iterations.
+        elites: candidates that the next Gaussian is fitted to.
+        initial_std: spread of the first candidates, in standard deviations of the data set's actions.
+
+    Raises:
+        ValueError: for a setting out of range.
     """
-    if settings.elites < 2:
-        raise ValueError(f"elites={settings.elites} must be at least 2: the spread of one plan is undefined")
-    std = torch.full_like(mean, settings.initial_std)
-    best = []
-    for iteration in range(settings.iterations):
-        candidates = mean.unsqueeze(1) + std.unsqueeze(1) * noise(iteration)
-        candidates[:, 0] = mean
-        elite_costs, order = objective(candidates).topk(settings.elites, largest=False)
-        elites = take(candidates, order)
-        mean, std = elites.mean(1), elites.std(1)
-        best.append(elite_costs[:, 0])
-    return Solution(mean, elites, elite_costs, torch.stack(best, 1))
+
+    samples: int = 300
+    iterations: int = 30
+    elites: int = 30
+    initial_std: float = 1.0
+
+    def __post_init__(self):
+        check_counts(self, "samples", "iterations", "elites")
+        check_numbers(self, "initial_std")
+        check_elites(self.elites, self.samples)
+
+    def __call__(self, objective: Objective, mean: Tensor, noise: Noise, bounds: Bounds = None) -> Solution:
+        std = torch.full_like(mean, self.initial_std)
+        best = []
+        for iteration in range(self.iterations):
+            candidates = clip(mean.unsqueeze(1) + std.unsqueeze(1) * noise(iteration), bounds)
+            candidates[:, 0] = mean
+            elite_costs, order = objective(candidates).topk(self.elites, largest=False)
+            elites = take(candidates, order)
+            mean, std = elites.mean(1), elites.std(1)
+            best.append(elite_costs[:, 0])
+        return Solution(mean, elites, elite_costs, torch.stack(best, 1))

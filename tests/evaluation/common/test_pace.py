@@ -84,7 +84,7 @@ def test_every_measurement_takes_them(both, tiny_model):
     small = {"samples": 4, "iterations": 1, "elites": 2, "horizon": 1, "receding_horizon": 1, "budget": 10}
     evaluated = evaluate(
         tiny_model, processor=processor, episodes=kept, protocol="clean", n=3, seeds=[0],
-        overrides=small | {"action_block": EVERY},
+        overrides=small,
     )  # fmt: skip
     assert [row.goal_step - row.start for row in evaluated.rows] == [25 // EVERY] * 3
     found = health(tiny_model, kept, processor=processor, stretches=16, horizon=2, frames=60)

@@ -23,9 +23,11 @@ def write_evaluation(folder, outcomes, *, pairs: str = "pairs", samples: int = 3
         for seed, part in outcomes.items() for index, success in enumerate(part)
     ]  # fmt: skip
     sources = {"first_frame": "stored", "goal_frame": "stored"}
-    protocol = {"name": "clean", "label": "clean-v1", "hash": "h", "overrides": {}, "samples": samples, "pairs": 100}
+    protocol = {"name": "clean", "label": "clean-v1", "hash": "h", "overrides": {}, "pairs": 100}
+    planner = {"name": "paper", "label": "paper-v1", "hash": f"p{samples}", "overrides": {}, "samples": samples}
     result = {
-        "format": 2, "protocol": protocol | {"seeds": list(outcomes)} | sources, "dataset": sources,
+        "format": 3, "protocol": protocol | {"seeds": list(outcomes)} | sources, "dataset": sources,
+        "planner": planner, "policy": "planner",
         "env": {"id": "lewm/TwoRoom-v0", "kwargs": {"image_size": 64}}, "rows_hash": rows_hash(rows), **score(rows),
         "planning": {}, "pairs": "given", "films": "decoded",
         "model": {"source": model, "fingerprint": model}, "versions": {"torch": "2"},
@@ -75,7 +77,7 @@ def test_text_file_and_command(tmp_path, capsys):
     text = capsys.readouterr().out
     for words in (
         "lewm/TwoRoom-v0, 4 pairs", "new", "75.0 %", "old", "25.0 %", "difference +50.0 points", "McNemar p = 0.5",
-        "both 1, only the first 2, only the second 0, neither 1", "besides the model: samples 300 and 100",
+        "both 1, only the first 2, only the second 0, neither 1", "besides the model: planner samples 300 and 100",
     ):  # fmt: skip
         assert words in text
     written = json.loads((tmp_path / "out" / "compare.json").read_text())

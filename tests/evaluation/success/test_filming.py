@@ -153,7 +153,7 @@ def test_films_need_no_data_set_and_name_their_episode(tiny_model, processor, ep
     agent = Agent(tiny_model, processor, "tiny")
     for source in (episodes, None):
         files = film(
-            tmp_path, agent, "lewm/TwoRoom-v0", {"image_size": 28}, [manifest], outcomes, protocol, source, 1, 1
+            tmp_path, agent, "lewm/TwoRoom-v0", {"image_size": 28}, [manifest], outcomes, "stored", 1, source, 1, 1
         )
         lost = manifest.pairs[1]
         assert files[0].name == f"01-missed-seed42-episode{lost.episode}-frame{lost.start_frame}.gif"

@@ -234,7 +234,7 @@ def test_checks_name_what_does_not_fit(episodes):
     env = make_env("two_room")
     manifest.check_env(env, "lewm/TwoRoom-v0")
     manifest.check_protocol(CLEAN)
-    manifest.check_protocol(load_protocol("clean", {"samples": 50}))
+    manifest.check_protocol(load_protocol("clean", {"budget": 60}))
     manifest.check_episodes(episodes)
     with pytest.raises(ValueError, match="made for lewm/TwoRoom-v0, not for lewm/TwoRoom-v1"):
         manifest.check_env(env, "lewm/TwoRoom-v1")

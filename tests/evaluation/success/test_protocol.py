@@ -6,7 +6,13 @@ import pytest
 import yaml
 
 import lewm_hf.evaluation.success
-from lewm_hf.evaluation.success.protocol import Protocol, load_protocol, parse_overrides, protocol_names
+from lewm_hf.evaluation.success.protocol import (
+    Protocol,
+    load_protocol,
+    parse_overrides,
+    protocol_names,
+    split_overrides,
+)
 
 FOLDER = Path(lewm_hf.evaluation.success.__file__).parent / "protocols"
 
@@ -27,8 +33,7 @@ def test_paper_states_the_values_of_the_paper():
     paper = load_protocol("paper")
     assert paper.label == "paper-v3"
     assert (paper.goal_offset, paper.budget, paper.split, paper.draw) == (25, 50, "train", "rows")
-    assert (paper.samples, paper.iterations, paper.elites, paper.initial_std) == (300, 30, 30, 1.0)
-    assert (paper.horizon, paper.receding_horizon, paper.action_block, paper.context_frames) == (5, 5, 5, 1)
+    assert paper.default_planner == "paper" and load_protocol("clean").default_planner == "goal-time"
     assert not paper.drop_solved
     assert paper.shoulder == "raw"
     assert paper.seeds[0] == 42
@@ -38,12 +43,13 @@ def test_clean_differs_from_paper_only_in_its_pairs():
     paper, clean = load_protocol("paper").to_dict(), load_protocol("clean").to_dict()
     different = {name for name in paper if paper[name] != clean[name]}
     assert different == {
-        "name", "version", "split", "draw", "drop_solved", "opposite_rooms", "shoulder", "pairs",
+        "name", "version", "split", "draw", "drop_solved", "opposite_rooms", "shoulder", "pairs", "default_planner",
     }  # fmt: skip
 
 
 def test_hash_is_sha256_of_the_canonical_content(tmp_path):
     content = yaml.safe_load((FOLDER / "paper.yaml").read_text())
+    del content["default_planner"]  # who plans is no part of what is measured
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     assert load_protocol("paper").hash == hashlib.sha256(text.encode()).hexdigest()
 
@@ -52,25 +58,25 @@ def test_hash_ignores_comments_and_order_but_not_values(tmp_path):
     clean = load_protocol("clean")
     assert load_protocol(write(tmp_path)).hash == clean.hash
     assert load_protocol(write(tmp_path, {"budget": 51})).hash != clean.hash
+    assert load_protocol(write(tmp_path, {"deadline": False})).hash != clean.hash
+    assert load_protocol(write(tmp_path, {"default_planner": "small"})).hash == clean.hash
 
 
 def test_an_override_is_recorded_and_changes_the_hash():
     clean = load_protocol("clean")
-    mini = load_protocol("clean", {"samples": 200, "iterations": 15, "budget": 50})
-    assert (mini.samples, mini.iterations) == (200, 15)
-    assert mini.overrides == {"samples": 200, "iterations": 15}  # budget was 50 already
+    mini = load_protocol("clean", {"goal_offset": 50, "pairs": 10, "budget": 50})
+    assert (mini.goal_offset, mini.pairs) == (50, 10)
+    assert mini.overrides == {"goal_offset": 50, "pairs": 10}  # budget was 50 already
     assert mini.label == "clean-v1 (modified)"
     assert mini.hash != clean.hash
-    assert load_protocol(mini, {"samples": 100}).overrides == {"samples": 100, "iterations": 15}
+    assert load_protocol(mini, {"pairs": 20}).overrides == {"goal_offset": 50, "pairs": 20}
 
 
 def test_an_override_to_the_file_s_value_changes_nothing():
-    assert load_protocol("clean", {"samples": 300, "seeds": [42, 43, 44]}) == load_protocol("clean")
+    assert load_protocol("clean", {"budget": 50, "seeds": [42, 43, 44]}) == load_protocol("clean")
 
 
-@pytest.mark.parametrize(
-    ("typo", "meant"), [("sampels", "samples"), ("goal_ofset", "goal_offset"), ("budgets", "budget")]
-)
+@pytest.mark.parametrize(("typo", "meant"), [("spilt", "split"), ("goal_ofset", "goal_offset"), ("budgets", "budget")])
 def test_an_unknown_key_is_refused_by_name_with_the_closest_one(tmp_path, typo, meant):
     for attempt in (
         lambda: load_protocol(write(tmp_path, {typo: 1})),
@@ -83,8 +89,8 @@ def test_an_unknown_key_is_refused_by_name_with_the_closest_one(tmp_path, typo, 
 
 
 def test_a_missing_key_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="missing elites"):
-        load_protocol(write(tmp_path, drop="elites"))
+    with pytest.raises(ValueError, match="missing rest_start"):
+        load_protocol(write(tmp_path, drop="rest_start"))
 
 
 @pytest.mark.parametrize(
@@ -96,9 +102,8 @@ def test_a_missing_key_is_refused(tmp_path):
         ({"budget": 2.5}, "budget=2.5 must be of type int"),
         ({"budget": True}, "budget=True must be of type int"),
         ({"drop_solved": 1}, "drop_solved=1 must be of type bool"),
-        ({"elites": 301}, "elites=301 exceeds samples=300"),
-        ({"receding_horizon": 6}, "receding_horizon=6 exceeds horizon=5"),
-        ({"initial_std": float("nan")}, "initial_std=nan must be a positive number"),
+        ({"deadline": "soon"}, "deadline='soon' must be of type bool"),
+        ({"samples": 100, "action_block": 5}, "action_block, samples say how an agent plans.*--planner FILE"),
         ({"seeds": []}, "seeds=\\[\\] must be a list"),
         ({"seeds": [1, 1]}, "repeat"),
         ({"seeds": [-1]}, "whole numbers"),
@@ -131,11 +136,16 @@ def test_unknown_names_and_files_are_refused(tmp_path):
 def test_overrides_of_the_command_line_are_yaml_values():
     overrides = parse_overrides(["samples=200", "drop_solved=true", "seeds=[1, 2]", "split=test", "initial_std=0.5"])
     assert overrides == {"samples": 200, "drop_solved": True, "seeds": [1, 2], "split": "test", "initial_std": 0.5}
-    assert isinstance(load_protocol("paper", overrides), Protocol)
+    of_protocol, of_planner = split_overrides(overrides)
+    assert of_protocol == {"drop_solved": True, "seeds": [1, 2], "split": "test"}
+    assert of_planner == {"samples": 200, "initial_std": 0.5}
+    assert isinstance(load_protocol("paper", of_protocol), Protocol)
+    with pytest.raises(ValueError, match="'sampels': the closest known one is 'samples'"):
+        split_overrides({"sampels": 3})
     with pytest.raises(ValueError, match="has no '='"):
         parse_overrides(["samples"])
 
 
 def test_a_protocol_cannot_be_changed():
     with pytest.raises(AttributeError):
-        load_protocol("paper").samples = 3
+        load_protocol("paper").budget = 3

@@ -17,6 +17,7 @@ from lewm_hf.evaluation.success.rollouts import run_policy
 from lewm_hf.evaluation.success.run import evaluate
 from lewm_hf.evaluation.success.shipped import shipped_manifests
 from lewm_hf.evaluation.success.summary import format_summary
+from lewm_hf.planning import load_planner
 from lewm_hf.tasks.registry import ENVS, make_env
 from lewm_hf.tasks.two_room.env import TwoRoomEnv
 from lewm_hf.tasks.vector import GoalVectorEnv
@@ -24,7 +25,9 @@ from lewm_hf.tasks.vector import GoalVectorEnv
 from ..conftest import make_episodes
 
 QUICK = {"samples": 8, "iterations": 1, "elites": 2}
-PAPER = load_protocol("paper", {"split": "test", **QUICK})
+PAPER = load_protocol("paper", {"split": "test"})
+FAST = load_planner("paper", QUICK)
+CHEAP = {"protocol": PAPER, "planner": FAST}
 
 
 @pytest.fixture
@@ -174,7 +177,7 @@ def test_zero_actions_score_nothing_under_clean(episodes, agent):
 
 def test_outcomes_do_not_depend_on_the_number_of_environments(episodes, agent):
     results = [
-        evaluate(**agent, episodes=episodes, protocol=PAPER, n=12, seeds=[42, 43], num_envs=num_envs)
+        evaluate(**agent, episodes=episodes, **CHEAP, n=12, seeds=[42, 43], num_envs=num_envs)
         for num_envs in (1, 7, 50)
     ]
     rows = [[{**vars(row), "wall_time": 0} for row in one.rows] for one in results]
@@ -184,7 +187,7 @@ def test_outcomes_do_not_depend_on_the_number_of_environments(episodes, agent):
 
 
 def test_outcomes_do_not_depend_on_the_other_pairs(episodes, agent):
-    few, many = (evaluate(**agent, episodes=episodes, protocol=PAPER, n=n, seeds=[42]).rows for n in (6, 15))
+    few, many = (evaluate(**agent, episodes=episodes, **CHEAP, n=n, seeds=[42]).rows for n in (6, 15))
     by_pair = {(row.episode, row.start): row for row in many}
     for row in few:
         same = by_pair[row.episode, row.start]
@@ -192,12 +195,12 @@ def test_outcomes_do_not_depend_on_the_other_pairs(episodes, agent):
 
 
 def test_seeds_change_pairs_and_noise(episodes, agent):
-    rows = evaluate(**agent, episodes=episodes, protocol=PAPER, n=10, seeds=[1, 2]).rows
+    rows = evaluate(**agent, episodes=episodes, **CHEAP, n=10, seeds=[1, 2]).rows
     assert [row.seed for row in rows] == [1] * 10 + [2] * 10
     assert {(row.episode, row.start) for row in rows[:10]} != {(row.episode, row.start) for row in rows[10:]}
     pairs = sample_manifest(episodes, PAPER, 10, 1)
     again = dataclasses.replace(pairs, seed=2)
-    both = [evaluate(**agent, episodes=episodes, manifest=one, protocol=PAPER).rows for one in (pairs, again)]
+    both = [evaluate(**agent, episodes=episodes, manifest=one, **CHEAP).rows for one in (pairs, again)]
     assert [row.final_distance for row in both[0]] != [row.final_distance for row in both[1]]
 
 
@@ -206,6 +209,7 @@ def test_files_hold_rows_result_manifests_and_videos(episodes, agent, tmp_path):
         **agent,
         episodes=episodes,
         protocol=PAPER,
+        planner=FAST,
         n=8,
         seeds=[42, 43],
         out=tmp_path / "run",
@@ -225,7 +229,9 @@ def test_files_hold_rows_result_manifests_and_videos(episodes, agent, tmp_path):
         sum(row["success"] - row["random_success"] for row in rows) / len(rows)
     )
     assert result["protocol"]["hash"] == PAPER.hash
-    assert result["protocol"]["overrides"] == {"split": "test", **QUICK}
+    assert result["protocol"]["overrides"] == {"split": "test"}
+    assert (result["planner"]["hash"], result["planner"]["overrides"]) == (FAST.hash, QUICK)
+    assert result["policy"] == "planner" and result["planning"]["action_bounds"] is None
     assert result["versions"]["torch"] == torch.__version__
     assert result["model"]["parameters"] == sum(p.numel() for p in agent["model"].parameters())
     for entry, seed in zip(result["manifests"], (42, 43), strict=True):
@@ -236,14 +242,14 @@ def test_files_hold_rows_result_manifests_and_videos(episodes, agent, tmp_path):
 
 
 def test_a_second_run_gives_identical_rows(episodes, agent):
-    first, second = (evaluate(**agent, episodes=episodes, protocol=PAPER, n=6, seeds=[42]).result for _ in range(2))
+    first, second = (evaluate(**agent, episodes=episodes, **CHEAP, n=6, seeds=[42]).result for _ in range(2))
     assert first["rows_hash"] == second["rows_hash"]
     assert first["model"]["fingerprint"] == second["model"]["fingerprint"]
 
 
 def test_a_manifest_works_without_the_data_set(episodes, agent, tmp_path):
     path = sample_manifest(episodes, PAPER, 6, 42).save(tmp_path / "m.json")
-    done = evaluate(**agent, env="two_room", manifest=path, protocol=PAPER, n=4, out=tmp_path / "out", videos=1)
+    done = evaluate(**agent, env="two_room", manifest=path, **CHEAP, n=4, out=tmp_path / "out", videos=1)
     assert len(done.rows) == 4 and len(done.videos) == 1
     assert done.result["dataset"]["first_frame"] == "rendered"
     assert done.result["env"]["kwargs"]["image_size"] == 28
@@ -256,17 +262,17 @@ def test_pairs_that_ship_with_the_package_are_the_default(agent, tmp_path):
     agent["processor"].save_pretrained(tmp_path / "model")
     facts = {"env_id": "lewm/TwoRoom-v0", "env_kwargs": {"physics": "swept", "image_size": 224}}
     (tmp_path / "model" / "training.json").write_text(json.dumps(facts))
-    clean = load_protocol("clean", QUICK)
-    done = evaluate(tmp_path / "model", protocol=clean, n=3, seeds=[42, 44])
+    clean = {"protocol": "clean", "planner": "small", "overrides": QUICK}
+    done = evaluate(tmp_path / "model", **clean, n=3, seeds=[42, 44])
     shipped = shipped_manifests("two_room", clean, [42, 44], 3)
     assert [entry["hash"] for entry in done.result["manifests"]] == [one.hash for one in shipped]
     assert done.result["pairs"] == "shipped"
     # The environment looks and moves as in training, at the model's picture size.
     assert done.result["env"]["kwargs"] == {"physics": "swept", "image_size": 28}
     with pytest.raises(FileNotFoundError, match="goal_offset=25, seed 5: give episodes"):
-        evaluate(tmp_path / "model", protocol=clean, seeds=[5])
+        evaluate(tmp_path / "model", **clean, seeds=[5])
     with pytest.raises(ValueError, match="trained on lewm/TwoRoom-v0, not on lewm/Reacher-v0"):
-        evaluate(tmp_path / "model", env="reacher", protocol=clean, n=3)
+        evaluate(tmp_path / "model", env="reacher", **clean, n=3)
 
 
 @pytest.mark.parametrize("env", ENVS)
@@ -288,13 +294,13 @@ def test_the_commit_of_a_hub_data_set_is_recorded(agent):
     episodes = make_episodes(60)
     for revision in (None, "0123abc"):
         episodes.revision = revision
-        done = evaluate(**agent, episodes=episodes, protocol=PAPER, n=2, seeds=[42], floors=False)
+        done = evaluate(**agent, episodes=episodes, **CHEAP, n=2, seeds=[42], floors=False)
         assert done.result["dataset"]["revision"] == revision
 
 
 def test_problems_that_seeds_share_are_counted_once(episodes, agent):
     pairs = sample_manifest(episodes, PAPER, 5, 1)
-    done = evaluate(**agent, episodes=episodes, manifest=[pairs, dataclasses.replace(pairs, seed=2)], protocol=PAPER)
+    done = evaluate(**agent, episodes=episodes, manifest=[pairs, dataclasses.replace(pairs, seed=2)], **CHEAP)
     distinct = {"pairs": 5, "episodes": len({pair.episode for pair in pairs.pairs})}
     assert done.result["success"]["n"] == 10 and done.result["distinct"] == distinct
     assert f"5 of 10, from {distinct['episodes']} episodes" in format_summary(done.result)
@@ -304,14 +310,14 @@ def test_a_place_that_cannot_hold_results_is_refused_before_any_episode(episodes
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(ValueError, match="cannot be a folder, .*file is a file"):
-            evaluate(**agent, episodes=episodes, protocol=PAPER, n=10**6, out=out)
+            evaluate(**agent, episodes=episodes, **CHEAP, n=10**6, out=out)
     assert (tmp_path / "file").read_text() == ""
 
 
 def test_given_episodes_decide_how_the_environment_is_made(episodes, agent):
     """A manifest may have been drawn from the same states at another picture size."""
     manifest = dataclasses.replace(sample_manifest(episodes, PAPER, 3, 42), env_kwargs={"image_size": 224})
-    done = evaluate(**agent, episodes=episodes, manifest=manifest, protocol=PAPER)
+    done = evaluate(**agent, episodes=episodes, manifest=manifest, **CHEAP)
     assert done.result["env"]["kwargs"] == episodes.env_kwargs and done.result["pairs"] == "given"
 
 
@@ -351,17 +357,20 @@ def test_rest_start_leaves_positions_and_stills_velocities():
 def test_stored_frames_matter_only_for_the_first_plan(episodes, agent):
     """Rendered starts of the fake data set equal stored ones, so both give the same episodes."""
     rendered = load_protocol(PAPER, {"first_frame": "rendered", "goal_frame": "rendered"})
-    one, other = (evaluate(**agent, episodes=episodes, protocol=p, n=6, seeds=[42]) for p in (PAPER, rendered))
+    one, other = (
+        evaluate(**agent, episodes=episodes, protocol=p, planner=FAST, n=6, seeds=[42]) for p in (PAPER, rendered)
+    )
     assert [row.final_distance for row in one.rows] == [row.final_distance for row in other.rows]
 
 
 def test_the_summary_names_every_protocol_value_and_figure(episodes, agent):
-    result = evaluate(**agent, episodes=episodes, protocol=PAPER, n=10, seeds=[42, 43]).result
+    result = evaluate(**agent, episodes=episodes, **CHEAP, n=10, seeds=[42, 43]).result
     text = format_summary(result)
-    for name, value in PAPER.to_dict().items():
-        if name not in ("name", "version", "overrides"):
+    for name, value in (PAPER.to_dict() | FAST.to_dict()).items():
+        if name not in ("name", "version", "overrides", "default_planner"):
             assert name in text, value
     assert "paper-v3 (modified)" in text and PAPER.hash[:12] in text
+    assert "planner paper-v1 (modified)" in text and FAST.hash[:12] in text
     assert f"{result['success']['successes']} of 20" in text
     for part in (
         "samples     8*",
@@ -399,7 +408,7 @@ def no_episode_runs(monkeypatch):
 def test_mismatches_are_refused_in_one_line(episodes, agent, tmp_path):
     manifest = sample_manifest(episodes, PAPER, 4, 42)
     out = tmp_path / "out"
-    given = {**agent, "episodes": episodes, "protocol": PAPER, "n": 4, "seeds": [42], "out": out}
+    given = {**agent, "episodes": episodes, "protocol": PAPER, "planner": FAST, "n": 4, "seeds": [42], "out": out}
     for changes, message in (
         ({"n": 0}, "n=0 must be at least 1"),
         ({"n": 10**6}, "but n=1000000 were asked for"),
@@ -408,9 +417,13 @@ def test_mismatches_are_refused_in_one_line(episodes, agent, tmp_path):
         ({"env": "tworoom"}, "unknown environment 'tworoom'"),
         ({"episodes": None}, "does not say what it was trained on: give env, one of two_room"),
         ({"protocol": "paper"}, "draws from split='train', but these episodes are 'test'"),
-        ({"protocol": load_protocol(PAPER, {"action_block": 4})}, "frameskip=5, but protocol .* action_block=4"),
-        ({"protocol": load_protocol(PAPER, {"context_frames": 9})}, "history_size=3"),
-        ({"protocol": load_protocol(PAPER, {"solver": "sem"})}, "solver='sem'"),
+        ({"overrides": {"action_block": 4}}, "unknown key 'action_block'"),
+        ({"overrides": {"context_frames": 9}}, "context_frames=9, but the model has history_size=3"),
+        ({"overrides": {"solver": "sem"}}, "solver='sem'"),
+        ({"planner": "fast"}, "unknown planner 'fast': use one of actor-guided"),
+        ({"planner": "actor-guided"}, "planner actor-guided-v1 needs a checkpoint with an actor"),
+        ({"policy": "actor"}, "policy=actor needs a checkpoint with an actor"),
+        ({"policy": "oracle"}, "policy='oracle' is unknown: use one of planner, actor, random, zero"),
         ({"seeds": [1, 1]}, "repeat"),
         ({"processor": None}, "needs its image processor"),
         ({"manifest": manifest}, "seeds=\\[42\\] contradict the manifests"),
@@ -429,7 +442,7 @@ def test_mismatches_are_refused_in_one_line(episodes, agent, tmp_path):
 
 @pytest.mark.usefixtures("no_episode_runs")
 def test_models_that_cannot_act_here_are_refused(episodes, agent, tmp_path):
-    given = {"episodes": episodes, "protocol": PAPER, "n": 4, "seeds": [42]}
+    given = {"episodes": episodes, "protocol": PAPER, "planner": FAST, "n": 4, "seeds": [42]}
     model, processor = agent["model"], agent["processor"]
     model.train()
     with pytest.raises(ValueError, match="in training mode"):

@@ -9,10 +9,12 @@ from lewm_hf import LeWMImageProcessor
 from lewm_hf.evaluation.success import run as runner
 from lewm_hf.evaluation.success.protocol import load_protocol
 from lewm_hf.evaluation.success.run import evaluate
+from lewm_hf.planning import load_planner
 
 from ..conftest import make_episodes
 
-PROTOCOL = load_protocol("paper", {"split": "test", "samples": 8, "iterations": 1, "elites": 2, "budget": 15})
+PROTOCOL = load_protocol("paper", {"split": "test", "budget": 15})
+PLANNER = load_planner("paper", {"samples": 8, "iterations": 1, "elites": 2})
 VOLATILE = ("finished", "wall_time", "planning")
 
 
@@ -21,7 +23,7 @@ def given(tiny_model, tiny_config, episodes, tmp_path):
     tiny_config.action_mean, tiny_config.action_std = [0.0, 0.0], [0.6, 0.6]
     return {
         "model": tiny_model, "processor": LeWMImageProcessor(image_size=28), "episodes": episodes, "n": 3,
-        "seeds": [1, 2, 3], "protocol": PROTOCOL, "out": tmp_path / "out",
+        "seeds": [1, 2, 3], "protocol": PROTOCOL, "planner": PLANNER, "out": tmp_path / "out",
     }  # fmt: skip
 
 
@@ -87,6 +89,8 @@ def test_what_was_measured_with_anything_else_is_never_taken(given, interrupt, t
     processor = LeWMImageProcessor(image_size=28, image_mean=[0.1, 0.1, 0.1])
     for changes, named in (
         ({"protocol": load_protocol(PROTOCOL, {"budget": 20})}, "protocol"),
+        ({"overrides": {"samples": 9}}, "planner"),
+        ({"policy": "zero"}, "planner"),
         ({"n": 4}, "set of pairs"),
         ({"seeds": [2, 3]}, "set of seeds"),
         ({"floors": False}, "choice of floors"),

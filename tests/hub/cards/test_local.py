@@ -13,11 +13,12 @@ from lewm_hf import LeWMImageProcessor
 from lewm_hf.cli import main
 from lewm_hf.data.collect import collect
 from lewm_hf.data.episodes import load_episodes
-from lewm_hf.evaluation.success.protocol import load_protocol
+from lewm_hf.evaluation.success.protocol import load_protocol, split_overrides
 from lewm_hf.evaluation.success.run import evaluate
 from lewm_hf.hub.cards.collected import collect_command
 from lewm_hf.hub.cards.write import write_card
 from lewm_hf.hub.push import push
+from lewm_hf.planning import load_planner
 from lewm_hf.training.arguments import parse_recipe, recipe_values
 from lewm_hf.training.facts import content_fingerprint, training_facts
 
@@ -45,9 +46,12 @@ def home(tmp_path, tiny_model, monkeypatch):
     }  # fmt: skip
     facts = training_facts(recipe_values(recipe, config), progress, 125.0, 43_038, torch.device("cpu"))
     (tmp_path / "runs" / "best" / "training.json").write_text(json.dumps(facts))
-    mine = load_protocol("paper", TINY_PROTOCOL | {"elites": 3}).to_dict() | {"name": "mine", "version": 7}
-    del mine["overrides"]
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    of_protocol, of_planner = split_overrides(TINY_PROTOCOL | {"elites": 3})
+    mine = load_protocol("paper", of_protocol).to_dict() | {"name": "mine", "version": 7}
+    ours = load_planner("paper", of_planner).to_dict() | {"name": "ours", "version": 7}
+    for content in (mine, ours):
+        del content["overrides"]
+        (tmp_path / f"{content['name']}.yaml").write_text(yaml.safe_dump(content))
     kinds = {
         "drawn": {"episodes": "demo/episodes", "protocol": "paper", "overrides": TINY_PROTOCOL, "n": 2, "seeds": [1]},
         "shipped": {"protocol": "clean", "overrides": SHORT_PLANS, "n": 1},
@@ -55,7 +59,7 @@ def home(tmp_path, tiny_model, monkeypatch):
             "protocol": "paper", "overrides": TINY_PROTOCOL,
             "manifest": "runs/best/evaluation/drawn/manifests/seed-1.json",
         },
-        "own": {"episodes": "demo/episodes", "protocol": "mine.yaml", "n": 1, "seeds": [3]},
+        "own": {"episodes": "demo/episodes", "protocol": "mine.yaml", "planner": "ours.yaml", "n": 1, "seeds": [3]},
     }  # fmt: skip
     for name, arguments in kinds.items():
         evaluate("runs/best", **arguments, out=f"runs/best/evaluation/{name}", videos=0)
@@ -86,6 +90,7 @@ def test_every_command_gives_the_same_again(home):
         "Pairs drawn from the train episodes of `demo/episodes`",
         "Pairs that ship with lewm-hf; no data set was opened",
         "Pairs of manifests that were given", "This needs the manifests", "This needs the file `mine.yaml`",
+        "the file `ours.yaml`",
         "--protocol mine.yaml", "--manifest runs/best/evaluation/given/manifests/seed-1.json",
         'from_pretrained("runs/best")', "Not on the Hub",
     ):  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from lewm_hf.data.storage.local_paths import SUFFIXES, clean_text
-from lewm_hf.evaluation.common.results import read_rows, rows_hash
+from lewm_hf.evaluation.common.results import read_result, read_rows, rows_hash
 from lewm_hf.evaluation.report.run import write_report
 from lewm_hf.evaluation.success.comparison import compare
 from lewm_hf.hub.cards.write import write_card
@@ -61,7 +61,7 @@ def test_its_card_states_each_result_under_its_own_protocol(folder):
     }
     measured = {}
     for path in folder.glob("evaluation/*/results.json"):
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = read_result(path)
         for kind, rate in (("success_rate", result["success"]), ("random_success_rate", result["floors"]["random"])):
             measured[result["protocol"]["hash"], result["pairs"], kind] = round(rate["rate"], 4)
     assert stated == measured

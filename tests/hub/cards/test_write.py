@@ -14,11 +14,12 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from lewm_hf import LeWMImageProcessor, LeWMModel
 from lewm_hf.cli.arguments import parser
-from lewm_hf.evaluation.success.protocol import load_protocol, parse_overrides
+from lewm_hf.evaluation.success.protocol import load_protocol, parse_overrides, split_overrides
 from lewm_hf.evaluation.success.run import evaluate
 from lewm_hf.hub.cards.write import CONVERSION_FACTS, RESULT_FACTS, TRAINING_FACTS, check_card, write_card
 from lewm_hf.hub.convert.run import convert
 from lewm_hf.hub.push import push
+from lewm_hf.planning import load_planner
 from lewm_hf.training.arguments import parse_recipe, recipe_values
 from lewm_hf.training.facts import training_facts
 
@@ -81,7 +82,8 @@ def test_a_card_states_what_was_measured(trained, online, collected):
         f"**{100 * result['success']['rate']:.1f} %** ({low:.1f}-{high:.1f}; {result['success']['successes']} of 4)",
         result["protocol"]["label"], result["protocol"]["hash"][:12], "samples=4", "n = 4;",
         "goals 2 steps after the start", "a budget of 5 steps",
-        "CEM with 4 samples, 1 iterations and 2 elites over 1 blocks of 5 actions",
+        "CEM with 4 samples, 1 iterations, 2 elites, over at most 1 blocks of 5 actions, replanned after 1",
+        result["planner"]["label"], result["planner"]["hash"][:12],
         "700 steps (5.60 epochs over 8,000 windows)", "batch 64", "bf16", "seed 3072", "0.69 device hours on 2 x",
         training["hardware"]["device_name"], f"torch {training['versions']['torch']}", "`org/two-room`",
         GIVEN["dataset_revision"], "cc-by-4.0", "(batch, time, 3, 28, 28)", "(batch, time, 10)", "z-scored",
@@ -129,36 +131,41 @@ def test_results_for_leaderboards_say_the_same(trained, online):
         assert "\n" not in str(caught.value)
 
 
-def edited(folder, name, protocol, rate, **changes):
-    """A further result beside the measured one: another protocol, another rate."""
+def edited(folder, name, protocol, rate, planner=None, **changes):
+    """A further result beside the measured one: another protocol, other values of its planner, another rate."""
     result = copy.deepcopy(result_of(folder)) | changes
     result["protocol"] = protocol.to_dict() | {"label": protocol.label, "hash": protocol.hash}
+    planner = load_planner(protocol.default_planner, planner)
+    result["planner"] = planner.to_dict() | {"label": planner.label, "hash": planner.hash}
     result["success"] |= {"rate": rate, "successes": round(4 * rate)}
     path = folder / "evaluation" / name / "results.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(result))
-    return protocol.hash, rate
+    return protocol.hash, planner.hash, rate
 
 
 def test_evaluations_of_one_card_stay_apart(trained, online):
     """By protocol, by goal offset and by changed settings, in the card as `huggingface_hub` reads it and beside it."""
     first = result_of(trained)
-    measured = {(first["protocol"]["hash"], round(first["success"]["rate"], 4))}
-    tasks = {f"paper-2-{first['protocol']['hash'][:8]}": round(first["success"]["rate"], 4)}
+    measured = {(first["protocol"]["hash"], first["planner"]["hash"], round(first["success"]["rate"], 4))}
+    own = f"paper-2-{first['protocol']['hash'][:8]}-paper-{first['planner']['hash'][:8]}"
+    tasks = {own: round(first["success"]["rate"], 4)}
     for name, changes, rate, task in (
         ("clean", {}, 0.75, "clean-25"),
         ("clean", {"goal_offset": 50, "budget": 100}, 0.5, "clean-50"),
         ("clean", {"goal_offset": 100, "budget": 200}, 0.25, "clean-100"),
-        ("clean", {"samples": 100}, 0.0, None),
-        ("clean", {"goal_offset": 50}, 0.125, None),
+        ("clean", {"samples": 100}, 0.0, f"clean-25-goal-time-{load_planner('goal-time', {'samples': 100}).hash[:8]}"),
+        ("clean", {"goal_offset": 50}, 0.125, f"clean-50-{load_protocol('clean', {'goal_offset': 50}).hash[:8]}"),
         ("paper", {}, 0.0, "paper-25"),
     ):
-        protocol = load_protocol(name, changes)
-        measured.add(edited(trained, f"{name}-{len(measured)}", protocol, rate))
-        tasks[task or f"clean-{protocol.goal_offset}-{protocol.hash[:8]}"] = rate
+        of_protocol, of_planner = split_overrides(changes)
+        protocol = load_protocol(name, of_protocol)
+        measured.add(edited(trained, f"{name}-{len(measured)}", protocol, rate, of_planner))
+        tasks[task] = rate
     text = write_card(trained, **GIVEN).read_text()
     entries = [entry for entry in ModelCard(text).data.eval_results if entry.metric_type == "success_rate"]
-    assert {(entry.dataset_args["protocol_hash"], entry.metric_value) for entry in entries} == measured
+    found = {(e.dataset_args["protocol_hash"], e.dataset_args["planner_hash"], e.metric_value) for e in entries}
+    assert found == measured
     assert len({entry.unique_identifier for entry in entries}) == len(entries) == 7
     listed = yaml.safe_load((trained / ".eval_results" / "planning.yaml").read_text())
     assert {entry["dataset"]["task_id"]: entry["value"] for entry in listed} == tasks and len(listed) == 7
@@ -181,7 +188,10 @@ def test_a_result_names_the_episodes_that_were_opened(trained):
     ]  # fmt: skip
     shipped = next(block for block in text.split("```bash\n") if "--protocol clean" in block.split("\n```")[0])
     assert "--episodes" not in shipped.split("\n```")[0] and "Pairs that ship with lewm-hf" in text
-    assert "lewm eval org/lewm-tworoom-mini --env two_room --episodes org/other --protocol paper -n" in text
+    assert (
+        "lewm eval org/lewm-tworoom-mini --env two_room --episodes org/other --protocol paper --planner paper -n"
+        in text
+    )
     for name in ("paper", "other"):
         shutil.rmtree(trained / "evaluation" / name)
     write_card(trained, **GIVEN)
@@ -210,10 +220,12 @@ def test_results_from_elsewhere_have_no_address(trained, tmp_path):
 def test_the_command_of_a_card_measures_the_same_protocol(trained):
     text = write_card(trained, **GIVEN).read_text()
     program, *words = shlex.split(text.split("```bash\n")[1].split("\n```")[0])
-    args, protocol = parser().parse_args(words), result_of(trained)["protocol"]
+    args, result = parser().parse_args(words), result_of(trained)
     assert program == "lewm" and (args.env, args.n, args.seeds) == ("two_room", 2, [1, 2])
     assert (args.model, args.episodes) == (GIVEN["repo_id"], "org/two-room")
-    assert load_protocol(args.protocol, parse_overrides(args.set)).hash == protocol["hash"]
+    of_protocol, of_planner = split_overrides(parse_overrides(args.set))
+    assert load_protocol(args.protocol, of_protocol).hash == result["protocol"]["hash"]
+    assert load_planner(args.planner, of_planner).hash == result["planner"]["hash"]
 
 
 def test_a_card_can_bring_the_code(trained):

@@ -1,0 +1,76 @@
+"""Who acts in an evaluation: a planner, the checkpoint's actor, or a blind policy; and what a result says about it."""
+
+from typing import Any
+
+from ...named_settings import content_hash, label
+from ...planning.actor import ActorPolicy
+from ...planning.mpc import MPCPolicy
+from ...planning.planners import Planner
+from ...planning.world_model import check_actor
+from ...tasks.vector import GoalVectorEnv
+from ..common.agent import Agent
+from .floors import RandomPolicy, ZeroPolicy
+from .rollouts import Policy
+
+POLICIES = ("planner", "actor", "random", "zero")
+
+
+def check_policy(policy: str, planner: Planner, agent: Agent) -> None:
+    """Refuses a policy that this checkpoint cannot follow.
+
+    Raises:
+        ValueError: one line: an unknown policy, an actor that does not exist, more context than the model takes.
+    """
+    if policy not in POLICIES:
+        raise ValueError(f"policy={policy!r} is unknown: use one of {', '.join(POLICIES)}")
+    if policy == "actor":
+        check_actor(agent.model, "policy=actor")
+    if policy == "planner":
+        planner.frames(agent.model.config)
+        if planner.proposal is not None:
+            check_actor(agent.model, f"planner {planner.label}")
+
+
+def describe_policy(policy: str, planner: Planner) -> dict[str, Any]:
+    """Label, hash and values of who acts, as results name it under `planner`."""
+    if policy == "planner":
+        return planner.to_dict() | {"label": planner.label, "hash": planner.hash}
+    content = {"name": policy, "version": 1}
+    return content | {"overrides": {}, "label": label(policy, 1, None), "hash": content_hash(content)}
+
+
+def seen_frames(policy: str, planner: Planner, agent: Agent) -> int:
+    """Frames that a decision looks at."""
+    return planner.frames(agent.model.config) if policy == "planner" else 1
+
+
+def describe_bounds(policy: str, planner: Planner, agent: Agent, action_space) -> dict[str, Any] | None:
+    """Bounds that actions are kept within and where they come from; `None` where nothing is clipped."""
+    clipped = planner.clip_actions if policy == "planner" else policy == "actor"
+    config = agent.model.config
+    if not clipped:
+        return None
+    if getattr(config, "action_low", None) is not None:
+        return {"low": list(config.action_low), "high": list(config.action_high), "source": "config"}
+    if not action_space.is_bounded():
+        return None
+    return {"low": action_space.low.tolist(), "high": action_space.high.tolist(), "source": "environment"}
+
+
+def make_policy(policy: str, planner: Planner, agent: Agent, vector_env: GoalVectorEnv, seed: int) -> Policy:
+    """The policy for one seed of an evaluation.
+
+    Args:
+        policy, planner: as `check_policy` has passed them.
+        seed: of the planner's noise, or the random policy's actions.
+    """
+    space = vector_env.single_action_space
+    if policy == "random":
+        return RandomPolicy(space, vector_env.num_envs, seed)
+    if policy == "zero":
+        return ZeroPolicy(space, vector_env.num_envs)
+    bounds = (space.low.tolist(), space.high.tolist()) if space.is_bounded() else None
+    shared = {"num_envs": vector_env.num_envs, "action_bounds": bounds}
+    if policy == "actor":
+        return ActorPolicy(agent.model, agent.processor, **shared)
+    return MPCPolicy(agent.model, agent.processor, planner, seed=seed, **shared)

@@ -1,0 +1,224 @@
+"""What policies share that look once per action block: episodes side by side, frames, goals, deadlines."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..world_models.base import WorldModel
+from .frames import check_same_size, encode_frames, frame_size, observe_frames
+from .horizon import blocks_until, check_steps_left
+from .noise import Problem
+from .world_model import check_ready
+
+
+@dataclass
+class Episode:
+    """What a policy knows about the problem that one environment is working on.
+
+    Args:
+        goal: `(*latent)` or `(G, *latent)`; `goal_features` `(F,)` where they are wanted and known; `goal_size` of its
+            picture.
+        due: environment steps after which the goal is due, `None` where nobody said.
+        taken: environment steps so far.
+        decisions: plans made so far.
+        latents: of the last frames, one per block boundary; `executed`, the z-scored blocks between them; `features`
+            `(F,)` of the last frame.
+        blocks: `(horizon, A)` the current plan; `actions` `(steps, action_dim)` what of it will be executed; `step`,
+            how many of them were.
+    """
+
+    problem: Problem
+    goal: Tensor
+    goal_features: Tensor | None = None
+    goal_size: tuple[int, int] | None = None
+    due: int | None = None
+    taken: int = 0
+    decisions: int = 0
+    latents: list[Tensor] = field(default_factory=list)
+    executed: list[Tensor] = field(default_factory=list)
+    features: Tensor | None = None
+    blocks: Tensor | None = None
+    actions: np.ndarray | None = None
+    step: int = 0
+
+
+class BlockPolicy(ABC):
+    """Acts in N environments side by side; each works on its own problem, unaffected by the others.
+
+        policy.reset(env_ids, problems=ids, goals=goal_frames)
+        while running:
+            wanted = policy.wants_frame()                          # (N,) bool: render only these
+            actions = policy.act(render(np.flatnonzero(wanted)))   # (N, action_dim), environment units
+
+    Args:
+        model: the world model, in eval mode, with action statistics in its config.
+        processor: `LeWMImageProcessor` of the checkpoint.
+        num_envs: N.
+        context_frames: frames that a decision looks at; fewer until an episode has as many.
+        longest: blocks until the goal where nobody says when it is due.
+        sees_features: whether decisions look at the encoder's features too.
+
+    Raises:
+        ValueError: for a model that is not ready to plan, or `num_envs < 1`.
+    """
+
+    def __init__(
+        self, model: WorldModel, processor, *, num_envs: int, context_frames: int, longest: int, sees_features: bool
+    ):
+        check_ready(model)
+        self.model, self.processor, self.context_frames = model, processor, context_frames
+        self.longest, self.sees_features = longest, sees_features
+        if num_envs < 1:
+            raise ValueError(f"num_envs={num_envs} must be at least 1")
+        self.plans = 0  # decisions made so far, for timing
+        self._episodes: list[Episode | None] = [None] * num_envs
+
+    @property
+    def num_envs(self) -> int:
+        return len(self._episodes)
+
+    @abstractmethod
+    def _decide(self, episodes: list[Episode]) -> None:
+        """Chooses blocks for episodes that have nothing left to execute: calls `_follow` for each."""
+
+    def reset(
+        self,
+        env_ids: Sequence[int],
+        problems: Sequence[Problem],
+        goals: Sequence | np.ndarray | Tensor | None = None,
+        *,
+        goal_embeddings: Tensor | None = None,
+        steps_left: Sequence[int | None] | int | None = None,
+    ) -> None:
+        """Starts new problems in these environments; forgets everything about their old ones and nothing else.
+
+        Args:
+            env_ids: `(n,)` environments.
+            problems: `(n,)` names or numbers; they, not the environment, decide the planner's noise.
+            goals: `(n, H, W, 3)` goal pictures, or anything the processor reads. Encoded here, once per episode.
+            goal_embeddings: `(n, *latent)` or `(n, G, *latent)`, instead of pictures.
+            steps_left: environment steps until the goal is due, one number or `(n,)`. Where nobody knows (`None`), the
+                policy behaves as if it were due at the end of its longest horizon.
+
+        Raises:
+            ValueError: for an environment that does not exist or is named twice, different numbers of entries, or a
+                negative deadline.
+        """
+        env_ids = [self._check_env(env_id) for env_id in env_ids]
+        if len(set(env_ids)) < len(env_ids):
+            raise ValueError(f"environments {env_ids} repeat: give each once")
+        if (goals is None) == (goal_embeddings is None):
+            raise ValueError("give either goals or goal_embeddings")
+        given = goals if goal_embeddings is None else goal_embeddings
+        if not len(env_ids) == len(problems) == len(given):
+            raise ValueError(
+                f"{len(env_ids)} environments got {len(problems)} problems and {len(given)} goals: give one for each"
+            )
+        due = [steps_left] * len(env_ids) if steps_left is None or np.ndim(steps_left) == 0 else list(steps_left)
+        if len(due) != len(env_ids):
+            raise ValueError(f"{len(env_ids)} environments got {len(due)} deadlines: give one number, or one for each")
+        due = [check_steps_left(one) for one in due]
+        if not env_ids:
+            return
+        features = [None] * len(env_ids)
+        if goal_embeddings is not None:
+            latents = goal_embeddings.to(self._device)
+        else:
+            latents, features = self._encode(goals)
+        for position, env_id in enumerate(env_ids):
+            size = None if goals is None else frame_size(goals[position])
+            self._episodes[env_id] = Episode(
+                problems[position], latents[position], features[position], size, due[position]
+            )
+
+    def release(self, env_ids: Sequence[int]) -> None:
+        """Ends the problems of these environments: no more frames, plans or actions until the next reset."""
+        for env_id in env_ids:
+            self._episodes[self._check_env(env_id)] = None
+
+    def wants_frame(self) -> np.ndarray:
+        """`(N,)` bool: environments whose current picture `act` needs."""
+        return np.array([episode is not None and self._wants_frame(episode) for episode in self._episodes])
+
+    def act(self, frames: Mapping[int, object] | Sequence | np.ndarray | Tensor = ()) -> np.ndarray:
+        """The next action of every environment, `(N, action_dim)` float32 in environment units; NaN where none runs.
+
+        Args:
+            frames: pictures of the environments that `wants_frame` names, as `(n, H, W, 3)` in their order or as a
+                mapping from environment to picture.
+
+        Raises:
+            ValueError: when a frame is missing or one was not asked for, or of another size than the others.
+        """
+        wanted = np.flatnonzero(self.wants_frame()).tolist()
+        if isinstance(frames, Mapping):
+            if sorted(frames) != wanted:
+                raise ValueError(
+                    f"frames of environments {sorted(frames)} came, {wanted} are needed: see wants_frame()"
+                )
+            frames = [frames[env_id] for env_id in wanted]
+        if len(frames) != len(wanted):
+            raise ValueError(f"{len(frames)} frames came, but environments {wanted} need one each: see wants_frame()")
+        for env_id, frame in zip(wanted, frames, strict=True):
+            if self._episodes[env_id].goal_size is not None:
+                check_same_size(frame_size(frame), self._episodes[env_id].goal_size)
+        if wanted:
+            for env_id, latent, features in zip(wanted, *self._encode(frames), strict=True):
+                episode = self._episodes[env_id]
+                episode.latents = [*episode.latents, latent][-self.context_frames :]
+                episode.features = features
+            looking = [self._episodes[env_id] for env_id in wanted]
+            due = [episode for episode in looking if episode.actions is None or episode.step == len(episode.actions)]
+            self._decide(due)
+            self.plans += len(due)
+        actions = np.full((self.num_envs, self.model.config.action_dim), np.nan, dtype=np.float32)
+        for env_id, episode in enumerate(self._episodes):
+            if episode is not None:
+                actions[env_id] = self._advance(episode)
+        return actions
+
+    def blocks_left(self, episode: Episode) -> int:
+        """Action blocks until the goal is due; 0 once it should have been reached."""
+        frameskip = self.model.config.frameskip
+        due = self.longest * frameskip if episode.due is None else episode.due
+        return blocks_until(due - episode.taken, frameskip)
+
+    def _follow(self, episode: Episode, blocks: Tensor, actions: Tensor) -> None:
+        """`blocks` `(T, A)` were decided; `actions` `(steps, action_dim)` of them will be executed before the next."""
+        episode.blocks, episode.actions, episode.step = blocks, actions.cpu().numpy(), 0
+        episode.decisions += 1
+
+    def _wants_frame(self, episode: Episode) -> bool:
+        if episode.actions is None:
+            return True
+        block, within = divmod(episode.step, self.model.config.frameskip)
+        # Frames between two decisions matter only as context of the next one.
+        return within == 0 and len(episode.actions) // self.model.config.frameskip - block < self.context_frames
+
+    def _advance(self, episode: Episode) -> np.ndarray:
+        action = episode.actions[episode.step]
+        episode.step += 1
+        episode.taken += 1
+        block, within = divmod(episode.step, self.model.config.frameskip)
+        if within == 0 and self.context_frames > 1:
+            episode.executed = [*episode.executed, episode.blocks[block - 1]][1 - self.context_frames :]
+        return action
+
+    def _encode(self, frames) -> tuple[Tensor, Sequence[Tensor | None]]:
+        pixels = self.processor(frames, return_tensors="pt")["pixel_values"].to(self._device)
+        if self.sees_features:
+            return observe_frames(self.model, pixels)
+        return encode_frames(self.model, pixels), [None] * len(pixels)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.model.device
+
+    def _check_env(self, env_id: int) -> int:
+        if not 0 <= env_id < self.num_envs:
+            raise ValueError(f"environment {env_id} does not exist: there are {self.num_envs}, counted from 0")
+        return int(env_id)

@@ -1,0 +1,31 @@
+"""How far to look ahead: when the goal is due, no further than that."""
+
+import math
+
+# Measured on Reacher and PushT: a single block leaves the search no room to correct itself.
+SHORTEST = 2
+RULES = ("fixed", "goal-time")
+
+
+def blocks_until(steps_left: int, frameskip: int) -> int:
+    """Whole action blocks that cover `steps_left` environment steps; 0 once the time is over."""
+    return max(0, math.ceil(steps_left / frameskip))
+
+
+def horizon_until(blocks_left: int, longest: int, shortest: int) -> int:
+    """Blocks to plan when the goal is due in `blocks_left`: as many, but at least `shortest` and at most `longest`."""
+    return min(longest, max(blocks_left, shortest))
+
+
+def check_steps_left(steps_left: object) -> int | None:
+    """Environment steps until the goal is due, or `None`.
+
+    Raises:
+        ValueError: for other than a whole number of at least 0.
+    """
+    if steps_left is None:
+        return None
+    whole = isinstance(steps_left, int) or (hasattr(steps_left, "dtype") and steps_left == int(steps_left))
+    if isinstance(steps_left, bool) or not whole or steps_left < 0:
+        raise ValueError(f"steps_left={steps_left!r} must be a whole number of environment steps, at least 0, or None")
+    return int(steps_left)

@@ -1,0 +1,124 @@
+"""Solvers by name: those of this package, of other packages, and of one's own code."""
+
+import dataclasses
+import difflib
+from collections.abc import Collection
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from .base import Solver
+from .cem import CEM
+
+ENTRY_POINTS = "lewm_hf.solvers"
+_KINDS: dict[str, type] = {"cem": CEM}
+
+
+def register_solver(name: str, kind: type) -> None:
+    """Makes a solver known by a name, for planner files, `lewm eval --set solver=NAME` and the pipeline.
+
+    Args:
+        name: not yet taken.
+        kind: a frozen dataclass with the members of `Solver`, all of whose fields have defaults.
+
+    Raises:
+        ValueError: for a name that is taken, or a class that is no such dataclass.
+    """
+    if name in _KINDS and _KINDS[name] is not kind:
+        raise ValueError(f"there is a solver {name!r} already, {_KINDS[name].__qualname__}: choose another name")
+    _check_kind(name, kind)
+    _KINDS[name] = kind
+
+
+def solver_names() -> list[str]:
+    """Names of all solvers that can be made."""
+    return sorted({*_KINDS, *entry_points(group=ENTRY_POINTS).names})
+
+
+def solver_settings(name: str) -> dict[str, Any]:
+    """Settings of a solver and their defaults.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    return {field.name: field.default for field in dataclasses.fields(_kind(name))}
+
+
+def make_solver(name: str, **settings: Any) -> Solver:
+    """A solver by name.
+
+    Raises:
+        ValueError: for an unknown name or setting, or a value out of range.
+    """
+    _check_settings(name, solver_settings(name), settings)
+    return _kind(name)(**settings)
+
+
+def change_solver(solver: Solver, chosen: str | Solver | None = None, **settings: Any) -> Solver:
+    """A solver with other settings, or another solver.
+
+    Args:
+        solver: the one before.
+        chosen: another one; to one that is given by name go all values that both know and that are no defaults of the
+            old one.
+        settings: to change.
+
+    Raises:
+        ValueError: for an unknown name or setting, or a value out of range.
+    """
+    if isinstance(chosen, str):
+        known, kept = solver_settings(chosen), {}
+        for entry in dataclasses.fields(solver):
+            if entry.name in known and getattr(solver, entry.name) != entry.default:
+                kept[entry.name] = getattr(solver, entry.name)
+        return make_solver(chosen, **kept | settings)
+    solver = solver if chosen is None else chosen
+    if settings:
+        _check_settings(solver_name(solver), [entry.name for entry in dataclasses.fields(solver)], settings)
+        solver = dataclasses.replace(solver, **settings)
+    return solver
+
+
+def solver_name(solver: Solver) -> str:
+    """The name that a solver is known by, else that of its class."""
+    for name in solver_names():
+        if type(solver) is _kind(name):
+            return name
+    return f"{type(solver).__module__}.{type(solver).__qualname__}"
+
+
+def _check_settings(name: str, known: Collection[str], settings: Collection[str]) -> None:
+    for key in settings:
+        if key not in known:
+            owners = [other for other in solver_names() if other != name and key in solver_settings(other)]
+            closest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+            reason = f"it belongs to {', '.join(owners)}" if owners else f"the closest one is {', '.join(closest)}"
+            raise ValueError(f"{key} is no setting of solver {name!r} ({reason}); {name} takes {', '.join(known)}")
+
+
+def _kind(name: str) -> type:
+    if name in _KINDS:
+        return _KINDS[name]
+    if name in entry_points(group=ENTRY_POINTS).names:
+        return _installed(name)
+    raise ValueError(f"solver={name!r} is unknown: use one of {solver_names()}, or pass a solver of your own")
+
+
+@cache
+def _installed(name: str) -> type:
+    kind = entry_points(group=ENTRY_POINTS)[name].load()
+    _check_kind(name, kind)
+    return kind
+
+
+def _check_kind(name: str, kind: type) -> None:
+    fields = {field.name: field for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
+    without = [field for field, entry in fields.items() if entry.default is dataclasses.MISSING]
+    if not isinstance(kind, type) or "__call__" not in dir(kind) or without:
+        raise ValueError(
+            f"solver {name!r}: {kind!r} must be a dataclass with __call__ whose fields all have defaults"
+            + (f", unlike {', '.join(without)}" if without else "")
+        )
+    for member in ("samples", "iterations"):
+        if not hasattr(kind, member):
+            raise ValueError(f"solver {name!r}: {kind.__qualname__} has no {member}: the planner draws its noise by it")
