@@ -75,6 +75,25 @@ def check_extent(layers: int, parameters: int, image_size: int) -> None:
         )
 
 
+def check_action_bounds(low: list[float] | None, high: list[float] | None, action_dim: int) -> None:
+    """Refuses bounds that no action of this dimension can keep.
+
+    Raises:
+        ValueError: where one is given alone, of another length, not finite, or above the other.
+    """
+    if (low is None) != (high is None):
+        raise ValueError("action_low and action_high go together: give both or neither")
+    if low is None or high is None:
+        return
+    for name, values in (("action_low", low), ("action_high", high)):
+        if len(values) != action_dim:
+            raise ValueError(f"{name} has {len(values)} entries, but action_dim={action_dim}: they must agree")
+        if not all(math.isfinite(value) for value in values):
+            raise ValueError(f"{name}={values} must be finite: omit both where an action has no bounds")
+    if any(least > most for least, most in zip(low, high, strict=True)):
+        raise ValueError(f"action_low={low} exceeds action_high={high}: no action lies between them")
+
+
 @strict
 class LeWMConfig(PreTrainedConfig):
     """Everything that the model, its training and its planner must agree on.
@@ -102,6 +121,7 @@ class LeWMConfig(PreTrainedConfig):
         action_mean, action_std: float64 statistics of each raw action dimension (population std). `None` until a data
             set or a converter has filled them; planning refuses to run without them.
         action_statistics_source: the data set and the number of rows that they were measured on, where recorded.
+        action_low, action_high: bounds of each raw action dimension, where the data set states them: plans stay within.
         sigreg_weight: lambda, the weight of SIGReg in the loss. SIGReg itself grows with the batch size.
         rollout_blocks, rollout_weight: frames that training imagines beyond the first `history_size`, from its own
             predictions; a training window has `history_size + rollout_blocks` frames. Weight of their error.
@@ -151,6 +171,8 @@ class LeWMConfig(PreTrainedConfig):
     action_mean: list[float] | None = None
     action_std: list[float] | None = None
     action_statistics_source: str | None = None
+    action_low: list[float] | None = None
+    action_high: list[float] | None = None
 
     sigreg_weight: float | int = 0.09
     sigreg_knots: int = 17
@@ -284,6 +306,9 @@ class LeWMConfig(PreTrainedConfig):
                 f"rollout_weight={self.rollout_weight} has nothing to weigh with rollout_blocks={self.rollout_blocks}: "
                 "set rollout_blocks to 2 or more"
             )
+
+    def validate_action_bounds(self):
+        check_action_bounds(self.action_low, self.action_high, self.action_dim)
 
     def validate_action_statistics(self):
         if (self.action_mean is None) != (self.action_std is None):

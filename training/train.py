@@ -264,7 +264,7 @@ def train(
 
 
 def with_action_statistics(config: LeWMConfig, episodes: EpisodeData) -> LeWMConfig:
-    """The config with the data set's action statistics in it.
+    """The config with the data set's action statistics in it, and its action bounds where it states them.
 
     Raises:
         ValueError: where the actions have another dimension than the model.
@@ -277,6 +277,9 @@ def with_action_statistics(config: LeWMConfig, episodes: EpisodeData) -> LeWMCon
     mean, std = episodes.action_statistics()
     name = Path(episodes.name).name if Path(episodes.name).is_dir() else episodes.name
     measured = {"action_mean": mean, "action_std": std, "action_statistics_source": name}
+    if episodes.action_bounds is not None and all(np.isfinite(bound).all() for bound in episodes.action_bounds):
+        low, high = episodes.action_bounds
+        measured |= {"action_low": low.tolist(), "action_high": high.tolist()}
     return LeWMConfig(**(config.to_dict() | measured))
 
 

@@ -14,7 +14,7 @@ from transformers import HfArgumentParser
 from ..configuration_lewm import LeWMConfig
 from ..modeling_lewm import build_encoder
 
-MEASURED = ("action_mean", "action_std", "action_statistics_source")
+MEASURED = ("action_mean", "action_std", "action_statistics_source", "action_low", "action_high")
 PRECISIONS = ("auto", "fp32", "bf16", "bf16_encoder")
 TRACKERS = ("tensorboard", "wandb", "trackio", "none")
 

@@ -24,6 +24,7 @@ class WorldModelConfig(Protocol):
     action_dim: int
     action_mean: list[float] | None  # of each raw action dimension, float64; None until a data set has filled it
     action_std: list[float] | None
+    # Optional: `action_low` and `action_high`, bounds of each raw action dimension that plans keep.
     image_size: int  # side of the square input in pixels
 
     @property

@@ -7,7 +7,7 @@ import math
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
-from ..configuration_lewm import NOT_OURS, strict_reason
+from ..configuration_lewm import NOT_OURS, check_action_bounds, strict_reason
 
 
 class WorldModelPreTrainedConfig(PreTrainedConfig):
@@ -21,6 +21,7 @@ class WorldModelPreTrainedConfig(PreTrainedConfig):
         action_mean, action_std: float64 statistics of each raw action dimension (population std). `None` until a data
             set has filled them; planning refuses to run without them.
         action_statistics_source: the data set that they were measured on.
+        action_low, action_high: bounds of each raw action dimension, where the data set states them: plans stay within.
     """
 
     image_size: int = 224
@@ -31,6 +32,8 @@ class WorldModelPreTrainedConfig(PreTrainedConfig):
     action_mean: list[float] | None = None
     action_std: list[float] | None = None
     action_statistics_source: str | None = None
+    action_low: list[float] | None = None
+    action_high: list[float] | None = None
 
     @property
     def action_block_size(self) -> int:
@@ -77,6 +80,9 @@ class WorldModelPreTrainedConfig(PreTrainedConfig):
 
     def validate_interface(self):
         self.check_positive("image_size", "num_channels", "history_size", "frameskip", "action_dim")
+
+    def validate_action_bounds(self):
+        check_action_bounds(self.action_low, self.action_high, self.action_dim)
 
     def validate_action_statistics(self):
         if (self.action_mean is None) != (self.action_std is None):

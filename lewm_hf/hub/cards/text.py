@@ -31,7 +31,9 @@ _NOT_RECIPE = (
     *LeWMConfig.__annotations__,
 )  # fmt: skip
 # Fields that belong to the task or the software, not to the paper's model.
-_NOT_ARCHITECTURE = ("action_dim", "action_mean", "action_std", "action_statistics_source")
+_NOT_ARCHITECTURE = (
+    "action_dim", "action_mean", "action_std", "action_statistics_source", "action_low", "action_high",
+)  # fmt: skip
 
 
 def model_text(facts: "CardFacts") -> str:

@@ -1,0 +1,185 @@
+"""The actor by itself, and as the start of a search, in a linear world whose right answers are known."""
+
+import numpy as np
+import pytest
+import torch
+
+from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel, LeWMPlanner
+from lewm_hf.planning import CEM, ActorPolicy, MPCPolicy, PlanSettings, load_planner, plan, propose
+
+from .worlds import LinearWorld, PointEnvs
+
+SMALL = {"samples": 16, "elites": 4}
+
+
+class ActingWorld(LinearWorld):
+    """Its actor goes an equal part of the way each block; with features it sees the goal shifted by 1."""
+
+    def __init__(self, **changes):
+        super().__init__(has_actor=True, actor_max_blocks=5, **changes)
+        self.acts = []
+
+    def observe(self, pixel_values):
+        latents = self.encode(pixel_values)
+        return latents, latents * 10
+
+    def act(self, embeddings, goal_embeddings, blocks_left, features=None, goal_features=None):
+        self.acts.append((blocks_left.tolist(), features is not None))
+        step = (goal_embeddings - embeddings) / blocks_left[:, None]
+        if features is not None:
+            torch.testing.assert_close(features, embeddings * 10)
+            step = step + 1
+        return step @ torch.linalg.pinv(self.matrix).T
+
+
+def problems(count=3):
+    generator = torch.Generator().manual_seed(2)
+    return torch.randn(count, 1, 4, generator=generator), torch.randn(count, 4, generator=generator)
+
+
+def test_a_proposal_is_the_actor_rolled_through_the_model():
+    world = ActingWorld()
+    context, goal = problems()
+    left = torch.tensor([5, 2, 1])
+    found = propose(world, context, goal, left, 4, None, 10 * context[:, 0], goal)
+    inverse = torch.linalg.pinv(world.matrix)
+    for row in range(3):
+        state = context[row, 0]
+        for step in range(4):
+            way = (goal[row] - state) / max(1, int(left[row]) - step) + (step == 0)
+            block = inverse @ way
+            torch.testing.assert_close(found[row, step], block)
+            state = state + world.matrix @ block
+    assert [seen for _, seen in world.acts] == [True, False, False, False]
+    assert [blocks for blocks, _ in world.acts] == [[5, 2, 1], [4, 1, 1], [3, 1, 1], [2, 1, 1]]
+    with pytest.raises(ValueError, match="an actor goes to one goal"):
+        propose(world, context, torch.stack([goal, goal], 1), left, 4)
+
+
+def test_the_proposal_starts_the_search_and_the_guard_keeps_it():
+    context, goal = problems()
+    world = ActingWorld()
+    start = propose(world, context, goal, torch.full((3,), 3), 3)
+    still = {"horizon": 3, "proposal": "actor", "clip_actions": False}
+    tiny = CEM(samples=4, iterations=1, elites=2, initial_std=1e-6)
+    output = plan(world, context, goal, PlanSettings(solver=tiny, **still), blocks_left=3)
+    torch.testing.assert_close(output.blocks, start, atol=1e-4, rtol=0)
+    assert output.kept is None
+
+    # The embedding actor is exact here: no search can lower its cost, and the guard keeps it to the last bit.
+    wide = CEM(samples=64, iterations=3, elites=8, initial_std=0.5)
+    output = plan(world, context, goal, PlanSettings(solver=wide, guard=0.3, **still), blocks_left=3)
+    assert output.kept.all() and torch.equal(output.blocks, start)
+    torch.testing.assert_close(output.costs, output.initial_costs)
+
+    # The feature actor overshoots: the search is much better, and is followed.
+    seen = {"features": 10 * context[:, 0], "goal_features": goal, "blocks_left": [1, 1, 1]}
+    one = still | {"horizon": 1}
+    output = plan(world, context, goal, PlanSettings(solver=wide, guard=0.3, **one), **seen)
+    assert not output.kept.any() and (output.costs < 0.7 * output.initial_costs).all()
+    greedy = plan(world, context, goal, PlanSettings(solver=wide, **one), **seen)
+    assert torch.equal(greedy.blocks, output.blocks)
+    # Never worse in predicted cost than the start, whatever the guard.
+    for guard in (0.0, 0.5, 0.9, 2.0):
+        guarded = plan(world, context, goal, PlanSettings(solver=wide, guard=guard, **one), **seen)
+        assert (guarded.costs <= guarded.initial_costs).all()
+        expected = guarded.initial_costs * (1 - guard) > greedy.costs
+        assert (guarded.kept == ~expected).all()
+        led = world.rollout(context, guarded.blocks[:, None])[:, 0]
+        torch.testing.assert_close(guarded.predicted_embeddings, led)
+
+
+def test_a_proposal_stays_within_the_bounds():
+    context, goal = problems()
+    world = ActingWorld(action_low=[-0.2, -0.2], action_high=[0.2, 0.2])
+    settings = PlanSettings(solver=CEM(**SMALL, iterations=1), horizon=2, proposal="actor", guard=9.0)
+    output = plan(world, context, goal + 20, settings, blocks_left=2)
+    assert output.kept.all() and output.actions.abs().max() <= 0.2 + 1e-5
+
+
+def as_picture(state):
+    return np.array([[[value, 0, 0] for value in state.tolist()]], dtype=np.float32)
+
+
+def as_pixels(pictures, return_tensors):
+    return {"pixel_values": torch.as_tensor(np.stack(pictures)).permute(0, 3, 1, 2)}
+
+
+def test_the_actor_acts_once_per_block_until_the_goal_is_due():
+    world = ActingWorld(latent=2)
+    policy = ActorPolicy(world, as_pixels, num_envs=2)
+    states, goals = torch.tensor([[0.0, 1.0], [0.5, -1.0]]), torch.tensor([[1.0, -1.0], [0.0, 2.0]])
+    policy.reset([0, 1], ["a", "b"], np.stack([as_picture(goal) for goal in goals]), steps_left=[6, None])
+    for step in range(14):
+        assert policy.wants_frame().tolist() == [step % 2 == 0] * 2  # blocks of two steps
+        frames = [as_picture(state) for state in states] if step % 2 == 0 else []
+        actions = torch.as_tensor(policy.act(frames))
+        if step == 0:
+            first = actions
+        if step % 2:
+            raw = torch.cat([first, actions], 1).reshape(2, 2, 2)
+            blocks = ((raw - torch.tensor([0.1, -0.2])) / torch.tensor([0.5, 0.6])).flatten(1)
+            states = states + blocks @ world.matrix.T
+        else:
+            first = actions
+    # Three blocks were told; five are the most that the actor knows, where nobody says.
+    assert [blocks for blocks, _ in world.acts] == [[3, 5], [2, 4], [1, 3], [1, 2], [1, 1], [1, 1], [1, 1]]
+    assert all(seen for _, seen in world.acts)
+    assert policy.plans == 14 and world.seen == []  # nothing was imagined
+
+
+def test_embeddings_as_goals_are_acted_on_without_features():
+    world = ActingWorld(latent=2)
+    policy = ActorPolicy(world, as_pixels)
+    policy.reset([0], [0], goal_embeddings=torch.ones(1, 2), steps_left=6)
+    policy.act([as_picture(torch.zeros(2))])
+    assert world.acts == [([3], False)]
+
+
+def test_actions_are_clipped_to_the_bounds():
+    world = ActingWorld(latent=2)
+    policy = ActorPolicy(world, as_pixels, action_bounds=([-0.3, -0.1], [0.3, 0.1]))
+    policy.reset([0], [0], as_picture(torch.tensor([9.0, -9.0]))[None], steps_left=2)
+    first = policy.act([as_picture(torch.zeros(2))])
+    assert first[0].tolist() == pytest.approx([0.3, -0.1]) or np.abs(first[0]).tolist() == pytest.approx([0.3, 0.1])
+
+
+def test_guided_planning_in_environments():
+    world = ActingWorld()
+    policy = MPCPolicy(world, LeWMImageProcessor(image_size=28), load_planner("actor-guided", SMALL))
+    policy.reset([0], [0], PointEnvs.picture((1, 1))[None], steps_left=6)
+    envs = PointEnvs(1)
+    for _ in range(8):
+        envs.step(policy.act(envs.render(np.flatnonzero(policy.wants_frame()))))
+    # Horizons 3, 2, 2, 2: each proposal counts down from what is left, the first block with features.
+    assert [blocks[0] for blocks, _ in world.acts] == [3, 2, 1, 2, 1, 1, 1, 1, 1]
+    assert [seen for _, seen in world.acts] == [True, False, False, True, False, True, False, True, False]
+
+
+def test_checkpoints_without_an_actor_are_refused():
+    world = LinearWorld()
+    context, goal = problems()
+    for refused in (
+        lambda: plan(world, context, goal, PlanSettings(proposal="actor")),
+        lambda: MPCPolicy(world, as_pixels, "actor-guided"),
+        lambda: ActorPolicy(world, as_pixels),
+    ):
+        with pytest.raises(ValueError, match="needs a checkpoint with an actor") as error:
+            refused()
+        assert "\n" not in str(error.value)
+
+
+def test_the_pipeline_of_a_checkpoint_with_an_actor(tiny_config):
+    config = LeWMConfig(**tiny_config.to_dict() | {"actor": True, "actor_inputs": "features"})
+    model = LeWMModel(config).eval()
+    planner = LeWMPlanner(model, LeWMImageProcessor(image_size=28), device="cpu", proposal="actor", guard=9.0, **SMALL)
+    pictures = [PointEnvs.picture((0, 0)), PointEnvs.picture((1, -1))]
+    pixels = LeWMImageProcessor(image_size=28)(pictures)["pixel_values"]
+    with torch.no_grad():
+        latents, features = model.observe(pixels[:, None])
+        expected = propose(
+            model, latents[:1], latents[1:, 0], torch.tensor([3]), 3, None, features[:1, 0], features[1:, 0]
+        )
+    made = planner({"observation": pictures[0], "goal": pictures[1], "steps_left": 11})
+    raw = expected.reshape(15, 2) * torch.tensor([0.5, 0.6]) + torch.tensor([0.1, -0.2])
+    np.testing.assert_allclose(made["actions"], raw, atol=1e-5)
