@@ -49,8 +49,9 @@ def _refusal(path: Path, error: OSError) -> str:
     return f"{path} cannot be written ({os.strerror(error.errno)}): give a folder that you may write to"
 
 
-def reserve(path: Path, size: int) -> None:
-    """Takes `size` bytes of disk for a file that exists already, before it is mapped into memory and written.
+def reserve(path: Path, start: int, size: int) -> None:
+    """Takes disk for bytes `start` to `start + size` of a file that exists already, before they are written through a
+    map into memory.
 
     Writing to a mapped page that the disk has no room for kills a process without a word.
 
@@ -59,12 +60,10 @@ def reserve(path: Path, size: int) -> None:
     """
     with open(path, "r+b") as file:
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
+            os.posix_fallocate(file.fileno(), start, size)
         else:
-            blank = bytes(2**20)
-            file.seek(0, os.SEEK_END)
-            for start in range(file.tell(), size, len(blank)):
-                file.write(blank[: size - start])
+            file.seek(start)
+            file.write(bytes(size))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,7 +45,7 @@ class FrameCache:
             _check_room(size, available_memory(), "memory", "use cache='memmap'")
             logger.info("keeping %d decoded frames in memory: %s", episodes.num_rows, size_text(size))
             self._frames = np.empty(shape, dtype=np.uint8)
-            _fill(self._frames, episodes)
+            _fill(self._frames, episodes, lambda start, count: None)
             return
         directory = Path(datasets.config.HF_DATASETS_CACHE, "lewm_frames") if directory is None else Path(directory)
         path = directory / f"{episodes.fingerprint}.npy"
@@ -64,8 +65,8 @@ class FrameCache:
         remove_leftovers(path)
         with replacing(path) as temporary:
             frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-            reserve(temporary, temporary.stat().st_size)
-            _fill(frames, episodes)
+            header = temporary.stat().st_size - size
+            _fill(frames, episodes, lambda start, count: reserve(temporary, header + start, count))
             frames.flush()
 
     def frames(self, rows: np.ndarray) -> np.ndarray:
@@ -107,9 +108,13 @@ def _check_room(size: int, room: int | None, what: str, remedy: str) -> None:
         raise OSError(f"decoded frames take {size_text(size)}, but only {size_text(room)} of {what} are left: {remedy}")
 
 
-def _fill(frames: np.ndarray, episodes: EpisodeData) -> None:
+def _fill(frames: np.ndarray, episodes: EpisodeData, reserve: Callable[[int, int], None]) -> None:
+    """Decodes all frames; `reserve(start, count)` is called before so many bytes are written there."""
+    row_bytes = frames[:1].nbytes
+
     def decode(start: int) -> None:
         rows = np.arange(start, min(start + ROWS_AT_ONCE, len(frames)))
+        reserve(start * row_bytes, len(rows) * row_bytes)
         episodes.read_frames(rows, frames[rows[0] : rows[-1] + 1])
 
     with ThreadPoolExecutor(usable_cores()) as pool:

@@ -239,7 +239,7 @@ def test_killed_and_run_again_it_ends_with_the_same_bytes(imported_room, room_fi
         f"import_dataset('hdf5', sys.argv[1], sys.argv[2], env='two_room', **{EASY!r})\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(room_file), str(out)])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list((out / "data").glob("train-*")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
     with contextlib.suppress(ProcessLookupError):
