@@ -8,11 +8,16 @@ from .mpc import MPCPolicy
 from .noise import problem_noise
 from .planner import PlanOutput, PlanSettings, plan
 from .planners import Planner, load_planner, planner_names
-from .solvers import CEM, Solution, Solver, make_solver, register_solver
+from .solvers import CEM, ICEM, MPPI, Gradient, Hybrid, RandomShooting, Solution, Solver, make_solver, register_solver
 from .world_model import check_ready, has_actor
 
 __all__ = [
     "CEM",
+    "Gradient",
+    "Hybrid",
+    "ICEM",
+    "MPPI",
+    "RandomShooting",
     "ActingWorldModel",
     "ActorPolicy",
     "MPCPolicy",

@@ -146,7 +146,7 @@ def _judge(
     cost: Literal["final", "path"] | Cost,
     goals: Literal["min", "mean"],
     control_penalty: float,
-    portion: int,
+    capacity: int,
     context: Tensor,
     executed: Tensor | None,
     goal: Tensor,
@@ -154,7 +154,7 @@ def _judge(
 ) -> tuple[Tensor, Tensor]:
     """Costs `(B, S)` of candidate plans `(B, S, T, A)`, and where the last portion of them leads."""
     costs = []
-    for part in candidates.split(portion, 1):
+    for part in candidates.split(_even(candidates.shape[1], capacity), 1):
         predicted = model.rollout(context, part, executed)
         judged = goal_cost(predicted, goal, cost, goals) if isinstance(cost, str) else cost(predicted, goal)
         if control_penalty:
@@ -169,15 +169,15 @@ def _compiled_judge():
     return torch.compile(_judge, mode="reduce-overhead", dynamic=False)
 
 
-def _solve(model, settings: PlanSettings, portion: int, problems, replans, context, executed, goal, mean, bounds):
+def _solve(model, settings: PlanSettings, capacity: int, problems, replans, context, executed, goal, mean, bounds):
     """Plans for problems that fit into memory together, as columns of `PlanOutput` in z-space."""
     solver, shape = settings.solver, (settings.solver.samples, *mean.shape[1:])
     white = problem_noise(settings.seed, problems, replans, range(solver.iterations), shape, context.device)
-    imagined = (model, settings.cost, settings.goals, settings.control_penalty, portion, context, executed, goal)
+    imagined = (model, settings.cost, settings.goals, settings.control_penalty, capacity, context, executed, goal)
     finite = []
 
     def objective(candidates: Tensor) -> Tensor:
-        if settings.compile:
+        if settings.compile and not torch.is_grad_enabled():
             costs = _compiled_judge()(*imagined, candidates)[0].clone()  # a CUDA graph overwrites what it returned
         else:
             costs = _judge(*imagined, candidates)[0]
@@ -260,7 +260,6 @@ def plan(
 
     capacity = settings.memory_budget // max(1, candidate_bytes(model, context, settings.horizon))
     samples = settings.solver.samples
-    portion = _even(samples, capacity)
     most = settings.problem_batch or (1 if device.type == "cpu" else capacity // samples)
     together = _even(batch, most)
     dtype = ROLLOUT_DTYPES.get(settings.rollout_dtype)
@@ -269,7 +268,7 @@ def plan(
         for start in range(0, batch, together):
             part = slice(start, start + together)
             arguments = (problems[part], replans[part], context[part], executed[part] if executed is not None else None)
-            solved.append(_solve(model, settings, portion, *arguments, goal[part], mean[part], limits))
+            solved.append(_solve(model, settings, capacity, *arguments, goal[part], mean[part], limits))
     found = {name: torch.cat([part[name] for part in solved]) for name in solved[0]}
     found["elites"] = from_blocks(found["elites"], model.config)
     return PlanOutput(actions=from_blocks(found["blocks"], model.config), **found)

@@ -11,22 +11,32 @@ entry point group `lewm_hf.solvers`:
 
         def __call__(self, objective, mean, noise, bounds=None):
             candidates = clip(mean[:, None] + noise(0), bounds)
-            costs, order = objective(candidates).sort(dim=1)
-            candidates = take(candidates, order)
+            candidates, costs = ranked(objective, candidates, self.samples)
             return Solution(candidates[:, 0], candidates, costs, costs[:, :1])
 """
 
-from .base import Solution, Solver, clip, take
+from .base import Solution, Solver, clip, ranked, take
 from .cem import CEM
+from .gradient import Gradient
+from .hybrid import Hybrid
+from .icem import ICEM
+from .mppi import MPPI
+from .random_shooting import RandomShooting
 from .registry import change_solver, make_solver, register_solver, solver_name, solver_names, solver_settings
 
 __all__ = [
     "CEM",
+    "Gradient",
+    "Hybrid",
+    "ICEM",
+    "MPPI",
+    "RandomShooting",
     "Solution",
     "Solver",
     "change_solver",
     "clip",
     "make_solver",
+    "ranked",
     "register_solver",
     "solver_name",
     "solver_names",

@@ -74,6 +74,12 @@ def take(candidates: Tensor, order: Tensor) -> Tensor:
     return candidates.gather(1, index.expand(-1, -1, *candidates.shape[2:]))
 
 
+def ranked(objective: Objective, candidates: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` cheapest candidates `(B, count, horizon, A)`, best first, and their costs `(B, count)`."""
+    costs, order = objective(candidates).topk(count, largest=False)
+    return take(candidates, order), costs
+
+
 def clip(candidates: Tensor, bounds: Bounds) -> Tensor:
     """Candidates `(..., A)` moved into the bounds."""
     return candidates if bounds is None else torch.clamp(candidates, *bounds)

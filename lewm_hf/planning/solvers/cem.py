@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import Bounds, Noise, Objective, Solution, check_counts, check_elites, check_numbers, clip, take
+from .base import Bounds, Noise, Objective, Solution, check_counts, check_elites, check_numbers, clip, ranked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,7 @@ class CEM:
         for iteration in range(self.iterations):
             candidates = clip(mean.unsqueeze(1) + std.unsqueeze(1) * noise(iteration), bounds)
             candidates[:, 0] = mean
-            elite_costs, order = objective(candidates).topk(self.elites, largest=False)
-            elites = take(candidates, order)
+            elites, elite_costs = ranked(objective, candidates, self.elites)
             mean, std = elites.mean(1), elites.std(1)
             best.append(elite_costs[:, 0])
         return Solution(mean, elites, elite_costs, torch.stack(best, 1))

@@ -9,9 +9,21 @@ from typing import Any
 
 from .base import Solver
 from .cem import CEM
+from .gradient import Gradient
+from .hybrid import Hybrid
+from .icem import ICEM
+from .mppi import MPPI
+from .random_shooting import RandomShooting
 
 ENTRY_POINTS = "lewm_hf.solvers"
-_KINDS: dict[str, type] = {"cem": CEM}
+_KINDS: dict[str, type] = {
+    "cem": CEM,
+    "icem": ICEM,
+    "mppi": MPPI,
+    "gradient": Gradient,
+    "random": RandomShooting,
+    "hybrid": Hybrid,
+}
 
 
 def register_solver(name: str, kind: type) -> None:
