@@ -112,10 +112,12 @@ def test_results_for_leaderboards_say_the_same(trained, online):
     result = result_of(trained)
     (entry,) = parse_eval_result_entries(yaml.safe_load((trained / ".eval_results" / "planning.yaml").read_text()))
     assert (entry.dataset_id, entry.dataset_revision) == ("org/two-room", GIVEN["dataset_revision"])
-    task = f"paper-2-{result['protocol']['hash'][:8]}"  # modified: not the task that `paper` is
+    # Modified, both of them: not the task that `paper` is.
+    task = f"paper-2-{result['protocol']['hash'][:8]}-paper-{result['planner']['hash'][:8]}"
     assert (entry.task_id, entry.value, entry.date) == (task, result["success"]["rate"], result["finished"])
     assert entry.source_url.endswith("org/lewm-tworoom-mini/blob/main/evaluation/paper/results.json")
-    for fact in (result["protocol"]["label"], result["protocol"]["hash"][:12], "n = 4", "random actions"):
+    named = [result[one][key][:12] for one in ("protocol", "planner") for key in ("label", "hash")]
+    for fact in (*named, "n = 4", "random actions"):
         assert fact in entry.notes
     push("org/lewm-tworoom-mini", model=trained)
     assert ".eval_results/planning.yaml" in online.files("model", "org/lewm-tworoom-mini")
