@@ -195,6 +195,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--env", choices=ENVIRONMENTS, help="what --episodes have to be of")
     sub.add_argument("--episodes", help="draw states of this data set again and compare with its frames")
 
-    sub = verb("demo", "TwoRoom from nothing: episodes, training, evaluation, report; about ten minutes")
-    sub.add_argument("--out", type=Path, default=Path("demo"))
+    sub = verb("demo", "TwoRoom from nothing, in minutes; with a task: its shipped agent at work, within a minute")
+    sub.add_argument("env", nargs="?", choices=ENVIRONMENTS, help="show an agent of this task instead of training one")
+    sub.add_argument("--model", help="with a task: folder or Hub id; default: the checkpoint that ships")
+    sub.add_argument("--pairs", type=int, default=12, help="with a task: start-goal pairs")
+    sub.add_argument("--out", type=Path, help="folder of everything; default: demo, or demo-TASK")
     return whole

@@ -148,9 +148,19 @@ def _doctor(args) -> int:
 
 
 def _demo(args) -> None:
-    from .demo import run_demo
+    if args.env is None:
+        from .demo import run_demo
 
-    print(f"\nopen {run_demo(args.out)} in a browser")
+        if args.model is not None:
+            raise ValueError("--model shows an agent of a task: name the task, such as `lewm demo push_t --model DIR`")
+        page = run_demo(args.out or Path("demo"))
+    else:
+        from ..tasks.registry import find_env
+        from .showcase import show_agent
+
+        out = args.out or Path(f"demo-{args.env}")
+        page = show_agent(args.env, find_env(args.env).env_id, out, model=args.model, pairs=args.pairs)
+    print(f"\nopen {page} in a browser")
 
 
 def _probe(args) -> None:
