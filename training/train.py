@@ -11,36 +11,37 @@ state/, from which `--resume` continues to the bit. Several processes compute wh
 import copy
 import logging
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-from accelerate.utils import ProjectConfiguration, set_seed
-from tqdm.contrib.logging import logging_redirect_tqdm
+from accelerate import Accelerator
+from accelerate.utils import set_seed
 
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
 from lewm_hf.data.episodes import EpisodeData, load_episodes
 from lewm_hf.data.windows import WindowDataset
 from lewm_hf.files import duration_text
-from lewm_hf.progress import progress_bar, quiet_libraries
+from lewm_hf.measures.collapse import collapse_warning
+from lewm_hf.progress import progress_bar
 from lewm_hf.randomness import preserved_randomness
 from lewm_hf.sigreg import sigreg_bounds
 from lewm_hf.training.arguments import TrainingRecipe, parse_recipe, recipe_values
 from lewm_hf.training.batch_norm import recalibrate_batch_norm
-from lewm_hf.training.batches import WindowBatches, batch_loader
+from lewm_hf.training.batches import WindowBatches, check_workers, loading
 from lewm_hf.training.checkpoints import RunDirectory
+from lewm_hf.training.command import run_command
 from lewm_hf.training.facts import content_fingerprint, training_facts
 from lewm_hf.training.interruption import StopRequest
+from lewm_hf.training.launch import Launch, launched
 from lewm_hf.training.monitors import embedding_monitors, heldout_metrics
 from lewm_hf.training.planning_success import PlanningSuccess
-from lewm_hf.training.precision import encoder_in_bf16, mixed_precision, training_device
+from lewm_hf.training.precision import encoder_in_bf16
 from lewm_hf.training.schedule import RunLength, learning_rate
+from lewm_hf.training.trackers import start_tracker
 
 logger = logging.getLogger("lewm.train")
 
@@ -60,22 +61,19 @@ def train(
         ValueError, FileNotFoundError, OSError: one line; before any file is touched where the input is at fault.
         SystemExit: after SIGINT or SIGTERM, once the state is saved.
     """
-    precision = mixed_precision(recipe.precision, training_device())
-    accelerator = Accelerator(
-        mixed_precision=precision,
-        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-        log_with=None if recipe.tracker == "none" else recipe.tracker,
-        project_config=ProjectConfiguration(recipe.output_dir, logging_dir=os.path.join(recipe.output_dir, "logs")),
-        kwargs_handlers=[
-            # BatchNorm's statistics are those of the global batch already, on every rank.
-            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
-            InitProcessGroupKwargs(timeout=timedelta(hours=2)),  # the others wait while one evaluates
-        ],
-    )
+    check_workers(recipe.num_workers, recipe.frame_cache)
+    with launched(
+        output_dir=recipe.output_dir, precision=recipe.precision, tracker=recipe.tracker, compile=recipe.compile,
+        accumulation=recipe.gradient_accumulation_steps,
+    ) as launch, RunDirectory(recipe.output_dir, launch.accelerator.is_main_process) as run:  # fmt: skip
+        return _train(recipe, config, evaluate, launch, run)
+
+
+def _train(recipe: TrainingRecipe, config: LeWMConfig, evaluate, launch: Launch, run: RunDirectory) -> dict:
+    accelerator, precision = launch.accelerator, launch.precision
     device, main, rank, ranks = (
         accelerator.device, accelerator.is_main_process, accelerator.process_index, accelerator.num_processes,
     )  # fmt: skip
-    run = RunDirectory(recipe.output_dir, main)
 
     # What is wrong is refused here, before any file is touched.
     if not recipe.resume:
@@ -97,7 +95,7 @@ def train(
     values, facts = recipe_values(recipe, config), {
         "env_id": episodes["train"].env_id, "env_kwargs": episodes["train"].env_kwargs,
         "train_fingerprint": content_fingerprint(episodes["train"]), "train_windows": len(windows),
-        "num_processes": ranks, "mixed_precision": precision,
+        **launch.facts,
     }  # fmt: skip
     if recipe.resume:
         with accelerator.main_process_first():
@@ -123,8 +121,8 @@ def train(
         encoder_in_bf16(model, device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=recipe.weight_decay, fused=True)
     model, optimizer = accelerator.prepare(model, optimizer)
-    if recipe.compile:
-        accelerator.unwrap_model(model).compile()
+    if launch.compile_options is not None:
+        accelerator.unwrap_model(model).compile(**launch.compile_options)
     set_seed(recipe.seed, device_specific=True)  # dropout differs between ranks
     progress = run.progress() if recipe.resume else None
     if progress:
@@ -133,12 +131,13 @@ def train(
     else:
         progress = {"step": 0, "evaluated": 0, "best": None, "last": None, "seconds": 0.0} | facts
     run.truncate_metrics(progress["step"], progress["evaluated"])
-    if recipe.tracker != "none":
-        scalars = {key: value if isinstance(value, int | float) else str(value) for key, value in values.items()}
-        accelerator.init_trackers("lewm", config=scalars)
+    start_tracker(accelerator, recipe.tracker, "lewm", values)
 
     def batches(dataset, order):
-        for batch in batch_loader(dataset, order, recipe.num_workers, device):
+        return loading(dataset, order, recipe.num_workers, device)
+
+    def prepared(loader):
+        for batch in loader:
             batch = {name: values.to(device, non_blocking=True) for name, values in batch.items()}
             for name in ("pixel_values", "goal_pixel_values"):
                 if name in batch:  # moved as uint8: a quarter of the traffic
@@ -160,10 +159,12 @@ def train(
             favored, recipe.moving_share,
         )  # fmt: skip
         with preserved_randomness(device):
-            recalibrate_batch_norm(judge, ((batch,) for batch in batches(windows, order)), all_losses)
+            with batches(windows, order) as loader:
+                recalibrate_batch_norm(judge, ((batch,) for batch in prepared(loader)), all_losses)
             judge.eval()
             if main:
-                metrics = heldout_metrics(judge, batches(heldout, chunks))
+                with batches(heldout, chunks) as loader:
+                    metrics = heldout_metrics(judge, prepared(loader))
                 metrics |= evaluate(judge, progress["step"]) if evaluate else {}
                 record = {"step": progress["step"]} | {f"eval/{key}": value for key, value in metrics.items()}
                 log(record)
@@ -173,6 +174,8 @@ def train(
                 for name in ("last", "best") if better else ("last",):
                     run.save_model(name, judge, image_processor, about)
                 logger.info("step %d: %s", record["step"], "  ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
+                if warning := collapse_warning(record, values):
+                    logger.warning("%s", warning)
         progress["evaluated"] = progress["step"]
         run.save_progress(progress)
         accelerator.wait_for_everyone()
@@ -190,17 +193,17 @@ def train(
         len(windows), recipe.batch_size, recipe.seed, first * accumulation, length.steps * accumulation, rank, ranks,
         favored, recipe.moving_share,
     )  # fmt: skip
-    loader = iter(batches(windows, order))
     bar = progress_bar(total=length.steps, initial=first, desc="training", unit="step", show=main)
     model.train()
-    with StopRequest() as stop, bar:
+    with StopRequest() as stop, bar, batches(windows, order) as loader:
+        upcoming = prepared(loader)
         if progress["evaluated"] < first and is_due(first, recipe.eval_every, length.steps):
             evaluate_and_save()  # the run had saved its state and died before it was judged
         began = clock = time.perf_counter()
         waited, clocked = 0.0, 0
         for number in range(order.start, order.stop):
             asked = time.perf_counter()
-            batch = next(loader)
+            batch = next(upcoming)
             waited += time.perf_counter() - asked
             with accelerator.accumulate(model):
                 # Drawn from (seed, number) on the CPU: the same on every rank and after a resume.
@@ -259,7 +262,7 @@ def train(
             clock, began = clock + paused, began + paused
             if stopping:
                 raise_stopped(run, progress, stop)
-    accelerator.end_training()
+    refuse_unfinished(progress["step"], length.steps, run)
     return {key: progress[key] for key in ("step", "last", "best", "seconds")}
 
 
@@ -313,23 +316,21 @@ def agreed(stop: StopRequest, accelerator: Accelerator, now: bool) -> bool:
     return now and bool(accelerator.reduce(torch.tensor(float(stopping), device=accelerator.device)) > 0)
 
 
+def refuse_unfinished(step: int, steps: int, run: RunDirectory):
+    """Raises:
+    RuntimeError: where the loop ended before its last step without having been stopped.
+    """
+    if step != steps:
+        raise RuntimeError(f"training ended after {step} of {steps} steps: {run.path} keeps what was saved before")
+
+
 def raise_stopped(run: RunDirectory, progress: dict, stop: StopRequest):
     logger.warning("stopped at step %d, its state is in %s: continue with --resume", progress["step"], run.state)
     raise SystemExit(128 + (stop.signum or 15))
 
 
 def main(argv: list[str] | None = None) -> int:
-    main_process = os.environ.get("RANK", "0") == "0"
-    logging.basicConfig(level=logging.INFO if main_process else logging.ERROR, format="%(message)s")
-    quiet_libraries()
-    try:
-        recipe, config = parse_recipe(sys.argv[1:] if argv is None else argv)
-        with logging_redirect_tqdm():
-            train(recipe, config)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(lambda: train(*parse_recipe(sys.argv[1:] if argv is None else argv)))
 
 
 if __name__ == "__main__":

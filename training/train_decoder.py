@@ -11,15 +11,12 @@ state/, from which `--resume` continues to the bit.
 import dataclasses
 import logging
 import math
-import os
 import sys
 import time
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, set_seed
-from tqdm.contrib.logging import logging_redirect_tqdm
+from accelerate.utils import set_seed
 
 from lewm_hf import LeWMImageProcessor
 from lewm_hf.data.episodes import load_episodes
@@ -27,14 +24,16 @@ from lewm_hf.data.windows import WindowDataset
 from lewm_hf.evaluation.common.inputs import open_inputs
 from lewm_hf.evaluation.common.provenance import hardware, library_versions, model_fingerprint
 from lewm_hf.modeling_lewm_decoder import LeWMDecoder
-from lewm_hf.progress import progress_bar, quiet_libraries
-from lewm_hf.training.batches import WindowBatches, batch_loader
+from lewm_hf.progress import progress_bar
+from lewm_hf.training.batches import WindowBatches, check_workers, loading
 from lewm_hf.training.checkpoints import RunDirectory
+from lewm_hf.training.command import run_command
 from lewm_hf.training.decoder_arguments import DecoderRecipe, parse_decoder_recipe
 from lewm_hf.training.facts import content_fingerprint
 from lewm_hf.training.interruption import StopRequest
-from lewm_hf.training.precision import mixed_precision, training_device
+from lewm_hf.training.launch import Launch, launched
 from lewm_hf.training.schedule import learning_rate
+from lewm_hf.training.trackers import start_tracker
 
 logger = logging.getLogger("lewm.train_decoder")
 
@@ -46,16 +45,18 @@ def train_decoder(recipe: DecoderRecipe) -> dict:
         ValueError, FileNotFoundError, OSError: one line; before any file is touched where the input is at fault.
         SystemExit: after SIGINT or SIGTERM, once the state is saved.
     """
-    precision = mixed_precision(recipe.precision, training_device())
-    accelerator = Accelerator(
-        mixed_precision=precision,
-        log_with=None if recipe.tracker == "none" else recipe.tracker,
-        project_config=ProjectConfiguration(recipe.output_dir, logging_dir=os.path.join(recipe.output_dir, "logs")),
-    )
+    check_workers(recipe.num_workers, recipe.frame_cache)
+    with launched(
+        output_dir=recipe.output_dir, precision=recipe.precision, tracker=recipe.tracker
+    ) as launch, RunDirectory(recipe.output_dir, launch.accelerator.is_main_process) as run:  # fmt: skip
+        return _train(recipe, launch, run)
+
+
+def _train(recipe: DecoderRecipe, launch: Launch, run: RunDirectory) -> dict:
+    accelerator, precision = launch.accelerator, launch.precision
     device, main, rank, ranks = (
         accelerator.device, accelerator.is_main_process, accelerator.process_index, accelerator.num_processes,
     )  # fmt: skip
-    run = RunDirectory(recipe.output_dir, main)
 
     # What is wrong is refused here, before any file is touched.
     if not recipe.resume:
@@ -73,7 +74,7 @@ def train_decoder(recipe: DecoderRecipe) -> dict:
     values = dataclasses.asdict(recipe)
     facts = {
         "world_model": fingerprint, "train_fingerprint": content_fingerprint(episodes["train"]),
-        "train_frames": len(frames), "num_processes": ranks, "mixed_precision": precision,
+        "train_frames": len(frames), **launch.facts,
     }  # fmt: skip
     if recipe.resume:
         with accelerator.main_process_first():
@@ -99,15 +100,15 @@ def train_decoder(recipe: DecoderRecipe) -> dict:
     background = background.to(device)
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=0.0, weight_decay=recipe.weight_decay, fused=True)
     decoder, optimizer = accelerator.prepare(decoder, optimizer)
+    if launch.compile_options is not None:
+        accelerator.unwrap_model(decoder).compile(**launch.compile_options)
     progress = run.progress() if recipe.resume else None
     if progress:
         accelerator.load_state(str(run.state))
     else:
         progress = {"step": 0, "evaluated": 0, "best": None, "last": None, "seconds": 0.0} | facts
     run.truncate_metrics(progress["step"], progress["evaluated"])
-    if recipe.tracker != "none":
-        scalars = {key: value if isinstance(value, int | float) else str(value) for key, value in values.items()}
-        accelerator.init_trackers("lewm-decoder", config=scalars)
+    start_tracker(accelerator, recipe.tracker, "lewm-decoder", values)
 
     def embed_and_label(frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """uint8 frames `(n, H, W, 3)` -> frozen embeddings `(n, D)`, pictures `(n, 3, H, W)` in [0, 1]."""
@@ -157,11 +158,11 @@ def train_decoder(recipe: DecoderRecipe) -> dict:
     order = WindowBatches(len(frames), recipe.batch_size, recipe.seed, first, recipe.max_steps, rank, ranks)
     bar = progress_bar(total=recipe.max_steps, initial=first, desc="decoder", unit="step", show=main)
     decoder.train()
-    with StopRequest() as stop, bar:
+    with StopRequest() as stop, bar, loading(frames, order, recipe.num_workers, device) as loader:
         if progress["evaluated"] < first and is_due(first, recipe.eval_every, recipe.max_steps):
             evaluate_and_save()  # the run had saved its state and died before it was judged
         clock, clocked = time.perf_counter(), 0
-        for batch in batch_loader(frames, order, recipe.num_workers, device):
+        for batch in loader:
             embeddings, labels = embed_and_label(batch["pixel_values"][:, 0].to(device, non_blocking=True))
             output = decoder(embeddings=embeddings, labels=labels)
             accelerator.backward(output.loss)
@@ -206,8 +207,16 @@ def train_decoder(recipe: DecoderRecipe) -> dict:
             if stopping:
                 logger.warning("stopped at step %d, its state is in %s: continue with --resume", step, run.state)
                 raise SystemExit(128 + (stop.signum or 15))
-    accelerator.end_training()
+    refuse_unfinished(progress["step"], recipe.max_steps, run)
     return {key: progress[key] for key in ("step", "last", "best", "seconds")}
+
+
+def refuse_unfinished(step: int, steps: int, run: RunDirectory):
+    """Raises:
+    RuntimeError: where the loop ended before its last step without having been stopped.
+    """
+    if step != steps:
+        raise RuntimeError(f"training ended after {step} of {steps} steps: {run.path} keeps what was saved before")
 
 
 def is_due(step: int, every: int | None, steps: int) -> bool:
@@ -215,16 +224,7 @@ def is_due(step: int, every: int | None, steps: int) -> bool:
 
 
 def main(argv: list[str] | None = None) -> int:
-    main_process = os.environ.get("RANK", "0") == "0"
-    logging.basicConfig(level=logging.INFO if main_process else logging.ERROR, format="%(message)s")
-    quiet_libraries()
-    try:
-        with logging_redirect_tqdm():
-            train_decoder(parse_decoder_recipe(sys.argv[1:] if argv is None else argv))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(lambda: train_decoder(parse_decoder_recipe(sys.argv[1:] if argv is None else argv)))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class FrameCache:
         shape = (episodes.num_rows, episodes.image_size, episodes.image_size, 3)
         size = int(np.prod(shape))
         if kind == "ram":
-            _check_room(size, available_memory(), "memory", "use cache='memmap'")
+            _check_room(size, available_memory(), "memory", "use cache='memmap' (frame_cache in a recipe)")
             logger.info("keeping %d decoded frames in memory: %s", episodes.num_rows, size_text(size))
             self._frames = np.empty(shape, dtype=np.uint8)
             _fill(self._frames, episodes, lambda start, count: None)
@@ -77,7 +77,7 @@ class FrameCache:
         if self.kind == "ram":
             raise ValueError(
                 f"a cache of {size_text(self._frames.nbytes)} in memory cannot be sent to spawned processes: use "
-                "cache='memmap', num_workers=0 or multiprocessing_context='fork'"
+                "cache='memmap' (frame_cache in a recipe), num_workers=0 or multiprocessing_context='fork'"
             )
         return {"kind": self.kind, "_path": self._path}
 

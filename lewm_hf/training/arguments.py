@@ -12,11 +12,13 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
 from ..configuration_lewm import LeWMConfig
+from ..data.cache import CACHES
 from ..modeling_lewm import build_encoder
+from .trackers import TRACKERS
 
 MEASURED = ("action_mean", "action_std", "action_statistics_source", "action_low", "action_high")
+FRAME_CACHES = ("none", *CACHES)
 PRECISIONS = ("auto", "fp32", "bf16", "bf16_encoder")
-TRACKERS = ("tensorboard", "wandb", "trackio", "none")
 
 
 def _option(default, text: str, **metadata):
@@ -30,7 +32,7 @@ class TrainingRecipe:
     dataset: str = _option("", "directory or Hub id of the episodes")
     dataset_revision: str | None = _option(None, "branch, tag or commit of a Hub data set")
     frame_cache: str | None = _option(
-        None, "ram or memmap: decode every frame once and keep it; without it frames are decoded when used"
+        None, "ram or memmap: decode every frame once and keep it; none: frames are decoded when used"
     )
     output_dir: str = _option("", "folder of the run: metrics.jsonl, last/, best/, state/; must be new unless --resume")
     resume: bool = _option(False, "continue the run in output_dir exactly where it stopped")
@@ -80,9 +82,13 @@ class TrainingRecipe:
     )
     eval_batches: int = _option(8, "batches of the held-out prediction loss")
     recalibration_batches: int = _option(32, "batches that BatchNorm is recalibrated with before judging and saving")
-    tracker: str = _option("tensorboard", "where metrics go besides metrics.jsonl", choices=TRACKERS)
+    tracker: str = _option("tensorboard", "where metrics go besides metrics.jsonl", choices=(*TRACKERS, "none"))
 
     def __post_init__(self):
+        if self.frame_cache not in (None, *FRAME_CACHES):
+            raise ValueError(f"frame_cache={self.frame_cache!r} is unknown: use one of {', '.join(FRAME_CACHES)}")
+        if self.frame_cache == "none":  # what the command line can say against a recipe's
+            self.frame_cache = None
         for name in ("dataset", "output_dir"):
             if not getattr(self, name):
                 raise ValueError(f"the recipe gives no {name}: add `{name}: ...` to it, or --{name} to the command")
@@ -104,7 +110,7 @@ class TrainingRecipe:
             raise ValueError(f"weight_decay={self.weight_decay} must not be negative")
         if not 0 <= self.warmup_fraction < 1:
             raise ValueError(f"warmup_fraction={self.warmup_fraction} must lie in [0, 1)")
-        for name, choices in (("precision", PRECISIONS), ("tracker", TRACKERS)):
+        for name, choices in (("precision", PRECISIONS), ("tracker", (*TRACKERS, "none"))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown: use one of {', '.join(choices)}")
 

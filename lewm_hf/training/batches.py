@@ -1,13 +1,19 @@
 """Which windows make up which batch, as a pure function of the seed."""
 
+import multiprocessing
+import os
 import signal
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..data.windows import collate_windows
+from ..data.windows import Window, collate_windows
+
+SECONDS_TO_END = 10
 
 
 class WindowBatches(Sampler[list[int]]):
@@ -80,14 +86,40 @@ class WindowBatches(Sampler[list[int]]):
         return max(0, self.stop - self.start)
 
 
-def _leave_signals_to_the_parent(worker: int):
-    """Ctrl-C and a batch system's SIGTERM reach the workers too; dead workers would keep the run from saving."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def check_workers(num_workers: int, frame_cache: str | None) -> None:
+    """Raises:
+    ValueError: where loader processes could not see the frames that this process keeps in memory.
+    """
+    if num_workers and frame_cache == "ram" and sys.platform != "linux":
+        raise ValueError(
+            f"num_workers={num_workers} cannot share frame_cache=ram on this system: use frame_cache=memmap, or "
+            "num_workers=0"
+        )
 
 
-def batch_loader(windows: Dataset, batches, num_workers: int, device: torch.device) -> DataLoader:
-    """A loader of the windows' batches, see `WindowDataset.batch`; `batches` yields index lists."""
+class _ObeyTheParentAlone:
+    """`worker_init_fn`: workers end when this process says so, and not when a signal reaches all of them.
+
+    Ctrl-C and a batch system's SIGTERM reach the workers too, and dead workers would keep the run from saving. But what
+    joins them at exit sends SIGTERM as well: it counts once `done` is set.
+    """
+
+    def __init__(self):
+        self.done = multiprocessing.RawValue("b", 0)
+
+    def __call__(self, worker: int):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._end)
+
+    def _end(self, signum, frame):
+        if self.done.value:
+            os._exit(0)
+
+
+def batch_loader(windows: Dataset, batches, num_workers: int, device: torch.device, worker_init_fn=None) -> DataLoader:
+    """A loader of what `loading` passes on, for who ends it by himself."""
+    # Workers share the cached frames of this process by being its forks, also where Python would not fork by itself.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     return DataLoader(
         windows,
         batch_sampler=batches,
@@ -95,8 +127,62 @@ def batch_loader(windows: Dataset, batches, num_workers: int, device: torch.devi
         num_workers=num_workers,
         prefetch_factor=3 if num_workers else None,
         pin_memory=device.type not in ("cpu", "mps"),
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=worker_init_fn,
+        multiprocessing_context=context if num_workers else None,
         # Its own generator: otherwise creating the iterator draws from the global one, and a resumed run's dropout
         # would differ from the uninterrupted run's.
         generator=torch.Generator().manual_seed(0),
+    )
+
+
+@contextmanager
+def loading(windows: Dataset, batches, num_workers: int, device: torch.device) -> Iterator[Iterator[Window]]:
+    """Batches of `pixel_values` uint8 `(B, T, H, W, 3)` and `actions` `(B, T, A)`; no worker survives the block.
+
+    Args:
+        windows: a data set whose `__getitems__` reads a batch.
+        batches: yields index lists.
+        num_workers: loader processes; 0 reads in this process.
+        device: that the batches go to.
+
+    Raises:
+        OSError: one line, where a worker was killed.
+    """
+    obey = _ObeyTheParentAlone()
+    loader = batch_loader(windows, batches, num_workers, device, worker_init_fn=obey)
+    before = set(multiprocessing.active_children())
+    iterator = iter(loader)
+    workers = [process for process in multiprocessing.active_children() if process not in before]
+    passed_on = _pass_on(iterator)
+    try:
+        yield passed_on
+    except RuntimeError as error:
+        # PyTorch raises it wherever this process happens to be when a worker dies.
+        for worker in workers:
+            if worker.exitcode:
+                raise OSError(_death(worker.exitcode)) from error
+        raise
+    finally:
+        obey.done.value = 1
+        passed_on.close()
+        del iterator  # which ends the workers, unless an error's frames still hold it
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.join(SECONDS_TO_END)
+            if worker.exitcode is None:
+                worker.kill()
+                worker.join()
+
+
+def _pass_on(iterator: Iterator[Window]) -> Iterator[Window]:
+    """Once closed, it holds nothing, whoever still holds it."""
+    yield from iterator
+
+
+def _death(exitcode: int) -> str:
+    how = f"was killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"ended with status {exitcode}"
+    return (
+        f"a loader worker {how}, as happens where memory runs out: continue with --resume, if need be with fewer "
+        "num_workers or frame_cache=memmap"
     )

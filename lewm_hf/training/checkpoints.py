@@ -3,19 +3,24 @@
 recipe.yaml          every value of the recipe and the model
 metrics.jsonl        one record per logged step and per evaluation
 last/, best/         `from_pretrained` folders
-state/               what `--resume` continues from
+state/               what `--resume` continues from, with a checksum of every file
+.lock                held by the process that writes here
 """
 
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
 import yaml
 from accelerate import Accelerator
 from safetensors import SafetensorError
+
+CHECKSUMS, PROGRESS, LOCK = "checksums.json", "progress.json", ".lock"
 
 # A resumed run may differ in these keys: none changes what is trained, or (data set, precision) what they stand for is
 # compared instead of what they say.
@@ -36,12 +41,54 @@ def _previous(target: Path) -> Path:
     return target.with_name(f".{target.name}.old")
 
 
+def _to_disk(path: Path):
+    """Waits until a file, or the names inside a folder, would survive a power failure."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows writes folders through
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def publish(target: Path):
-    """Puts the complete staged folder in the place of `target`."""
+    """Puts the complete staged folder in the place of `target`, which goes only once the new one is on disk."""
+    for file in _staging(target).iterdir():
+        _to_disk(file)
+    _to_disk(_staging(target))
     if target.exists():
         os.rename(target, _previous(target))
     os.rename(_staging(target), target)
+    _to_disk(target.parent)
     shutil.rmtree(_previous(target), ignore_errors=True)
+
+
+def checksums(folder: Path) -> dict[str, list[int]]:
+    """Size and CRC-32 of every file of a folder but those that change after it was written."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.name in (CHECKSUMS, PROGRESS):
+            continue
+        crc = 0
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                crc = zlib.crc32(block, crc)
+        found[path.name] = [path.stat().st_size, crc]
+    return found
+
+
+def read_json(path: Path, remedy: str) -> dict:
+    """Raises:
+    ValueError: one line, where the file holds no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} is damaged: it holds no JSON object; {remedy}")
+    return value
 
 
 def recover(target: Path):
@@ -93,6 +140,7 @@ def write_text(path: Path, text: str):
     """Replaces a file at once or not at all."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_text(text, encoding="utf-8")
+    _to_disk(temporary)
     os.replace(temporary, path)
 
 
@@ -107,6 +155,29 @@ class RunDirectory:
     def __init__(self, path: str | Path, main: bool = True):
         self.path, self.main = Path(path), main
         self.state, self.metrics = self.path / "state", self.path / "metrics.jsonl"
+        self._lock = filelock.FileLock(self.path / LOCK, timeout=0)
+
+    def lock(self):
+        """Keeps every other process from writing here, until the `with` block of this object or this process ends.
+
+        Raises:
+            ValueError: where another one writes here.
+        """
+        if not self.main:
+            return
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise ValueError(
+                f"output_dir={self.path} is in use by another process that trains: wait for it, stop it, or name "
+                "another folder"
+            ) from None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._lock.release()
 
     def check_new(self):
         """Raises:
@@ -118,7 +189,7 @@ class RunDirectory:
             raise ValueError(
                 f"output_dir={self.path} already holds a run: add --resume to continue it, or name another"
             )
-        if self.path.exists() and any(self.path.iterdir()):
+        if self.path.exists() and {path.name for path in self.path.iterdir()} - {LOCK}:
             raise ValueError(f"output_dir={self.path} is not empty: name a new folder")
 
     def check_resumable(self, values: dict, facts: dict):
@@ -135,17 +206,51 @@ class RunDirectory:
         recipe = self.path / "recipe.yaml"
         if not recipe.exists():
             raise FileNotFoundError(f"output_dir={self.path} holds no run to resume: start it without --resume")
+        self.lock()
         if self.main:
             for name in ("state", "last", "best"):
                 recover(self.path / name)
+        try:
+            started = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            started = None
+        if not isinstance(started, dict):
+            raise ValueError(f"{recipe} is damaged: it holds no `key: value` lines; {self._remedy}")
+        if self.main:
+            self._check_state()
         # Facts that an older version did not record cannot have changed.
-        before = yaml.safe_load(recipe.read_text(encoding="utf-8")) | facts | (self.progress() or {})
+        before = started | facts | (self.progress() or {})
         for key, value in (values | facts).items():
             if key not in FREE_KEYS and before.get(key) != value:
                 raise ValueError(
                     f"cannot resume {self.path} with {key}={value!r}: it was started with {key}={before.get(key)!r}; "
                     "restore that value, or name a new output_dir"
                 )
+
+    @property
+    def _remedy(self) -> str:
+        return f"restore it from a copy, or start anew in another folder ({self.path}/last and best stay usable)"
+
+    def _check_state(self):
+        """Raises:
+        ValueError: one line that names the first file of state/ that is missing or is not what was written.
+        """
+        if not self.state.exists():
+            return
+        if self.progress() is None:
+            raise ValueError(f"{self.state / PROGRESS} is missing; {self._remedy}")
+        if not (self.state / CHECKSUMS).exists():
+            raise ValueError(f"{self.state / CHECKSUMS} is missing; {self._remedy}")
+        now = checksums(self.state)
+        for name, (size, crc) in read_json(self.state / CHECKSUMS, self._remedy).items():
+            if name not in now:
+                raise ValueError(f"{self.state / name} is missing; {self._remedy}")
+            if now[name][0] != size:
+                raise ValueError(
+                    f"{self.state / name} is damaged: it has {now[name][0]:,} of {size:,} bytes; {self._remedy}"
+                )
+            if now[name][1] != crc:
+                raise ValueError(f"{self.state / name} is damaged: its content has changed; {self._remedy}")
 
     def start(self, values: dict, weight_bytes: int):
         """Makes the folder of a new run.
@@ -156,6 +261,8 @@ class RunDirectory:
         if not self.main:
             return
         self.path.mkdir(parents=True, exist_ok=True)
+        self.lock()
+        self.check_new()  # again: another process may have begun since
         # state (weights and two Adam moments), last, best, and the one of them that is being replaced.
         needed = (3 + 1 + 1 + 3) * weight_bytes
         if free_bytes(self.path) < needed:
@@ -167,13 +274,18 @@ class RunDirectory:
 
     def progress(self) -> dict | None:
         """The record of the saved state, or None where nothing was saved yet."""
-        path = self.state / "progress.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        path = self.state / PROGRESS
+        if not path.exists():
+            return None
+        progress = read_json(path, self._remedy)
+        if missing := {"step", "evaluated", "best", "last", "seconds"} - progress.keys():
+            raise ValueError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}; {self._remedy}")
+        return progress
 
     def save_progress(self, progress: dict):
         if self.main:
             with _named_write_errors(self.state):
-                write_text(self.state / "progress.json", json.dumps(progress, indent=2))
+                write_text(self.state / PROGRESS, json.dumps(progress, indent=2))
 
     def save_state(self, accelerator: Accelerator, progress: dict):
         """Weights, optimizer and random generators of all ranks, and `progress`; every rank must call this."""
@@ -187,7 +299,8 @@ class RunDirectory:
         accelerator.wait_for_everyone()
         if self.main:
             with _named_write_errors(self.state):
-                write_text(_staging(self.state) / "progress.json", json.dumps(progress, indent=2))
+                write_text(_staging(self.state) / PROGRESS, json.dumps(progress, indent=2))
+                write_text(_staging(self.state) / CHECKSUMS, json.dumps(checksums(_staging(self.state)), indent=2))
                 publish(self.state)
         accelerator.wait_for_everyone()
 
@@ -209,9 +322,15 @@ class RunDirectory:
         if not (self.main and self.metrics.exists()):
             return
         kept = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines(keepends=True):
+        for number, line in enumerate(self.metrics.read_text("utf-8", "replace").splitlines(keepends=True), 1):
             if line.endswith("\n"):  # the last line may be cut off
-                record = json.loads(line)
-                if record["step"] <= (evaluated if is_evaluation(record) else step):
+                try:
+                    record = json.loads(line)
+                    keep = record["step"] <= (evaluated if is_evaluation(record) else step)
+                except (ValueError, TypeError, KeyError):
+                    raise ValueError(
+                        f"{self.metrics} is damaged: line {number} is no record; remove that line to go on without it"
+                    ) from None
+                if keep:
                     kept.append(line)
         write_text(self.metrics, "".join(kept))

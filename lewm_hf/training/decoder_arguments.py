@@ -11,7 +11,8 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
 from ..configuration_lewm_decoder import LeWMDecoderConfig
-from .arguments import PRECISIONS, TRACKERS
+from .arguments import FRAME_CACHES, PRECISIONS
+from .trackers import TRACKERS
 
 
 def _option(default, text: str, **metadata):
@@ -26,7 +27,7 @@ class DecoderRecipe:
     model_revision: str | None = _option(None, "branch, tag or commit of a Hub model")
     dataset: str = _option("", "directory or Hub id of the episodes")
     dataset_revision: str | None = _option(None, "branch, tag or commit of a Hub data set")
-    frame_cache: str | None = _option(None, "ram or memmap: decode every frame once and keep it")
+    frame_cache: str | None = _option(None, "none, ram or memmap: decode every frame once and keep it")
     output_dir: str = _option("", "folder of the run: metrics.jsonl, last/, best/, state/; must be new unless --resume")
     resume: bool = _option(False, "continue the run in output_dir exactly where it stopped")
 
@@ -52,9 +53,13 @@ class DecoderRecipe:
     save_every: int = _option(1000, "steps between two saved states; also saved before every evaluation")
     eval_frames: int = _option(512, "held-out frames of an evaluation")
     background_frames: int = _option(1024, "training frames whose mean is the picture that the decoder starts from")
-    tracker: str = _option("tensorboard", "where metrics go besides metrics.jsonl", choices=TRACKERS)
+    tracker: str = _option("tensorboard", "where metrics go besides metrics.jsonl", choices=(*TRACKERS, "none"))
 
     def __post_init__(self):
+        if self.frame_cache not in (None, *FRAME_CACHES):
+            raise ValueError(f"frame_cache={self.frame_cache!r} is unknown: use one of {', '.join(FRAME_CACHES)}")
+        if self.frame_cache == "none":  # what the command line can say against a recipe's
+            self.frame_cache = None
         for name in ("model", "dataset", "output_dir"):
             if not getattr(self, name):
                 raise ValueError(f"the recipe gives no {name}: add `{name}: ...` to it, or --{name} to the command")
@@ -72,7 +77,7 @@ class DecoderRecipe:
             raise ValueError(f"weight_decay={self.weight_decay} must not be negative")
         if not 0 <= self.warmup_fraction < 1:
             raise ValueError(f"warmup_fraction={self.warmup_fraction} must lie in [0, 1)")
-        for name, choices in (("precision", PRECISIONS), ("tracker", TRACKERS)):
+        for name, choices in (("precision", PRECISIONS), ("tracker", (*TRACKERS, "none"))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown: use one of {', '.join(choices)}")
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..measures.collapse import collapse
 from ..measures.spectrum import effective_rank
 from ..measures.straightness import straightness
 from ..sigreg import alone
@@ -38,7 +39,8 @@ def embedding_monitors(embeddings: Tensor, prediction_loss: float) -> dict[str, 
 def heldout_metrics(model: nn.Module, batches: Iterable[dict[str, Tensor]]) -> dict[str, float]:
     """Prediction loss and embedding health of a model in evaluation mode, all windows of `batches` together.
 
-    The losses of optional heads are means over the batches.
+    The losses of optional heads are means over the batches. `collapse` is 0 for Gaussian embeddings and 1 where they
+    have become one point.
 
     Args:
         model: in evaluation mode, its BatchNorm statistics fit to be used.
@@ -54,4 +56,6 @@ def heldout_metrics(model: nn.Module, batches: Iterable[dict[str, Tensor]]) -> d
         for name in ("rollout_loss", "inverse_loss", "actor_loss")
         if name in outputs[0]
     }
-    return {"prediction_loss": prediction_loss} | heads | embedding_monitors(embeddings, prediction_loss)
+    metrics = {"prediction_loss": prediction_loss} | heads | embedding_monitors(embeddings, prediction_loss)
+    collapsed = collapse(embeddings)
+    return metrics if collapsed is None else metrics | {"collapse": collapsed}

@@ -1,5 +1,7 @@
 """Which device a run will use, and which arithmetic that is made for."""
 
+import os
+
 import torch
 from accelerate.utils import is_bf16_available, parse_flag_from_env
 
@@ -8,6 +10,8 @@ def training_device() -> torch.device:
     """The device that an `Accelerator` made now would choose, without making its state."""
     if parse_flag_from_env("ACCELERATE_USE_CPU"):
         return torch.device("cpu")
+    if "ACCELERATE_TORCH_DEVICE" in os.environ:
+        return torch.device(os.environ["ACCELERATE_TORCH_DEVICE"])
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 

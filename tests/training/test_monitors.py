@@ -4,6 +4,7 @@ import scipy.stats
 import torch
 
 from lewm_hf import LeWMConfig, SIGReg
+from lewm_hf.measures.collapse import collapse, collapse_warning
 from lewm_hf.measures.spectrum import effective_rank
 from lewm_hf.sigreg import sigreg_bounds
 from lewm_hf.training.monitors import embedding_monitors
@@ -45,3 +46,26 @@ def test_sigreg_bounds_are_what_sigreg_gives():
         float(sigreg(torch.randn(4, 128, 16, generator=generator), sigreg.directions(0, step))) for step in range(20)
     ]
     assert np.mean(values) == pytest.approx(gaussian, rel=0.05)
+
+
+def test_collapse_is_sigreg_between_its_reference_values():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(128, 3, 16, generator=generator)
+    assert collapse(noise) == pytest.approx(0, abs=0.01)
+    assert collapse(torch.zeros(128, 3, 16)) == pytest.approx(1, abs=1e-4)
+    assert collapse(5 * noise) == 0.0
+    assert collapse(noise[:4]) is None  # one point of four frames is no different from four Gaussian ones
+    found = [collapse(scale * noise) for scale in (0.9, 0.5, 0.2, 0.01)]
+    assert found == sorted(found) and found[0] < 0.1 and found[-1] > 0.99
+    sigreg = SIGReg(16, projections=4096)
+    gaussian, one_point = sigreg_bounds(LeWMConfig(), 128)
+    value = float(sigreg((0.5 * noise).transpose(0, 1), sigreg.directions(0, 0)))
+    assert found[1] == pytest.approx((value - gaussian) / (one_point - gaussian), rel=0.05)
+    assert collapse(noise.unflatten(-1, (4, 4))) == pytest.approx(collapse(noise))  # latents of any shape
+
+
+def test_a_warning_names_what_to_raise():
+    record = {"step": 7, "eval/collapse": 0.97}
+    assert collapse_warning(record | {"eval/collapse": 0.2}, {}) is None and collapse_warning({"step": 7}, {}) is None
+    warning = collapse_warning(record, {"sigreg_weight": 0.01, "batch_size": 64, "seed": 1})
+    assert "step 7" in warning and warning.endswith("raise sigreg_weight=0.01 or batch_size=64")

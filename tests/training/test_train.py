@@ -1,7 +1,9 @@
 """The training loop, run for real: a tiny model on a few TwoRoom episodes."""
 
 import json
+import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from transformers import AutoImageProcessor, AutoModel, get_cosine_schedule_with
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
 from lewm_hf.data.episodes import load_episodes
 from lewm_hf.data.windows import WindowDataset
+from lewm_hf.evaluation.report import write_report
 from lewm_hf.training.batches import WindowBatches
 from lewm_hf.training.schedule import learning_rate
 
@@ -284,7 +287,9 @@ def test_a_full_disk_ends_the_run_with_one_line_and_the_previous_state(run_train
         signal.signal(signal.SIGXFSZ, previous)
     assert "\n" not in str(error.value)
     assert json.loads((folder / "state" / "progress.json").read_text())["step"] == 4
-    assert {path.name for path in folder.iterdir()} == {"recipe.yaml", "metrics.jsonl", "last", "best", "state"}
+    assert {path.name for path in folder.iterdir()} - {".lock"} == {
+        "recipe.yaml", "metrics.jsonl", "last", "best", "state",
+    }  # fmt: skip
     run_training(folder, "--resume", eval_every=4)
 
 
@@ -308,3 +313,63 @@ def test_planning_success_is_measured_on_fixed_problems(run_training, tmp_path):
     assert len(records) == 2
     assert all(3 * record["eval/success"] in (0, 1, 2, 3) for record in records)
     assert records[0]["eval/random_success"] == records[1]["eval/random_success"]
+
+
+def test_a_killed_loader_worker_is_one_line_and_the_run_continues(run_training, finished_run, tmp_path):
+    def evaluate(model, step):
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGKILL)
+        return {}
+
+    with pytest.raises(OSError, match="a loader worker was killed by SIGKILL.* continue with --resume") as error:
+        run_training(tmp_path / "run", num_workers=1, eval_every=5, save_every=4, evaluate=evaluate)
+    assert "\n" not in str(error.value)
+    assert not multiprocessing.active_children()
+    run_training(tmp_path / "run", "--resume", eval_every=5, save_every=4)
+    assert training_metrics(tmp_path / "run") == training_metrics(finished_run)
+
+
+def test_no_worker_survives_an_error(run_training, tmp_path):
+    """Nobody joins them but the exit of the process, which would wait for ever."""
+
+    def evaluate(model, step):
+        assert multiprocessing.active_children()
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):  # pytest holds the error, and the error its frames
+        run_training(tmp_path / "run", num_workers=2, eval_every=5, evaluate=evaluate)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("state/optimizer.bin", lambda data: data[: len(data) // 2], "optimizer.bin is damaged: it has .* of .* bytes"),
+        ("state/model.safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1]), "safetensors is damaged: its con"),
+        ("state/random_states_0.pkl", lambda data: None, "random_states_0.pkl is missing"),
+        ("state/progress.json", lambda data: data[:20], "progress.json is damaged: it holds no JSON object"),
+        ("state/progress.json", lambda data: b'{"step": 4}', "progress.json is damaged: it lacks best, evaluated"),
+        ("state/progress.json", lambda data: None, "progress.json is missing"),
+        ("state/checksums.json", lambda data: b"\xff\xfe", "checksums.json is damaged"),
+        ("recipe.yaml", lambda data: b"a: [1", "recipe.yaml is damaged"),
+        ("metrics.jsonl", lambda data: data.replace(b'"step": 3,', b""), "metrics.jsonl is damaged: line 3"),
+    ],
+)
+def test_damaged_files_are_named_in_one_line(run_training, finished_run, tmp_path, name, damage, message):
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    damaged = damage((folder / name).read_bytes())
+    (folder / name).unlink() if damaged is None else (folder / name).write_bytes(damaged)
+    with pytest.raises(ValueError, match=message) as error:
+        run_training(folder, "--resume", eval_every=5, save_every=4)
+    assert "\n" not in str(error.value) and str(folder / name) in str(error.value)
+
+
+def test_a_collapsed_run_says_so_at_every_evaluation_and_in_its_report(run_training, tmp_path, caplog):
+    folder = tmp_path / "run"
+    run_training(folder, sigreg_weight=0, max_steps=60, eval_every=30, learning_rate=3e-2, log_every=30)
+    warnings = [record.message for record in caplog.records if "have collapsed" in record.message]
+    assert len(warnings) == 2
+    assert all("raise sigreg_weight=0.0 or batch_size=20" in warning for warning in warnings)
+    page = write_report(folder).read_text()
+    assert "the embeddings of step 60 have collapsed" in page

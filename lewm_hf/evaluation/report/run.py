@@ -14,6 +14,7 @@ from ..common.outputs import write_atomic
 from ..common.results import read_result
 from ..success.summary import planner_values, protocol_values
 from .analyses import Analysis, find_analyses
+from ...measures.collapse import collapse_warning
 from .figures import success_figure, training_figures
 
 ORDER = ("paper", "clean")
@@ -85,6 +86,7 @@ def write_report(
         results=_results_table(only),
         analyses=[_analysis(analysis) for analysis in analyses],
         curves=_curves(records, recipe) if records else None,
+        warning=_collapse(records, recipe),
         settings=[
             _settings(only, "protocol", protocol_values),
             _settings(only, "planner", planner_values),
@@ -246,6 +248,12 @@ def _results_table(results: Sequence[dict[str, Any]]) -> dict[str, list]:
 def _curves(records, recipe: dict[str, Any]) -> list[dict[str, str]]:
     figures = training_figures(records, _sigreg_bounds(recipe), recipe.get("embed_dim"))
     return [_image(svg.encode(), "svg+xml", name) for name, svg in figures.items()]
+
+
+def _collapse(records: Sequence[dict[str, Any]], recipe: dict[str, Any]) -> str | None:
+    """What the last evaluation of the run says about collapse."""
+    evaluations = [record for record in records if "eval/collapse" in record]
+    return collapse_warning(evaluations[-1], recipe) if evaluations else None
 
 
 def _sigreg_bounds(recipe: dict[str, Any]) -> tuple[float, float] | None:

@@ -88,7 +88,7 @@ class Manifest:
             ValueError: where there are fewer.
         """
         if n > len(self):
-            raise ValueError(f"n={n} pairs were asked for, but the manifest holds {len(self)}: lower n")
+            raise ValueError(f"n={n} pairs were asked for, but the manifest holds {len(self)}: ask for fewer")
         ids, frames = np.array([(pair.episode, pair.start_frame) for pair in self.pairs]).T
         chosen = sorted(draw_order(self.rule["draw"], self.seed, ids, frames)[:n])
         return replace(self, pairs=tuple(self.pairs[index] for index in chosen))

@@ -57,7 +57,8 @@ def select_pairs(episodes, env: GoalEnv, protocol: Protocol, n: int, seed: int):
         longest = int(lengths.max(initial=0))
         raise ValueError(
             f"no episode is long enough for goal_offset={protocol.goal_offset}: the longest has {longest} rows, "
-            f"{apart + 1} are needed; use a smaller offset or longer episodes"
+            f"{apart + 1} are needed; collect longer episodes, or change the protocol's goal_offset (--set, or "
+            "eval_overrides in a recipe)"
         )
     solved, keep = np.empty(len(rows), dtype=bool), np.ones(len(rows), dtype=bool)
     for first in range(0, len(rows), PORTION):  # the states of all pairs at once may take gigabytes
@@ -82,7 +83,7 @@ def select_pairs(episodes, env: GoalEnv, protocol: Protocol, n: int, seed: int):
         unit = "episodes with an admitted pair" if protocol.draw == "episodes" else "admitted pairs"
         raise ValueError(
             f"protocol {protocol.label} finds {len(order)} {unit} in {len(lengths)} episodes, but n={n} were "
-            f"asked for: lower n or collect more episodes"
+            "asked for: ask for fewer (eval_pairs in a recipe), or collect more episodes"
         )
     chosen = order[:n]
     chosen = chosen[np.lexsort((frames[chosen], ids[chosen]))]

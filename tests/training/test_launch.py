@@ -1,0 +1,116 @@
+"""What Accelerate's environment says is what the recipe says, takes part, or is refused before any file is touched."""
+
+import fcntl
+import json
+import sys
+
+import pytest
+import torch
+from accelerate.utils import LoggerType
+from safetensors.torch import load_file
+
+from lewm_hf.training import trackers
+from lewm_hf.training.launch import launched_compilation
+from lewm_hf.training.trackers import TRACKERS, require_tracker
+
+
+@pytest.fixture
+def command(train_module, tiny_arguments, run_training, tmp_path, capsys):
+    """The command's status and what it says on standard error."""
+
+    def run(*flags: str, **overrides):
+        status = train_module.main([*tiny_arguments(tmp_path / "run", **overrides), *flags])
+        return status, [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}, "add --gradient_accumulation_steps 4"),
+        ({"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "auto"}, "STEPS=auto, but the recipe says"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "asks for DeepSpeed"),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, "asks for FSDP"),
+        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "asks for Megatron-LM"),
+        ({"ACCELERATE_USE_PARALLELISM_CONFIG": "true"}, "asks for a parallelism config"),
+        ({"ACCELERATE_MIXED_PRECISION": "fp16"}, "ACCELERATE_MIXED_PRECISION=fp16 is not supported"),
+        ({"ACCELERATE_MIXED_PRECISION": "fp8"}, "ACCELERATE_MIXED_PRECISION=fp8 is not supported"),
+        ({"ACCELERATE_MIXED_PRECISION": "bf16"}, "but the recipe says precision=fp32"),
+        ({"ACCELERATE_DYNAMO_BACKEND": "fast"}, "ACCELERATE_DYNAMO_BACKEND=fast is unknown: use one of no, eager"),
+        (
+            {"ACCELERATE_DYNAMO_BACKEND": "EAGER", "ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION": "true"},
+            "without --dynamo_use_regional_compilation",
+        ),
+        ({"SLURM_STEP_NUM_TASKS": "2"}, "2 processes were started, but each of them would train alone"),
+    ],
+)
+def test_what_contradicts_the_recipe_is_refused(command, monkeypatch, tmp_path, variables, message):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    status, lines = command()
+    assert status == 2 and len(lines) == 1 and message in lines[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_agrees_with_the_recipe_or_leaves_it_open_takes_part(run_training, monkeypatch, tmp_path, caplog):
+    for name, value in {
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "2",
+        "ACCELERATE_MIXED_PRECISION": "bf16",
+        "MASTER_ADDR": "127.0.0.1",  # accelerate launch --cpu --num_processes 2 starts one process and leaves this
+    }.items():
+        monkeypatch.setenv(name, value)
+    done = run_training(tmp_path / "run", max_steps=1, precision="auto", gradient_accumulation_steps=2)
+    assert done["step"] == 1
+    facts = json.loads((tmp_path / "run" / "last" / "training.json").read_text())
+    assert facts["mixed_precision"] == "bf16"
+    assert "torchrun --nproc_per_node 2" in caplog.text
+
+
+def test_the_launcher_may_ask_for_a_compiled_model(run_training, monkeypatch, tmp_path):
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
+    options = {"max_steps": 2, "eval_every": 1, "encoder_layers": 1, "predictor_layers": 1}
+    run_training(tmp_path / "compiled", **options)
+    monkeypatch.delenv("ACCELERATE_DYNAMO_BACKEND")
+    run_training(tmp_path / "plain", **options)
+    compiled, plain = (load_file(tmp_path / name / "last" / "model.safetensors") for name in ("compiled", "plain"))
+    assert compiled.keys() == plain.keys()
+    for name in plain:
+        torch.testing.assert_close(compiled[name], plain[name], rtol=1e-3, atol=1e-4, msg=name)
+    with pytest.raises(ValueError, match="dynamo_backend='no': it was started with dynamo_backend='eager'"):
+        run_training(tmp_path / "compiled", "--resume", **options)
+
+
+def test_recipe_and_launcher_decide_together_what_is_compiled(monkeypatch):
+    assert launched_compilation(False) is None and launched_compilation(True) == {}
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "AOT_EAGER")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_USE_FULLGRAPH", "true")
+    assert launched_compilation(False) == {"backend": "aot_eager", "fullgraph": True}
+
+
+def test_a_second_process_in_the_folder_of_a_run_is_refused(run_training, tmp_path):
+    folder = tmp_path / "run"
+    run_training(folder, max_steps=1)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    with open(folder / ".lock", "r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(ValueError, match="run is in use by another process that trains"):
+            run_training(folder, "--resume", max_steps=1)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    run_training(folder, "--resume", max_steps=1)
+
+
+def test_every_tracker_of_accelerate_is_known_and_a_missing_one_is_refused(command, monkeypatch, tmp_path):
+    assert set(TRACKERS) == {str(name) for name in LoggerType.list()} - {"all"}
+    monkeypatch.setattr(trackers, "get_available_trackers", list)
+    for name, package in {"wandb": "lewm-hf[wandb]", "comet_ml": "comet-ml", "tensorboard": "lewm-hf[train]"}.items():
+        status, lines = command("--tracker", name)
+        assert status == 2 and len(lines) == 1 and f"tracker={name}" in lines[0] and package in lines[0]
+    assert not (tmp_path / "run").exists()
+    require_tracker("none")
+
+
+@pytest.mark.skipif(sys.platform == "linux", reason="Linux forks, so that memory is shared")
+def test_frames_in_memory_and_workers_are_refused_where_processes_are_spawned(command):
+    status, lines = command(frame_cache="ram", num_workers=1)
+    assert status == 2 and "use frame_cache=memmap, or num_workers=0" in lines[0]
