@@ -8,7 +8,6 @@ Without a data set the windows are random numbers in memory: the step alone. The
 
 import argparse
 import time
-from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset
@@ -98,8 +97,7 @@ def main():
     print("| model | parameters | variant | windows/s | ms/step | waiting for data |")
     print("|---|---|---|---|---|---|")
     for size in args.sizes:
-        recipe = str(Path(__file__).parent / "recipes" / RECIPES[size])
-        _, config = parse_recipe([recipe, "--dataset", "none", "--output_dir", "none"])
+        _, config = parse_recipe([RECIPES[size], "--dataset", "none", "--output_dir", "none"])
         windows = RandomWindows(config)
         if args.dataset:
             config.action_mean, config.action_std = [0.0] * config.action_dim, [1.0] * config.action_dim

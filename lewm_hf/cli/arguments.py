@@ -6,6 +6,12 @@ from pathlib import Path
 DESCRIPTION = "LeWorldModel: episodes, training, planning, evaluation, the Hub."
 ENVIRONMENTS = ("two_room", "push_t", "reacher", "cube")
 
+# Verbs whose arguments are read as a recipe's.
+RECIPE_VERBS = {
+    "train": "train a world model: a recipe by file or by name, then any of its keys (`lewm train --help` lists them)",
+    "train-decoder": "train a decoder, which makes embeddings visible: a recipe, then any of its keys",
+}
+
 
 def _shard(text: str) -> tuple[int, int]:
     part, _, parts = text.partition("/")
@@ -167,6 +173,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, required=True, help="*.safetensors")
     sub.add_argument("--steps", type=int)
     sub.add_argument("--seed", type=int, default=0)
+
+    for name, help in RECIPE_VERBS.items():
+        verb(name, help).add_argument("arguments", nargs="*", metavar="RECIPE [--key value ...]")
 
     sub = verb("train-actor", "a goal-conditioned actor on a finished model's frozen embeddings: imitation, in minutes")
     sub.add_argument("model", help="folder or Hub id")

@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import lewm_hf
-
 from ..data.collect import collect
 from ..data.episodes import load_episodes
 from ..evaluation.common.outputs import write_atomic
@@ -30,7 +28,7 @@ from ..training.arguments import read_recipe
 
 logger = logging.getLogger(__name__)
 
-RECIPE = "tworoom-mini.yaml"
+RECIPE = "tworoom-mini"
 PROTOCOLS = ("paper", "clean")
 
 
@@ -55,7 +53,7 @@ def run_demo(
 
     Args:
         out: folder of everything: `episodes/`, `run/`, `report/`.
-        recipe: of the training; default: `training/recipes/tworoom-mini.yaml` of the repository. How the agent plans
+        recipe: of the training; default: `tworoom-mini`. How the agent plans
             comes from its `eval_overrides`.
         episodes, test_fraction, seed: of the data set.
         train_overrides: recipe keys to change.
@@ -71,13 +69,12 @@ def run_demo(
         The report's path.
 
     Raises:
-        FileNotFoundError: without the repository's `training/` folder.
+        FileNotFoundError: where there is no such recipe.
         ValueError: where `out` holds a demo with other settings, or settings do not fit each other.
         SystemExit: where the training fails; its own message says why.
     """
     clock = time.perf_counter()
-    out, script = Path(out), training_script()
-    recipe = script.parent / "recipes" / RECIPE if recipe is None else Path(recipe)
+    out, recipe = Path(out), RECIPE if recipe is None else recipe
     values = read_recipe(recipe) | dict(train_overrides or {})
     if checkpoint not in ("last", "best"):
         raise ValueError(f"checkpoint={checkpoint!r} is unknown: use last or best")
@@ -99,10 +96,10 @@ def run_demo(
         for eval_seed in eval_seeds:
             sample_manifest(held_out, protocol, pairs, eval_seed)
 
-    command = [str(script), str(recipe), "--dataset", str(data), "--output_dir", str(run)]
+    command = ["train", str(recipe), "--dataset", str(data), "--output_dir", str(run)]
     command += [part for key, value in (train_overrides or {}).items() for part in (f"--{key}", str(value))]
     settings = {"recipe": values, "data": [episodes, test_fraction, seed]}
-    logger.info("2/4  training the recipe %s into %s", recipe.stem, run)
+    logger.info("2/4  training the recipe %s into %s", Path(recipe).stem, run)
     _train(command, run, settings)
 
     for protocol, planner in zip(protocols, planners, strict=True):
@@ -130,7 +127,7 @@ def run_demo(
         "# the same, step by step",
         f"lewm collect two_room --episodes {episodes} --image-size {image_size} --test-fraction {test_fraction} "
         f"--seed {seed} --out {data}",
-        "accelerate launch " + shlex.join([_shown(part, script) for part in command]),
+        "lewm " + shlex.join(command),
         *(
             _eval_command(run / checkpoint, data, protocol, planner, pairs, eval_seeds, report)
             for protocol, planner in zip(protocols, planners, strict=True)
@@ -140,21 +137,6 @@ def run_demo(
     page = write_report(run, report, evaluations=evaluations, commands=commands, films_per_evaluation=2 * videos)
     logger.info("%s is ready; everything took %.1f minutes", page, (time.perf_counter() - clock) / 60)
     return page
-
-
-def training_script() -> Path:
-    """`training/train.py` of the repository.
-
-    Raises:
-        FileNotFoundError: where the package is installed without it.
-    """
-    script = Path(lewm_hf.__file__).resolve().parents[1] / "training" / "train.py"
-    if not script.is_file():
-        raise FileNotFoundError(
-            f"the demo trains with training/train.py, which is not at {script}: it is part of the repository, not of "
-            "the installed package; clone it and run `make demo` there"
-        )
-    return script
 
 
 def _train(command: Sequence[str], run: Path, settings: Mapping[str, Any]) -> None:
@@ -168,7 +150,7 @@ def _train(command: Sequence[str], run: Path, settings: Mapping[str, Any]) -> No
         logger.info("done before")
         return
     write_atomic(stamp, json.dumps({"finished": False, "settings": settings}, indent=1))
-    status = _run([sys.executable, *command, *(["--resume"] if begun else [])])
+    status = _run([sys.executable, "-m", "lewm_hf.cli", *command, *(["--resume"] if begun else [])])
     if status:
         raise SystemExit(status)
     write_atomic(stamp, json.dumps({"finished": True, "settings": settings}, indent=1))
@@ -185,12 +167,6 @@ def _run(command: Sequence[str]) -> int:
 
 def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def _shown(part: str, script: Path) -> str:
-    """Paths of the repository as a reader types them."""
-    repository = script.parents[1]
-    return str(Path(part).relative_to(repository)) if part.startswith(f"{script.parent}/") else part
 
 
 def _eval_command(

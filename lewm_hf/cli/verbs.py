@@ -3,6 +3,7 @@
 Whatever the user got wrong is one line on standard error and exit status 2.
 """
 
+import argparse
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..progress import quiet_libraries
-from .arguments import parser
+from .arguments import RECIPE_VERBS, parser
 
 # One line of progress beats a warning about tokenizers this package does not use.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -247,6 +248,18 @@ def _train_expert(args) -> None:
     print(f"wrote {args.out}: " + ", ".join(f"{name} {value:.3g}" for name, value in scores.items()))
 
 
+def _train(args) -> int:
+    from ..training.world_model import main
+
+    return main(args.arguments)
+
+
+def _train_decoder(args) -> int:
+    from ..training.decoder import main
+
+    return main(args.arguments)
+
+
 def _train_actor(args) -> None:
     from ..training.actor import ActorFit, add_actor
 
@@ -275,7 +288,9 @@ HANDLERS: dict[str, Callable] = {
     "convert": _convert,
     "card": _card,
     "push": _push,
+    "train": _train,
     "train-actor": _train_actor,
+    "train-decoder": _train_decoder,
     "train-expert": _train_expert,
     "report": _report,
     "export": _export,
@@ -287,7 +302,11 @@ CONTINUE = ("collect", "import", "push", "demo")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and argv[0] in RECIPE_VERBS:  # their keys are those of the recipe, `--help` too
+        args = argparse.Namespace(verb=argv[0], arguments=argv[1:])
+    else:
+        args = parser().parse_args(argv)
     args.started = time.time() - 1  # file systems round
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     quiet_libraries()

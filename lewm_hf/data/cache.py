@@ -60,7 +60,8 @@ class FrameCache:
     @staticmethod
     def _write(path: Path, episodes: EpisodeData, shape: tuple[int, ...], size: int) -> None:
         free = shutil.disk_usage(path.parent).free
-        _check_room(size, free, f"space in {path.parent}", "use another cache_dir, or cache=None")
+        remedy = "use another cache_dir (HF_DATASETS_CACHE names it) or cache=None (frame_cache: none in a recipe)"
+        _check_room(size, free, f"space in {path.parent}", remedy)
         logger.info("writing %d decoded frames to %s: %s", episodes.num_rows, path, size_text(size))
         remove_leftovers(path)
         with replacing(path) as temporary:

@@ -12,13 +12,14 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import filelock
 import yaml
 from accelerate import Accelerator
 from safetensors import SafetensorError
+
+from ..files import only_one
 
 CHECKSUMS, PROGRESS, LOCK = "checksums.json", "progress.json", ".lock"
 
@@ -155,29 +156,24 @@ class RunDirectory:
     def __init__(self, path: str | Path, main: bool = True):
         self.path, self.main = Path(path), main
         self.state, self.metrics = self.path / "state", self.path / "metrics.jsonl"
-        self._lock = filelock.FileLock(self.path / LOCK, timeout=0)
+        self._held, self._locked = ExitStack(), False
 
     def lock(self):
         """Keeps every other process from writing here, until the `with` block of this object or this process ends.
 
         Raises:
-            ValueError: where another one writes here.
+            OSError: where another one writes here.
         """
-        if not self.main:
-            return
-        try:
-            self._lock.acquire()
-        except filelock.Timeout:
-            raise ValueError(
-                f"output_dir={self.path} is in use by another process that trains: wait for it, stop it, or name "
-                "another folder"
-            ) from None
+        if self.main and not self._locked:
+            self._held.enter_context(only_one(self.path / LOCK))
+            self._locked = True
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
-        self._lock.release()
+        self._held.close()
+        self._locked = False
 
     def check_new(self):
         """Raises:
@@ -192,12 +188,13 @@ class RunDirectory:
         if self.path.exists() and {path.name for path in self.path.iterdir()} - {LOCK}:
             raise ValueError(f"output_dir={self.path} is not empty: name a new folder")
 
-    def check_resumable(self, values: dict, facts: dict):
+    def check_resumable(self, values: dict, facts: dict, defaults: dict | None = None):
         """Whether the run in this folder is the one that `values` describe.
 
         Args:
             values: see `recipe_values`.
             facts: what else must not have changed, such as the number of windows; compared with the saved state's.
+            defaults: what keys stand for that the version which started the run did not know.
 
         Raises:
             FileNotFoundError: where there is no run.
@@ -219,7 +216,7 @@ class RunDirectory:
         if self.main:
             self._check_state()
         # Facts that an older version did not record cannot have changed.
-        before = started | facts | (self.progress() or {})
+        before = (defaults or {}) | started | facts | (self.progress() or {})
         for key, value in (values | facts).items():
             if key not in FREE_KEYS and before.get(key) != value:
                 raise ValueError(
@@ -240,7 +237,7 @@ class RunDirectory:
         if self.progress() is None:
             raise ValueError(f"{self.state / PROGRESS} is missing; {self._remedy}")
         if not (self.state / CHECKSUMS).exists():
-            raise ValueError(f"{self.state / CHECKSUMS} is missing; {self._remedy}")
+            return  # saved by a version that wrote none
         now = checksums(self.state)
         for name, (size, crc) in read_json(self.state / CHECKSUMS, self._remedy).items():
             if name not in now:
@@ -252,24 +249,32 @@ class RunDirectory:
             if now[name][1] != crc:
                 raise ValueError(f"{self.state / name} is damaged: its content has changed; {self._remedy}")
 
-    def start(self, values: dict, weight_bytes: int):
+    def check_room(self, weight_bytes: int):
+        """Raises:
+        OSError: where the disk has no room for the checkpoints of a model of that size.
+        """
+        place = self.path
+        while not place.exists():
+            place = place.parent
+        # state (weights and two Adam moments), last, best, and the one of them that is being replaced.
+        needed = (3 + 1 + 1 + 3) * weight_bytes
+        if self.main and free_bytes(place) < needed:
+            raise OSError(
+                f"the disk of output_dir={self.path} has {free_bytes(place) / 2**20:,.0f} MiB free, but the "
+                f"checkpoints of this run take {needed / 2**20:,.0f} MiB: make room, or name a folder on another disk"
+            )
+
+    def start(self, values: dict):
         """Makes the folder of a new run.
 
         Raises:
-            OSError: where the disk has no room for the run's checkpoints.
+            ValueError: where another process has begun one here since `check_new`.
         """
         if not self.main:
             return
         self.path.mkdir(parents=True, exist_ok=True)
         self.lock()
-        self.check_new()  # again: another process may have begun since
-        # state (weights and two Adam moments), last, best, and the one of them that is being replaced.
-        needed = (3 + 1 + 1 + 3) * weight_bytes
-        if free_bytes(self.path) < needed:
-            raise OSError(
-                f"the disk of output_dir={self.path} has {free_bytes(self.path) / 2**20:,.0f} MiB free, but the "
-                f"checkpoints of this run take {needed / 2**20:,.0f} MiB: make room, or name a folder on another disk"
-            )
+        self.check_new()
         write_text(self.path / "recipe.yaml", yaml.safe_dump(values, sort_keys=False))
 
     def progress(self) -> dict | None:

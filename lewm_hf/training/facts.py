@@ -7,6 +7,8 @@ import torch
 from ..data.episodes import EpisodeData
 from ..evaluation.common.provenance import hardware, library_versions
 
+STANDING = ("step", "evaluated", "seconds", "best", "last")
+
 
 def content_fingerprint(episodes: EpisodeData) -> str:
     """SHA-256 of episode ids, lengths and actions: the same wherever the files lie."""
@@ -21,16 +23,15 @@ def training_facts(values: dict, progress: dict, per_epoch: float, num_parameter
 
     Args:
         values: see `recipe_values`; without what concerns this machine alone.
-        progress: record of the run's state: steps, seconds, processes, precision, the data's facts.
+        progress: where the run stands, beside the facts of its data, processes and precision.
         per_epoch: optimizer steps of one epoch.
     """
-    facts = ("env_id", "env_kwargs", "train_fingerprint", "train_windows", "num_processes", "mixed_precision")
     return {
         "steps": progress["step"],
         "epochs": progress["step"] / per_epoch,
         "seconds": round(progress["seconds"], 1),
         "parameters": num_parameters,
-        **{name: progress[name] for name in facts},
+        **{name: value for name, value in progress.items() if name not in STANDING},
         "recipe": {key: value for key, value in values.items() if key not in ("output_dir", "resume")},
         "hardware": hardware(device),
         "versions": library_versions(),

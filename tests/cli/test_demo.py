@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import lewm_hf
 from lewm_hf.cli import demo
-from lewm_hf.cli.demo import run_demo, training_script
+from lewm_hf.cli.demo import run_demo
 
 TINY = {
     "episodes": 60,
@@ -47,10 +46,7 @@ def test_the_demo_ends_with_a_report_about_both_protocols(done):
         assert f"{protocol}-v" in page
     assert page.count("data:image/gif") == sum(1 for _ in (done / "report").rglob("*.gif"))
     assert "Prediction loss" in page
-    assert (
-        "lewm collect two_room --episodes 60" in page
-        and "accelerate launch training/train.py training/recipes/tworoom-mini.yaml" in page
-    )
+    assert "lewm collect two_room --episodes 60" in page and "lewm train tworoom-mini" in page
 
 
 def test_finished_stages_are_left_out(done, monkeypatch):
@@ -121,13 +117,6 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             run_demo(out, **TINY | changes)
     assert not out.exists()
-
-
-def test_an_installed_package_without_the_repository_says_so(monkeypatch, tmp_path):
-    assert training_script().name == "train.py"
-    monkeypatch.setattr(lewm_hf, "__file__", str(tmp_path / "site-packages" / "lewm_hf" / "__init__.py"))
-    with pytest.raises(FileNotFoundError, match="clone it and run `make demo`"):
-        training_script()
 
 
 def test_progress_is_visible(tmp_path, caplog, capfd):

@@ -1,4 +1,4 @@
-"""A training step, a BatchNorm recalibration and a run of the loop, shared by one and by two processes.
+"""A training step and a BatchNorm recalibration, shared by one and by two processes, and a run of the loop by one.
 
 A program of its own, because its ranks are forks, and a test process has threads that do not survive one.
 
@@ -90,4 +90,4 @@ if __name__ == "__main__":
     config, folder, arguments = LeWMConfig.from_json_file(sys.argv[1]), sys.argv[2], sys.argv[3:]
     for processes in (1, 2):
         debug_launcher(write_step, (config, folder), processes)
-        debug_launcher(run_loop, ([*arguments, f"--output_dir={folder}/run-{processes}"],), processes)
+    debug_launcher(run_loop, ([*arguments, f"--output_dir={folder}/run-1"],), 1)

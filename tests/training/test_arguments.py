@@ -5,10 +5,11 @@ import pytest
 import torch
 import yaml
 
+import lewm_hf
 from lewm_hf import LeWMConfig, LeWMModel
 from lewm_hf.training.arguments import TrainingRecipe, parse_recipe, recipe_values
 
-RECIPES = Path(__file__).parents[2] / "training" / "recipes"
+RECIPES = Path(lewm_hf.__file__).parent / "training" / "recipes"
 
 
 @pytest.fixture
@@ -116,3 +117,33 @@ def test_every_recipe_file_is_readable():
     assert "tworoom-mini" in {path.stem for path in files}
     for path in files:
         parse_recipe([str(path), "--output_dir", "run"])
+
+
+def test_recipes_are_found_by_path_by_file_name_and_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    expected = parse_recipe([str(RECIPES / "tworoom.yaml"), "--output_dir", "run"])
+    for name in ("tworoom", "tworoom.yaml", "training/recipes/tworoom.yaml"):
+        recipe, config = parse_recipe([name, "--output_dir", "run"])
+        assert recipe == expected[0] and config.to_dict() == expected[1].to_dict()
+    (tmp_path / "tworoom.yaml").write_text("dataset: mine\nmax_steps: 3\n")  # a file of one's own comes first
+    assert parse_recipe(["tworoom.yaml", "--output_dir", "run"])[0].dataset == "mine"
+    with pytest.raises(FileNotFoundError, match="no recipe towroom: .* by name .*tworoom-mini"):
+        parse_recipe(["towroom"])
+
+
+def test_a_recipe_says_what_differs_from_its_base(tmp_path):
+    (tmp_path / "base.yaml").write_text("dataset: d\noutput_dir: o\nmax_steps: 3\nseed: 1\n")
+    (tmp_path / "middle.yaml").write_text("base: base.yaml\nseed: 2\nbatch_size: 4\n")
+    (tmp_path / "mine.yaml").write_text("base: middle.yaml\nbatch_size: 8\n")
+    recipe, _ = parse_recipe([str(tmp_path / "mine.yaml"), "--max_steps", "5"])
+    assert (recipe.dataset, recipe.max_steps, recipe.seed, recipe.batch_size) == ("d", 5, 2, 8)
+    (tmp_path / "base.yaml").write_text("base: mine.yaml\n")
+    with pytest.raises(ValueError, match="mine.yaml is its own base"):
+        parse_recipe([str(tmp_path / "mine.yaml")])
+
+
+def test_a_recipe_s_frame_cache_can_be_taken_back(recipe_file):
+    assert parse_recipe([recipe_file, "--frame_cache", "ram"])[0].frame_cache == "ram"
+    assert parse_recipe([recipe_file, "--frame_cache", "none"])[0].frame_cache is None
+    with pytest.raises(ValueError, match="frame_cache='disk' is unknown: use one of none, ram, memmap"):
+        parse_recipe([recipe_file, "--frame_cache", "disk"])

@@ -65,7 +65,7 @@ def test_a_kill_at_any_moment_of_publishing_leaves_one_complete_folder(tmp_path,
 def test_a_folder_with_anything_in_it_is_refused(tmp_path):
     run = RunDirectory(tmp_path / "run")
     run.check_new()
-    run.start({"seed": 1}, weight_bytes=10)
+    run.start({"seed": 1})
     with pytest.raises(ValueError, match="already holds a run: add --resume"):
         run.check_new()
     (tmp_path / "photos").mkdir()
@@ -81,7 +81,7 @@ def test_resuming_with_other_values_names_the_key(tmp_path):
     values, facts = {"seed": 1, "learning_rate": 5e-5, "log_every": 10, "max_steps": None}, {"num_processes": 2}
     with pytest.raises(FileNotFoundError, match="no run to resume"):
         run.check_resumable(values, facts)
-    run.start(values, weight_bytes=10)
+    run.start(values)
     run.check_resumable(values | {"log_every": 3}, facts)
     with pytest.raises(ValueError, match="learning_rate=0.001: it was started with learning_rate=5e-05"):
         run.check_resumable(values | {"learning_rate": 1e-3}, facts)
@@ -89,7 +89,6 @@ def test_resuming_with_other_values_names_the_key(tmp_path):
         run.check_resumable(values | {"max_steps": 9}, facts)
     run.check_resumable(values, {"num_processes": 1})  # nothing is saved yet that would depend on it
     run.state.mkdir()
-    (run.state / "checksums.json").write_text("{}")
     run.save_progress({"step": 3, "evaluated": 0, "best": None, "last": None, "seconds": 1.0, "num_processes": 2})
     with pytest.raises(ValueError, match="num_processes=1: it was started with num_processes=2"):
         run.check_resumable(values, {"num_processes": 1})
@@ -98,7 +97,8 @@ def test_resuming_with_other_values_names_the_key(tmp_path):
 def test_a_disk_without_room_is_refused_at_the_start(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "free_bytes", lambda path: 70 * 2**20)
     with pytest.raises(OSError, match="70 MiB free, but the checkpoints of this run take 80 MiB"):
-        RunDirectory(tmp_path / "run").start({}, weight_bytes=10 * 2**20)
+        RunDirectory(tmp_path / "run").check_room(10 * 2**20)
+    assert not (tmp_path / "run").exists()
 
 
 def test_metrics_after_the_saved_step_are_forgotten(tmp_path):

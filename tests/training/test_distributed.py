@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from lewm_hf import LeWMConfig
 
 PROGRAM = Path(__file__).with_name("distributed_step.py")
+SCRIPT = Path(__file__).parents[2] / "training" / "train.py"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tiny_arguments):
-    """What one and what two processes wrote; the files count, since a rank may abort after all work is done."""
+    """What one and what two processes wrote."""
     folder = tmp_path_factory.mktemp("distributed")
     config = LeWMConfig(
         image_size=28, encoder_hidden_size=24, encoder_layers=2, encoder_mlp_size=48, embed_dim=16,
@@ -27,6 +28,11 @@ def folder(tmp_path_factory, tiny_arguments):
     command = [sys.executable, str(PROGRAM), str(folder / "config.json"), str(folder)]
     command += tiny_arguments(None, max_steps=4, eval_every=2, predictor_dropout=0.0, learning_rate=1e-4)
     finished = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    # Every rank must end, and by itself: nothing tells Accelerate that there is no accelerator.
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", str(SCRIPT)]
+    torchrun += [*command[4:], f"--output_dir={folder}/run-2"]
+    shared = subprocess.run(torchrun, capture_output=True, text=True, timeout=240)
+    assert shared.returncode == 0, shared.stderr[-3000:]
     written = {str(path.relative_to(folder)) for path in folder.glob("**/training.json")}
     assert {"run-1/last/training.json", "run-2/last/training.json"} <= written, finished.stderr[-3000:]
     return folder

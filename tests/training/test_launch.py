@@ -9,6 +9,7 @@ import torch
 from accelerate.utils import LoggerType
 from safetensors.torch import load_file
 
+from lewm_hf import files
 from lewm_hf.training import trackers
 from lewm_hf.training.launch import launched_compilation
 from lewm_hf.training.trackers import TRACKERS, require_tracker
@@ -88,15 +89,16 @@ def test_recipe_and_launcher_decide_together_what_is_compiled(monkeypatch):
     assert launched_compilation(False) == {"backend": "aot_eager", "fullgraph": True}
 
 
-def test_a_second_process_in_the_folder_of_a_run_is_refused(run_training, tmp_path):
+def test_a_second_process_in_the_folder_of_a_run_is_refused(run_training, monkeypatch, tmp_path):
+    monkeypatch.setattr(files, "PATIENCE", 0.1)
     folder = tmp_path / "run"
     run_training(folder, max_steps=1)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    with open(folder / ".lock", "r+") as file:
+    with open(folder / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with pytest.raises(ValueError, match="run is in use by another process that trains"):
+        with pytest.raises(OSError, match="another command is at work in .*run: wait until it is done"):
             run_training(folder, "--resume", max_steps=1)
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"} == before
     run_training(folder, "--resume", max_steps=1)
 
 

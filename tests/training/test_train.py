@@ -19,7 +19,7 @@ from transformers import AutoImageProcessor, AutoModel, get_cosine_schedule_with
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
 from lewm_hf.data.episodes import load_episodes
 from lewm_hf.data.windows import WindowDataset
-from lewm_hf.evaluation.report import write_report
+from lewm_hf.evaluation.report.run import write_report
 from lewm_hf.training.batches import WindowBatches
 from lewm_hf.training.schedule import learning_rate
 

@@ -13,6 +13,7 @@ from lewm_hf import LeWMImageProcessor
 from lewm_hf.data.episodes import load_episodes
 from lewm_hf.evaluation.common.provenance import model_fingerprint
 from lewm_hf.modeling_lewm_decoder import LeWMDecoder
+from lewm_hf.training import loop
 from lewm_hf.training.decoder_arguments import parse_decoder_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +75,10 @@ def run(script, checkpoint, episodes_dir, tmp_path):
 
 def records(folder) -> list[dict]:
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "frames_per_second"} for line in lines]
+    return [
+        {k: v for k, v in json.loads(line).items() if k not in ("frames_per_second", "waiting_for_data")}
+        for line in lines
+    ]
 
 
 def test_it_learns_and_leaves_the_model_alone(run, checkpoint, tiny_model, tmp_path):
@@ -96,17 +100,17 @@ def test_it_learns_and_leaves_the_model_alone(run, checkpoint, tiny_model, tmp_p
     assert facts["env_id"] == "lewm/TwoRoom-v0" and facts["steps"] in (75, 150)
 
 
-def test_an_interrupted_run_equals_a_whole_one(run, script, tmp_path, monkeypatch):
+def test_an_interrupted_run_equals_a_whole_one(run, tmp_path, monkeypatch):
     run("whole")
 
-    class Interrupted(script.RunDirectory):
+    class Interrupted(loop.RunDirectory):
         def save_state(self, accelerator, progress):
             super().save_state(accelerator, progress)
             if progress["step"] == 20:
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(script, "RunDirectory", Interrupted)
+        patch.setattr(loop, "RunDirectory", Interrupted)
         run("parts")
     run("parts", "--resume")
     whole, parts = (load_file(tmp_path / name / "last" / "model.safetensors") for name in ("whole", "parts"))

@@ -10,11 +10,11 @@ from typing import Any
 import jinja2
 import yaml
 
+from ...measures.collapse import collapse_warning
 from ..common.outputs import write_atomic
 from ..common.results import read_result
 from ..success.summary import planner_values, protocol_values
 from .analyses import Analysis, find_analyses
-from ...measures.collapse import collapse_warning
 from .figures import success_figure, training_figures
 
 ORDER = ("paper", "clean")

@@ -1,0 +1,105 @@
+"""Recipes as files: found by path or by name, laid over a base, read together with the command line."""
+
+import dataclasses
+import difflib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser
+
+logger = logging.getLogger(__name__)
+
+RECIPES = Path(__file__).with_name("recipes")
+
+
+def find_recipe(name: str | Path) -> Path:
+    """A recipe by path, or one of the package's by its file's name, with or without `.yaml`.
+
+    Raises:
+        FileNotFoundError: one line.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    packaged = RECIPES / (path.name if path.suffix else f"{path.name}.yaml")
+    if packaged.is_file():
+        return packaged
+    known = ", ".join(sorted(entry.stem for entry in RECIPES.glob("*.yaml")))
+    raise FileNotFoundError(f"there is no recipe {name}: give a file, or one of the package's by name ({known})")
+
+
+def read_yaml(path: Path, known: Sequence[str]) -> dict[str, Any]:
+    """The keys of a recipe, on top of those of the recipe that its `base` names, beside it or in the package.
+
+    Raises:
+        FileNotFoundError, ValueError: one line, naming the file and the key.
+    """
+    keys: dict[str, Any] = {}
+    seen: list[Path] = []
+    while path not in seen:
+        seen.append(path)
+        found = _read(path)
+        base = found.pop("base", None)
+        refuse_unknown(list(found), known, str(path))
+        keys = found | keys
+        if base is None:
+            return keys
+        path = path.parent / str(base) if (path.parent / str(base)).is_file() else find_recipe(str(base))
+    raise ValueError(f"{path} is its own base: take the key `base` away")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        keys = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise ValueError(f"{path}, line {line}, is no YAML: write one `key: value` per line") from error
+    if not isinstance(keys, dict):
+        raise ValueError(f"{path} holds no `key: value` lines: see {RECIPES} for examples")
+    return keys
+
+
+def refuse_unknown(keys: Sequence[str], known: Sequence[str], where: str) -> None:
+    """Raises:
+    ValueError: for the first key that no recipe of this kind has, naming the closest one.
+    """
+    for key in keys:
+        if key not in known:
+            closest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"unknown recipe key {key!r} in {where}: the closest known key is {closest!r}")
+
+
+class _Parser(HfArgumentParser):
+    def error(self, message: str):
+        raise ValueError(f"the command line is wrong: {message}")
+
+
+def field_names(*classes: type) -> list[str]:
+    return [entry.name for part in classes for entry in dataclasses.fields(part)]
+
+
+def parse(argv: Sequence[str], *classes: type) -> list[Any]:
+    """`[recipe.yaml] [--key value ...]` -> an instance of each dataclass; the command line wins over the file.
+
+    Raises:
+        FileNotFoundError, ValueError: one line, naming the key, the value and what was expected.
+    """
+    argv, known = list(argv), field_names(*classes)
+    keys = read_yaml(find_recipe(argv.pop(0)), known) if argv and not argv[0].startswith("-") else {}
+    flags = {f"no_{entry.name}" for part in classes for entry in dataclasses.fields(part) if entry.type is bool}
+    given = [argument[2:].split("=")[0].replace("-", "_") for argument in argv if argument.startswith("--")]
+    refuse_unknown([name for name in given if name not in flags | {"help"}], known, "the command line")
+    # Through the command line, so that YAML's `5e-5`, a string to it, is read as the number it is meant to be.
+    from_file = []
+    for key, value in keys.items():
+        texts = [str(text) for text in value] if isinstance(value, list) else [str(value)]
+        from_file += [f"--{key}", *texts] if value not in (None, []) else []
+    *parsed, unread = _Parser(classes, allow_abbrev=False).parse_args_into_dataclasses(
+        from_file + argv, look_for_args_file=False, return_remaining_strings=True
+    )
+    if unread:
+        raise ValueError(f"cannot place {' '.join(unread)!r} of the command line: give [recipe.yaml] [--key value ...]")
+    return parsed
