@@ -1,0 +1,131 @@
+"""The README's tables about the checkpoints that ship, from the result files beside them.
+
+python eval/readme_tables.py            # writes them between their markers in README.md
+python eval/readme_tables.py --check    # exit status 1 where a number there is not the files'
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lewm_hf.evaluation.common.results import read_result
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+CARDS = ROOT / "model_cards"
+TASKS = ("tworoom", "pusht", "reacher", "cube")
+# Who acts, best first, and what the table calls it.
+COLUMNS = {
+    "actor-guided": "search guided by an actor", "actor": "actor alone", "goal-time-small": "search, goal-time",
+    "paper": "the paper's planner", "small": "the paper's, a tenth of the candidates",
+}  # fmt: skip
+BEGIN, END = "<!-- {name}: python eval/readme_tables.py -->", "<!-- end of {name} -->"
+
+
+def shipped_results(checkpoint: Path) -> list[dict]:
+    """All evaluations of one checkpoint, read from the files below its folder."""
+    return [read_result(path) for path in sorted((checkpoint / "evaluation").rglob("results.json"))]
+
+
+def find(results: list[dict], protocol: str, offset: int, planner: str) -> dict | None:
+    """The evaluation under these circumstances, nothing overridden but the goal's distance and the number of pairs."""
+    for result in results:
+        rules, acts = result["protocol"], result["planner"]
+        free = {"goal_offset", "budget", "pairs", "seeds"}
+        if (
+            (rules["name"], rules["goal_offset"], acts["name"]) == (protocol, offset, planner)
+            and not set(rules["overrides"]) - free
+            and not acts["overrides"]
+        ):
+            return result
+    return None
+
+
+def cell(success: dict | None, strong: bool = False) -> str:
+    if success is None:
+        return "-"
+    low, high = (100 * bound for bound in success["interval"])
+    rate = f"{100 * success['rate']:.1f} %"
+    return (f"**{rate}**" if strong else rate) + f" ({low:.1f}-{high:.1f})"
+
+
+def link(name: str) -> str:
+    return f"[lewm-{name}-mini](model_cards/lewm-{name}-mini)"
+
+
+def checkpoints() -> list[tuple[str, list[dict]]]:
+    folders = ((name, CARDS / f"lewm-{name}-mini") for name in TASKS)
+    return [(name, shipped_results(folder)) for name, folder in folders if (folder / "model.safetensors").is_file()]
+
+
+def success_table() -> str:
+    """Goals 25 steps ahead under `clean`, one column for each way of acting that was measured."""
+    rows = checkpoints()
+    used = [c for c in COLUMNS if any(find(results, "clean", 25, c) for _, results in rows)]
+    lines = [
+        "| checkpoint | n | " + " | ".join(COLUMNS[c] for c in used) + " | random policy |",
+        "|---|---|" + "---|" * (len(used) + 1),
+    ]
+    for name, results in rows:
+        found = {c: find(results, "clean", 25, c) for c in used}
+        best = max((r["success"]["rate"] for r in found.values() if r), default=0)
+        shown = next(r for r in found.values() if r)
+        cells = [cell(r["success"], r["success"]["rate"] == best) if r else "-" for r in (found[c] for c in used)]
+        lines.append(
+            f"| {link(name)} | {shown['success']['n']} | {' | '.join(cells)} | {cell(shown['floors']['random'])} |"
+        )
+    return "\n".join(lines)
+
+
+def distance_table() -> str:
+    """Each checkpoint under `paper`, and for goals farther away under `clean`, with its best way of acting."""
+    lines = [
+        "| checkpoint | who acts | `paper`, 25 steps | random | `clean`, 50 steps | random | `clean`, 100 steps "
+        "| random |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, results in checkpoints():
+        for planner in COLUMNS:
+            found = [find(results, "paper", 25, planner), find(results, "clean", 50, planner),
+                     find(results, "clean", 100, planner)]  # fmt: skip
+            if any(found):
+                cells = " | ".join(
+                    f"{cell(r and r['success'])} | {cell(r and r['floors'].get('random'))}" for r in found
+                )
+                lines.append(f"| {link(name)} | {COLUMNS[planner]} | {cells} |")
+    return "\n".join(lines)
+
+
+TABLES = {"success of the checkpoints": success_table, "farther goals": distance_table}
+
+
+def with_tables(text: str) -> str:
+    """The text with every table made anew.
+
+    Raises:
+        ValueError: where a table has no place in the text.
+    """
+    for name, table in TABLES.items():
+        begin, end = BEGIN.format(name=name), END.format(name=name)
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not (found and closed):
+            raise ValueError(f"README.md has no place for {name!r}: put {begin} and {end} where it belongs")
+        text = f"{before}{begin}\n{table()}\n{end}{after}"
+    return text
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    text = README.read_text(encoding="utf-8")
+    made = with_tables(text)
+    if check:
+        return int(made != text)
+    README.write_text(made, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
