@@ -1,5 +1,5 @@
-"""`lewm`, the command line; `python -m lewm_hf.cli` is the same."""
+"""The larger commands; `python -m lewm_hf.cli` is `lewm`, whose words and verbs are in `lewm_cli`."""
 
-from .verbs import main
+from lewm_cli import main
 
 __all__ = ["main"]

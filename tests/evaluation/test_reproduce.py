@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lewm_hf.cli.arguments import parser
+from lewm_cli import parser
 from lewm_hf.evaluation.common.results import REQUIRED
 from lewm_hf.evaluation.report.analyses import find_analyses
 from lewm_hf.training.arguments import parse_recipe

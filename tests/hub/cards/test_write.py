@@ -11,9 +11,9 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
+from lewm_hf.cli.arguments import parser
 
 from lewm_hf import LeWMImageProcessor, LeWMModel
-from lewm_hf.cli.arguments import parser
 from lewm_hf.evaluation.success.protocol import load_protocol, parse_overrides, split_overrides
 from lewm_hf.evaluation.success.run import evaluate
 from lewm_hf.hub.cards.write import CONVERSION_FACTS, RESULT_FACTS, TRAINING_FACTS, check_card, write_card

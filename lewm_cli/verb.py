@@ -1,0 +1,96 @@
+"""What all verbs share: how one is declared, options of the same name, and what is printed at the end."""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+Handler = Callable[[argparse.Namespace], int | None]
+
+
+class Verb:
+    """One subcommand and its arguments, each with a help text; defaults are shown where there are any.
+
+    Args:
+        parser: of the subcommand.
+    """
+
+    def __init__(self, parser: argparse.ArgumentParser):
+        self._parser = parser
+
+    def add(self, *names: str, help: str, default: Any = None, **options: Any) -> None:
+        """Adds an argument, as argparse's `add_argument` does."""
+        shown = default if isinstance(default, int | float | str | Path) and not isinstance(default, bool) else None
+        text = help if shown is None else f"{help} (default: {shown})"
+        if options.get("action") != "store_true":
+            options["default"] = default
+        self._parser.add_argument(*names, help=text, **options)
+
+    def add_model(self) -> None:
+        self.add("model", help="checkpoint: folder or Hub id")
+        self.add("--revision", help="branch, tag or commit of a Hub checkpoint")
+
+    def add_env(self, help: str) -> None:
+        self.add("--env", help=f"{help}: two_room, push_t, reacher, cube or the id of another one")
+
+    def add_episodes(self, help: str = "data set: folder or Hub id", **options: Any) -> None:
+        self.add("--episodes", help=help, **options)
+        self.add("--episodes-revision", help="branch, tag or commit of a Hub data set")
+
+    def add_out(self, help: str, **options: Any) -> None:
+        self.add("--out", type=Path, help=help, **options)
+
+
+class Verbs:
+    """The subcommands of a program.
+
+    Args:
+        subparsers: what `add_subparsers` returned.
+    """
+
+    def __init__(self, subparsers: Any):
+        self._subparsers = subparsers
+
+    def add(
+        self, name: str, help: str, handler: Handler, what_stays: str | Callable[..., str] = "nothing was written"
+    ) -> Verb:
+        """A new subcommand.
+
+        Args:
+            handler: what it does; may return an exit status.
+            what_stays: what an interrupted one leaves behind, in words or as a function of its arguments.
+        """
+        parser = self._subparsers.add_parser(name, help=help, description=help)
+        words = what_stays if callable(what_stays) else lambda args: what_stays
+        parser.set_defaults(handler=handler, what_stays=words)
+        return Verb(parser)
+
+
+CONTINUES = "what is finished is kept, the same command continues"
+
+
+def assignments(pairs: Sequence[str]) -> dict[str, Any]:
+    """`["physics=swept", "compat=true"]` -> keyword arguments; values are read as JSON where they are JSON.
+
+    Raises:
+        ValueError: for text without `=`.
+    """
+    values = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"{pair!r} is no assignment: write name=value")
+        try:
+            values[name] = json.loads(value)
+        except json.JSONDecodeError:
+            values[name] = value
+    return values
+
+
+def announce(out: Path | None, since: float) -> None:
+    """Names the files that were written below a folder since a moment (seconds of the epoch)."""
+    if out is not None:
+        every = [path for path in out.rglob("*") if path.is_file() and path.stat().st_mtime >= since]
+        files = sorted(path.relative_to(out).as_posix() for path in every)
+        print(f"\nwrote {out}: {', '.join(files[:12])}{' ...' if len(files) > 12 else ''}")
