@@ -71,7 +71,8 @@ def _train_actor(args: argparse.Namespace) -> None:
 # Verbs whose arguments are read as a recipe's: help text, handler.
 RECIPE_VERBS = {
     "train": (
-        "train a world model: a recipe by file or by name, then any of its keys (`lewm train --help` lists them)", _train,
+        "train a world model: a recipe by file or by name, then any of its keys (`lewm train --help` lists them)",
+        _train,
     ),
     "train-decoder": (
         "train a decoder, which makes embeddings visible: a recipe, then any of its keys", _train_decoder,

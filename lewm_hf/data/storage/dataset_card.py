@@ -3,11 +3,12 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+from huggingface_hub import DatasetCard, DatasetCardData
 
 from ...files import replacing, size_text
 from ..schema import ACTION, BLOCK_MEANINGS, COLUMN_MEANINGS, IMAGE, SIM_STATE
@@ -219,71 +220,39 @@ def fact_rows(facts: Facts) -> list[tuple[str, str]]:
 
 def render_card(description: Mapping[str, Any], facts: Facts) -> str:
     """The text of `README.md`: YAML header for the Hub, then what was measured and how it was collected."""
-    header = {
-        "license": "apache-2.0",
-        "task_categories": ["robotics"],
-        "tags": ["LeRobot", "lewm", "world-model", "reinforcement-learning", *_env_tag(description)],
-        "size_categories": [next((name for bound, name in SIZE_CATEGORIES if facts.rows < bound), "n>10M")],
-        "configs": [
+    data = DatasetCardData(
+        license="apache-2.0",
+        task_categories=["robotics"],
+        tags=["lewm", "world-model", "reinforcement-learning", *_env_tag(description)],
+        size_categories=[next((name for bound, name in SIZE_CATEGORIES if facts.rows < bound), "n>10M")],
+        configs=[
             {
                 "config_name": "default",
                 "data_files": [{"split": split, "path": f"data/{split}-*"} for split in facts.splits],
             }
         ],
-    }
-    name = description.get("env") or "Imported"
-    collector, env_kwargs = published(description["collector"]), published(description["env_kwargs"])
-    facts_table = "\n".join(f"| {name} | {value} |" for name, value in fact_rows(facts))
-    provenance = "\n".join(f"| {name} | {_plain(value)} |" for name, value in collector.items())
-    versions = ", ".join(f"{package} {version}" for package, version in description["versions"].items())
+    )
+    name, every = description.get("env") or "Imported", description.get("every", 1)
     present = description.get("columns", list(COLUMN_MEANINGS))
-    every = description.get("every", 1)
     meanings = COLUMN_MEANINGS | (BLOCK_MEANINGS if every > 1 else {})
-    columns = "\n".join(f"| `{column}` | {meanings[column].format(every=every)} |" for column in present)
-    pace, phase = "frame", ""
-    if every > 1:
-        pace = f"frame, every {every} simulator steps"
-        phase = f" Every {every}th step is kept, from a random one of an episode's first {every} on."
-    env_with = ", ".join(f"{key}={value!r}" for key, value in env_kwargs.items())
-    env = f"`{name}` with {env_with}" if description.get("env") else "unknown"
-    return f"""---
-{yaml.safe_dump(header, sort_keys=False).strip()}
----
-
-# {name} episodes
-
-One row per {pace}; rows are in episode order. Splits are by episode.
-
-```python
-import datasets
-
-episodes = datasets.load_dataset("path/or/id", split="train")
-```
-
-{FACTS_TITLE}
-
-Over all splits; `lewm data-stats DIR` measures them again.
-
-| fact | value |
-|---|---|
-{facts_table}
-
-## How the episodes were collected
-
-Environment: {env}; {description["fps"]:g} frames per second.{phase}
-
-| | |
-|---|---|
-{provenance}
-
-Made with {versions}.
-
-## Columns
-
-| column | meaning |
-|---|---|
-{columns}
-"""
+    env_with = ", ".join(f"{key}={value!r}" for key, value in published(description["env_kwargs"]).items())
+    phase = f" Every {every}th step is kept, from a random one of an episode's first {every} on." if every > 1 else ""
+    with as_file(files("lewm_hf.data.storage") / "templates" / "dataset_card.md") as template:
+        card = DatasetCard.from_template(
+            data,
+            template_path=str(template),
+            name=name,
+            pace=f"frame, every {every} simulator steps" if every > 1 else "frame",
+            facts_title=FACTS_TITLE,
+            facts=fact_rows(facts),
+            environment=f"`{name}` with {env_with}" if description.get("env") else "unknown",
+            fps=description["fps"],
+            phase=phase,
+            provenance=[(key, _plain(value)) for key, value in published(description["collector"]).items()],
+            versions=", ".join(f"{package} {version}" for package, version in description["versions"].items()),
+            columns=[(column, meanings[column].format(every=every)) for column in present],
+        )
+    return f"{card}\n"
 
 
 def _env_tag(description: Mapping[str, Any]) -> list[str]:

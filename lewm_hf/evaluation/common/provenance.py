@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...data.schema import SIM_STATE
+
 LIBRARIES = (
     "lewm-hf", "torch", "transformers", "accelerate", "datasets", "huggingface-hub", "safetensors", "numpy", "pillow",
     "gymnasium", "mujoco", "dm-control", "ogbench", "pymunk", "opencv-python-headless",
@@ -55,7 +57,7 @@ def model_fingerprint(model: torch.nn.Module) -> str:
 
 
 def dataset_fingerprint(episodes) -> str:
-    """SHA-256 over the environment, episode ids, lengths, actions and simulator states of an `EpisodeData`.
+    """SHA-256 over the environment, episode ids, lengths, actions and, where there are any, simulator states.
 
     Pictures are left out, so that it does not depend on their format.
     """
@@ -63,7 +65,15 @@ def dataset_fingerprint(episodes) -> str:
     for name, dtype in (
         ("episode_ids", np.int64), ("lengths", np.int64), ("actions", np.float32), ("states", np.float64),
     ):  # fmt: skip
+        if name == "states" and not has_states(episodes):
+            continue
         values = np.ascontiguousarray(getattr(episodes, name), dtype=dtype)
         digest.update(f"{name}:{values.shape};".encode())
         digest.update(values.tobytes())
     return digest.hexdigest()
+
+
+def has_states(episodes) -> bool:
+    """Whether episodes hold the simulator states that restore an environment; recordings of a robot do not."""
+    # Episodes in memory that name no columns have all of them.
+    return SIM_STATE in getattr(episodes, "column_names", (SIM_STATE,))

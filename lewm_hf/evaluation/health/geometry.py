@@ -11,6 +11,7 @@ from ...tasks.registry import make_env
 from ..common.distances import UNITS, task_distance
 from ..common.embeddings import FrameSample, other_episode, same_episode
 from ..common.inputs import Inputs
+from ..common.provenance import has_states
 from .retrieval import draw_neighbors, nearest_neighbors
 
 QUERIES, NEIGHBORS = 6, 5
@@ -32,10 +33,12 @@ class Geometry:
         self.within = same_episode(sample.episodes, seed)
         self.across = other_episode(sample.episodes, seed)
         self.neighbors = nearest_neighbors(vectors, sample.episodes, NEIGHBORS)
+        # True distances need the environment and its states.
+        self._known = inputs.env is not None and has_states(inputs.episodes)
 
     def _true(self, first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
         """True distances of frames, by their numbers in the sample."""
-        if self.inputs.env is None:
+        if not self._known:
             return None
         states = self.inputs.episodes.states[self.sample.rows]
         env = make_env(self.inputs.env, **self.inputs.episodes.env_kwargs)
@@ -47,7 +50,7 @@ class Geometry:
 
     def distances(self) -> dict[str, Any] | None:
         """Spearman correlation of latent and true distances, bootstrapped over pairs."""
-        if self.inputs.env is None:
+        if not self._known:
             return None
         every = np.arange(len(self.sample))
         found: dict[str, Any] = {"unit": UNITS[self.inputs.env]}

@@ -20,7 +20,7 @@ def format_health(result: Mapping[str, Any]) -> str:
     settings, spectrum, normal = result["settings"], result["spectrum"], result["normality"]
     straight, test = result["straightness"], result["dynamics"]["paired_test"]
     lines = [
-        f"{result['model']['source']} on {result['env'] or result['dataset']['env']}",
+        f"{result['model']['source']} on {result['env'] or result['dataset']['env'] or 'recordings'}",
         f"{settings['frames']} frames and {settings['stretches']} stretches of {result['dataset']['episodes']} "
         f"{result['dataset']['split']} episodes",
         "",
@@ -111,7 +111,7 @@ def _dynamics(axis, result: Mapping[str, Any]) -> None:
 
 def _distances(axis, distances: Mapping[str, Any] | None) -> None:
     if distances is None:
-        axis.text(0.5, 0.5, "no true distances for this environment", ha="center", transform=axis.transAxes)
+        axis.text(0.5, 0.5, "no true distances for these episodes", ha="center", transform=axis.transAxes)
         axis.set_axis_off()
         return
     for name, color in (("across_episodes", COLORS[5]), ("within_episode", COLORS[0])):

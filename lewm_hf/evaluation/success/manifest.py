@@ -88,7 +88,7 @@ class Manifest:
             ValueError: where there are fewer.
         """
         if n > len(self):
-            raise ValueError(f"n={n} pairs were asked for, but the manifest holds {len(self)}: ask for fewer")
+            raise ValueError(f"n={n} pairs were asked for, but the manifest holds {len(self)}: ask for fewer (-n)")
         ids, frames = np.array([(pair.episode, pair.start_frame) for pair in self.pairs]).T
         chosen = sorted(draw_order(self.rule["draw"], self.seed, ids, frames)[:n])
         return replace(self, pairs=tuple(self.pairs[index] for index in chosen))
@@ -156,7 +156,7 @@ class Manifest:
         if found != self.dataset:
             raise ValueError(
                 f"the manifest was drawn from the data set {self.dataset[:12]}, but this one is {found[:12]}: "
-                f"leave the data set away (the states are in the manifest), or draw a new manifest"
+                f"omit the data set (the states are in the manifest), or draw a new manifest"
             )
 
 

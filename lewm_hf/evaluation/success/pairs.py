@@ -83,7 +83,7 @@ def select_pairs(episodes, env: GoalEnv, protocol: Protocol, n: int, seed: int):
         unit = "episodes with an admitted pair" if protocol.draw == "episodes" else "admitted pairs"
         raise ValueError(
             f"protocol {protocol.label} finds {len(order)} {unit} in {len(lengths)} episodes, but n={n} were "
-            "asked for: ask for fewer (eval_pairs in a recipe), or collect more episodes"
+            "asked for: ask for fewer pairs (-n; in a recipe eval_pairs), or collect more episodes"
         )
     chosen = order[:n]
     chosen = chosen[np.lexsort((frames[chosen], ids[chosen]))]

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ...files import only_one
 from ...planning.planners import Planner, load_planner
 from ...progress import progress_bar
 from ...tasks.registry import ENVS, find_env, make_env, short_name
@@ -30,6 +31,7 @@ from .shipped import shipped_manifests
 from .unfinished import WRITTEN, SeedResult, Unfinished, model_content, shown_pictures
 
 MAX_ENVS = 50
+LOCK = ".lewm-eval.lock"
 
 Manifests = Manifest | str | Path | Sequence[Manifest | str | Path]
 
@@ -136,31 +138,19 @@ def run(
     progress: bool = False,
 ) -> Evaluation:
     """The second half of `evaluate`: does what `prepare` has checked. Arguments as there."""
-    clock = time.perf_counter()
     _check_run(num_envs, out, videos, video_successes)
     decoder = None if decoder is None else open_decoder(decoder, task.agent, decoder_revision)
     num_envs = min(num_envs, max(map(len, task.manifests)))
-    kept = None if out is None else reserve(task, out, num_envs=num_envs, floors=floors, overwrite=overwrite)
-    if kept is not None:
+    if out is None:
+        rows, result, _ = _measure_all(task, None, num_envs, floors, decoder, progress)
+        return Evaluation(result, rows, [])
+    out = Path(out)
+    reserve(task, out, num_envs=num_envs, floors=floors, overwrite=overwrite)
+    with only_one(out / LOCK):
+        # Another command may have finished while this one waited.
+        kept = reserve(task, out, num_envs=num_envs, floors=floors, overwrite=overwrite)
         kept.discard_others()
-    measured: list[SeedResult] = []
-    before = 0.0
-    with closing(GoalVectorEnv(task.env_id, num_envs, **task.env_kwargs)) as vector_env:
-        for one in task.manifests:
-            found = None if kept is None else kept.load(one.seed)
-            if found is None:
-                found = _measure(task, vector_env, one, floors, progress)
-                if kept is not None:
-                    kept.save(one.seed, found)
-            else:
-                before += found.seconds
-            measured.append(found)
-    rows = [row for seed in measured for row in seed.rows]
-    result = _result(task, rows, measured, num_envs) | {"films": "nearest frames" if decoder is None else "decoded"}
-    result |= {"wall_time": round(before + time.perf_counter() - clock, 3)}
-    files: list[Path] = []
-    if kept is not None:
-        out = Path(out)
+        rows, result, measured = _measure_all(task, kept, num_envs, floors, decoder, progress)
         clear(out, WRITTEN)
         outcomes = [outcome for seed in measured for outcome in seed.outcomes]
         files = film(
@@ -175,6 +165,27 @@ def run(
         write_result(out / "results.json", result)
         kept.remove()
     return Evaluation(result, rows, files)
+
+
+def _measure_all(
+    task: "Task", kept: Unfinished | None, num_envs: int, floors: bool, decoder: Any, progress: bool
+) -> tuple[list[EpisodeRow], dict[str, Any], list[SeedResult]]:
+    """Every seed, those that were kept from before aside."""
+    clock, before = time.perf_counter(), 0.0
+    measured: list[SeedResult] = []
+    with closing(GoalVectorEnv(task.env_id, num_envs, **task.env_kwargs)) as vector_env:
+        for one in task.manifests:
+            found = None if kept is None else kept.load(one.seed)
+            if found is None:
+                found = _measure(task, vector_env, one, floors, progress)
+                if kept is not None:
+                    kept.save(one.seed, found)
+            else:
+                before += found.seconds
+            measured.append(found)
+    rows = [row for seed in measured for row in seed.rows]
+    result = _result(task, rows, measured, num_envs) | {"films": "nearest frames" if decoder is None else "decoded"}
+    return rows, result | {"wall_time": round(before + time.perf_counter() - clock, 3)}, measured
 
 
 def reserve(
@@ -284,7 +295,7 @@ def prepare(
     if env is not None:
         find_env(env)
     if manifest is not None and seeds is not None:
-        raise ValueError(f"seeds={list(seeds)} contradict the manifests, which bring their own: leave seeds away")
+        raise ValueError(f"seeds={list(seeds)} contradict the manifests, which bring their own: omit seeds")
     if isinstance(episodes, str | Path):
         from ...data.episodes import load_episodes
 

@@ -3,11 +3,12 @@
 import json
 import re
 from collections.abc import Mapping
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import DatasetCard, ModelCard
+from huggingface_hub import CardData, DatasetCard, ModelCard
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
@@ -19,12 +20,31 @@ from ...modeling_lewm_decoder import LeWMDecoder
 from ..convert.weights import sha256
 
 CARD_FILE = "README.md"
+FILM_FILE = "assets/agent.gif"
 TRAINING_FILE = "training.json"
 LIBRARY = "lewm-hf"
 REQUIRED_METADATA = {
-    "model": ("license", "library_name", "pipeline_tag", "model-index"),
+    "model": ("license", "library_name", "pipeline_tag"),
     "dataset": ("license", "configs", "task_categories"),
 }
+
+
+def render(data: CardData, template: str, values: Mapping[str, Any]) -> str:
+    """The text of a card: a template of this package, its metadata and what it is filled with."""
+    with as_file(files("lewm_hf.hub.cards") / "templates" / template) as path:
+        card = ModelCard.from_template(data, template_path=str(path), **values)
+    return f"{card}\n"
+
+
+def find_film(folder: Path) -> str | None:
+    """Path within a checkpoint's folder of the GIF that its card shows, `None` where there is none: one chosen by
+    people, else the first of an evaluation, those that end well before others."""
+    if (folder / FILM_FILE).is_file():
+        return FILM_FILE
+    for kind in ("*-reached-*.gif", "*-missed-*.gif"):
+        for path in sorted(folder.glob(f"evaluation/**/videos/{kind}")):
+            return path.relative_to(folder).as_posix()
+    return None
 
 
 def check_card(text: str, kind: str) -> None:
@@ -127,7 +147,7 @@ def check_license(name: str) -> None:
 def check_local(**given: str | None) -> None:
     """Refuses what only a repository of the Hub has."""
     if wrong := [f"--{name.replace('_', '-')}" for name, value in given.items() if value]:
-        raise ValueError(f"{', '.join(wrong)} and --local contradict each other: leave one away")
+        raise ValueError(f"{', '.join(wrong)} and --local contradict each other: omit one")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -20,13 +20,15 @@ from .checks import (
     check_repo_id,
     lacks,
     read_json,
+    render,
     weight_hashes,
     weights_text,
     write_text,
 )  # fmt: skip
 from .collected import find_collection, save_collection
 from .results import relative
-from .text import collected_text
+from .snippets import BIBTEX, decoder_snippet, install
+from .text import PAPER, collected_text
 
 # The Hub's closest task: pictures in, through the world model's encoder, pictures out.
 PIPELINE_TAG = "image-to-image"
@@ -136,8 +138,7 @@ def write_decoder_card(
         model_name=given["repo-id"].rpartition("/")[2],
         eval_results=results,
     )
-    body = _text(given, training, config, weights_text(weight_hashes(folder)), collection)
-    text = f"---\n{data.to_yaml()}\n---\n\n{body}"
+    text = render(data, "decoder_card.md", _values(given, training, config, weight_hashes(folder), collection, folder))
     check_card(text, "model")
     if with_code:
         export_code(folder)
@@ -146,100 +147,42 @@ def write_decoder_card(
     return write_text(folder / CARD_FILE, text)
 
 
-def _text(
+def _values(
     given: Mapping[str, str],
     training: Mapping[str, Any],
     config,
-    weights: str,
+    weights: Mapping[str, str],
     collection: Mapping[str, Any] | None,
-) -> str:
-    size, evaluation, recipe = config.image_size, training["evaluation"], training["recipe"]
-    hours = training["seconds"] * training["num_processes"] / 3600
-    measured = "\n".join(f"| {name} | {evaluation[key]:.4g} |" for key, (_, name) in METRICS.items())
-    rows = "\n".join(
-        f"| `{name}` | {value} |"
-        for name, value in published(recipe).items()
-        if name not in _NOT_RECIPE and value is not None
-    )
-    versions = ", ".join(f"{name} {version}" for name, version in training["versions"].items())
+    folder: Path,
+) -> dict[str, Any]:
+    """What `templates/decoder_card.md` is filled with."""
+    recipe, env_id = training["recipe"], training["env_id"]
     model = f"`{given['world-model']}`"
     if collection is None:
         model = f"[{model}](https://huggingface.co/{given['world-model']})"
         data = f"`{given['dataset-id']}` at revision `{given['dataset-revision']}`. "
     else:
         data = collected_text(collection, relative(recipe["dataset"]))
-    return f"""# {given["repo-id"].rpartition("/")[2]}
-
-Draws what {model}, a \
-[LeWorldModel](https://arxiv.org/abs/2603.19312) for `{training["env_id"]}`, sees and imagines: embeddings in, \
-pictures out. It was trained afterwards on the frozen model and is for people to look at; planning does not use it.
-
-## Results
-
-| on held-out frames | |
-|---|---|
-{measured}
-
-Up to {recipe["eval_frames"]} frames from all over the split `test`; step {evaluation["step"]:,}, on \
-{training["hardware"]["device_name"]}.
-
-## Use
-
-```python
-import torch
-from lewm_hf import LeWMDecoder, LeWMPlanner
-
-planner = LeWMPlanner.from_pretrained("{given["world-model"]}")
-decoder = LeWMDecoder.from_pretrained("{given["repo-id"]}")
-with torch.no_grad():
-    embeddings = planner.model.encode(planner.image_processor([picture])["pixel_values"][None])
-pictures = decoder.pictures(embeddings)  # (1, 1, {size}, {size}, 3) uint8
-```
-
-`lewm decode MODEL DECODER --episodes DIR` draws real, decoded and imagined pictures side by side.
-
-## Inputs and outputs
-
-| | shape | content |
-|---|---|---|
-| `embeddings` | `(..., {config.embed_dim})` | float32, from `encode`, `predict` or `rollout` of that model alone |
-| `pixels` | `(..., {config.num_channels}, {size}, {size})` | float32 in units of [0, 1], not clipped |
-
-The weights of the world model have the fingerprint `{training["world_model"]}`.
-
-## Training
-
-{training["steps"]:,} steps of {recipe["batch_size"]} frames out of {training["train_frames"]:,}, precision \
-{training["mixed_precision"]}, seed {recipe["seed"]}; {hours:.2f} device hours on {training["num_processes"]} x \
-{training["hardware"]["device_name"]}.
-
-<details><summary>Recipe</summary>
-
-| key | value |
-|---|---|
-{rows}
-
-</details>
-
-## Training data
-
-{data}Split `train`, fingerprint `{training["train_fingerprint"][:12]}`.
-
-## Weights
-
-{weights}; {training["parameters"]:,} parameters.
-
-## Limits
-
-What an embedding does not hold cannot be drawn: small and rare things may be missing or wrong without a sign. Other \
-environments, other looks and embeddings of other models give nonsense. The paper gives the decoder's form and no \
-sizes; these are ours.
-
-## Versions
-
-{versions}.
-
-## Licenses
-
-Weights: {given["license"]}. Code (`lewm-hf`): apache-2.0. Training data: {given["data-license"]}.
-"""
+    look = published(collection["env_kwargs"]) if collection else {}
+    strip = next(iter(sorted(folder.glob("evaluation/strips/*.png"))), None)
+    return {
+        "name": given["repo-id"].rpartition("/")[2],
+        "film": strip and strip.relative_to(folder).as_posix(),
+        "model": model,
+        "paper": PAPER,
+        "training": training,
+        "recipe": recipe,
+        "results": [(name, f"{training['evaluation'][key]:.4g}") for key, (_, name) in METRICS.items()],
+        "install": install(env_id),
+        "snippet": decoder_snippet(given["repo-id"], given["world-model"], env_id, look, config.image_size),
+        "config": config,
+        "hours": training["seconds"] * training["num_processes"] / 3600,
+        "settings": [
+            (name, value) for name, value in published(recipe).items() if name not in _NOT_RECIPE and value is not None
+        ],
+        "data": data,
+        "licenses": {"weights": given["license"], "data": given["data-license"]},
+        "bibtex": BIBTEX,
+        "weights": weights_text(weights),
+        "versions": ", ".join(f"{name} {version}" for name, version in training["versions"].items()),
+    }

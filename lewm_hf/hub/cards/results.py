@@ -1,7 +1,7 @@
 """What a model card says about evaluations: the table, how each was measured, and the metadata for the Hub."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
@@ -18,28 +18,31 @@ if TYPE_CHECKING:
 PIPELINE_TAG = "robotics"
 
 
-def results_text(facts: "CardFacts") -> str:
-    """The section: a table, people's remarks, then for each evaluation what it was and the command that repeats it."""
-    lines = [
-        "| protocol | planner | success | random actions | zero actions | excess over random | solved before the first "
-        "action |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    details = []
-    for number, result in enumerate(facts.results):
+def result_rows(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The cells of the table of results, a row per evaluation."""
+    rows = []
+    for result in results:
         floors = result["floors"]
-        zero = _rate(floors["zero_action"]) if "zero_action" in floors else "not measured"
-        lines.append(
-            f"| `{result['protocol']['label']}`, {_pairs(result)} | `{result['planner']['label']}` | "
-            f"**{percent(result['success']['rate'])}** {_spread(result['success'])} | "
-            f"{_rate(floors['random'])} | {zero} | "
-            f"{100 * result['excess']['random']:+.1f} points | {percent(result['solved_at_start']['share'])} |"
+        rows.append(
+            [
+                f"`{result['protocol']['label']}`, {_pairs(result)}",
+                f"`{result['planner']['label']}`",
+                f"**{percent(result['success']['rate'])}** {_spread(result['success'])}",
+                _rate(floors["random"]),
+                _rate(floors["zero_action"]) if "zero_action" in floors else "not measured",
+                f"{100 * result['excess']['random']:+.1f} points",
+                percent(result["solved_at_start"]["share"]),
+            ]
         )
-        command = f"{_how_measured(result, facts)}\n\n```bash\n{_command(result, facts, number)}\n```"
-        details.append(command + _needed(result))
-    note = "Success: the goal is reached within the budget. Intervals are Wilson's, 95 %. Random and "
-    lines += ["", note + "zero actions ran on the same pairs.", ""]
-    return "\n".join([*lines, "\n\n".join([*([facts.notes] if facts.notes else []), *details])])
+    return rows
+
+
+def measured_text(facts: "CardFacts") -> str:
+    """For each evaluation what it was and the command that repeats it."""
+    return "\n\n".join(
+        f"{_how_measured(result, facts)}\n\n```bash\n{_command(result, facts, number)}\n```{_needed(result)}"
+        for number, result in enumerate(facts.results)
+    )
 
 
 def dataset_of(result: Mapping[str, Any], facts: "CardFacts") -> tuple[str | None, str | None]:

@@ -7,7 +7,8 @@ from ...configuration_lewm import LeWMConfig
 from ...data.storage.local_paths import published
 from .checks import weights_text
 from .collected import collect_command
-from .results import relative, results_text
+from .results import measured_text, relative, result_rows
+from .snippets import BIBTEX, install, planner_snippet
 
 if TYPE_CHECKING:
     from .write import CardFacts
@@ -36,31 +37,50 @@ _NOT_ARCHITECTURE = (
 )  # fmt: skip
 
 
-def model_text(facts: "CardFacts") -> str:
-    """The body of a measured model card."""
-    origin = _training(facts) if facts.training else _conversion(facts.conversion)
+def model_values(facts: "CardFacts") -> dict[str, Any]:
+    """What `templates/model_card.md` is filled with."""
+    config, source = facts.config, facts.repo_id
     parameters = (facts.training or facts.conversion)["parameters"]
-    sections = [
-        f"# {facts.name}\n\nA {PAPER} for `{facts.env_id}`: {parameters / 1e6:.2f} M parameters, learned end to end "
-        f"from pixels and actions alone. Given a picture of now and one of the goal, it plans the actions between them "
-        f"by imagining futures in a latent space of {facts.config.embed_dim} numbers.",
-        f"## Results\n\n{results_text(facts)}",
-        f"## Use\n\n{_usage(facts.repo_id, facts.config, facts.remote_code)}",
-        f"## Inputs and outputs\n\n{_interface(facts.config)}",
-        origin,
-        f"## Training data\n\n{_data(facts)}",
-        f"## Deviations from the paper\n\n{_deviations(facts)}",
-        f"## Weights\n\n{weights_text(facts.weights_sha256)}; "
-        f"{parameters:,} parameters, {str(facts.config.dtype).removeprefix('torch.')}. Safetensors only, no pickle.",
-        f"## Limits\n\n{_limits(facts)}",
-        f"## Versions\n\n{_versions(facts)}",
-        f"## Licenses\n\nWeights: {facts.license}. Code (`lewm-hf`): apache-2.0. Training data: {facts.data_license}.",
-    ]
-    return "\n\n".join(sections) + "\n"
+    learned = f"`{facts.env_id}`" if facts.env_id else "recordings without an environment"
+    known = facts.training["env_kwargs"] if facts.training else facts.results[0]["env"]["kwargs"]
+    shape = f"({5 * config.frameskip}, {config.action_dim})"
+    return {
+        "name": facts.name,
+        "source": source,
+        "film": facts.film,
+        "film_text": "The agent, what it imagined, and its goal",
+        "sentence": f"A {PAPER} for {learned}: {parameters / 1e6:.2f} M parameters, learned end to end from pixels and "
+        "actions alone; given a picture of now and one of the goal, it plans the actions between them by imagining "
+        f"futures in a latent space of {config.embed_dim} numbers.",
+        "results": result_rows(facts.results),
+        "measured": measured_text(facts),
+        "notes": facts.notes,
+        "install": install(facts.env_id),
+        "snippet": planner_snippet(source, facts.env_id, published(known or {}), config.image_size, shape),
+        "remote_code": facts.remote_code,
+        "interface": _interface(config),
+        "origin": _training(facts) if facts.training else _conversion(facts.conversion),
+        "data": _data(facts),
+        "limits": _limits(facts),
+        "licenses": {"weights": facts.license, "data": facts.data_license},
+        "bibtex": BIBTEX,
+        "deviations": _deviations(facts),
+        "weights": f"{weights_text(facts.weights_sha256)}; {parameters:,} parameters, "
+        f"{str(config.dtype).removeprefix('torch.')}. Safetensors only, no pickle.",
+        "fingerprint": facts.training and facts.training["train_fingerprint"][:12],
+        "versions": _versions(facts),
+    }
 
 
-def conversion_text(conversion: Mapping[str, Any], config: LeWMConfig, env: str | None) -> str:
-    """The body of the card that a conversion leaves; `env` is the short name of its environment, where known."""
+def conversion_values(
+    conversion: Mapping[str, Any], config: LeWMConfig, env: str | None, env_id: str | None, source: str
+) -> dict[str, Any]:
+    """What `templates/conversion_card.md` is filled with.
+
+    Args:
+        env, env_id: short name and id of its environment, where known.
+        source: the folder, as it was typed.
+    """
     statistics = conversion["action_statistics"]
     if statistics is None:
         scale = (
@@ -72,43 +92,18 @@ def conversion_text(conversion: Mapping[str, Any], config: LeWMConfig, env: str 
             f"Mean {statistics['mean']}, population std {statistics['std']}, measured on {statistics['dataset']} "
             f"({statistics['counted']:,} of {statistics['rows']:,} rows; rows without an action do not count)."
         )
-    return "\n\n".join(
-        [
-            f"# {PAPER} checkpoint, converted",
-            _conversion(conversion),
-            f"## Action statistics\n\n{scale}",
-            f"## Use\n\n{_usage('path/to/this/folder', config, remote_code=False)}",
-            f"## Inputs and outputs\n\n{_interface(config)}",
-            "## Results\n\nNot measured after the conversion: "
-            f"`lewm eval path/to/this/folder --env {env or 'ENV'}`, then `lewm card`.",
-            "## License\n\nThe weights are those of the original authors; see the source repository for their terms "
-            "before publishing this folder.\n",
-        ]
-    )
-
-
-def _usage(source: str, config: LeWMConfig, remote_code: bool) -> str:
-    steps = 5 * config.frameskip
-    text = f"""```python
-from PIL import Image
-from lewm_hf import LeWMPlanner
-
-planner = LeWMPlanner.from_pretrained("{source}")
-plan = planner({{"observation": Image.open("now.png"), "goal": Image.open("goal.png")}})
-plan["actions"]  # ({steps}, {config.action_dim}) float32, environment units: just execute them
-plan["cost"]     # squared latent distance of the imagined end from the goal
-```"""
-    if remote_code:
-        text += f"""
-
-Where `lewm-hf` is not installed, with the code of this repository:
-
-```python
-from transformers import pipeline
-
-planner = pipeline(model="{source}", trust_remote_code=True)
-```"""
-    return text
+    shape = f"({5 * config.frameskip}, {config.action_dim})"
+    return {
+        "paper": PAPER,
+        "origin": _conversion(conversion),
+        "statistics": scale,
+        "install": "'lewm-hf[envs]'" if env_id else "lewm-hf",
+        "snippet": planner_snippet(source, env_id, {}, config.image_size, shape),
+        "interface": _interface(config),
+        "source": source,
+        "env": env or "ENV",
+        "bibtex": BIBTEX,
+    }
 
 
 def _interface(config: LeWMConfig) -> str:
@@ -138,10 +133,7 @@ def _data(facts: "CardFacts") -> str:
         link = f"[`{facts.dataset_id}`](https://huggingface.co/datasets/{facts.dataset_id})"
         text = f"{link} at revision `{facts.dataset_revision}`; license {facts.data_license}. "
     if facts.training:
-        text += (
-            "Split `train`; splits are by episode, the test episodes were not trained on. Fingerprint of the training "
-            f"episodes: `{facts.training['train_fingerprint'][:12]}`."
-        )
+        text += "Split `train`; splits are by episode, the test episodes were not trained on."
         return f"{text} Action statistics were measured on these episodes."
     text += "Split: the original code holds out windows and no episodes; which ones has not been published."
     if facts.config.action_statistics_source:
@@ -222,11 +214,20 @@ def _deviations(facts: "CardFacts") -> str:
 
 
 def _limits(facts: "CardFacts") -> str:
-    protocols = ", ".join(dict.fromkeys(f"`{result['protocol']['label']}`" for result in facts.results))
+    if facts.env_id:
+        protocols = ", ".join(dict.fromkeys(f"`{result['protocol']['label']}`" for result in facts.results))
+        known = (
+            f"Knows one environment, `{facts.env_id}`, in the look of its training episodes. Success was measured "
+            f"under {protocols} and nowhere else; goals further away than the protocol's, other looks and real cameras "
+            "are untested."
+        )
+    else:
+        known = (
+            "Knows what its recordings show, in their look. There is no environment to try plans in: whether they "
+            "reach their goals is not known."
+        )
     return (
-        f"Knows one environment, `{facts.env_id}`, in the look of its training episodes. Success was measured under "
-        f"{protocols} and nowhere else; goals further away than the protocol's, other looks and real cameras are "
-        "untested. A plan is open loop: replan from new pictures. The cost is a distance in the embedding and no "
+        f"{known} A plan is open loop: replan from new pictures. The cost is a distance in the embedding and no "
         "probability of success."
     )
 

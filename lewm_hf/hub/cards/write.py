@@ -24,8 +24,10 @@ from .checks import (
     check_license,
     check_local,
     check_repo_id,
+    find_film,
     lacks,
     read_json,
+    render,
     weight_hashes,
     write_text,
 )  # fmt: skip
@@ -33,7 +35,7 @@ from .collected import find_collection, save_collection
 from .decoder import write_decoder_card
 from .eval_results import EVAL_RESULTS_FILE, eval_results_text
 from .results import PIPELINE_TAG, model_index, relative
-from .text import conversion_text, model_text
+from .text import conversion_values, model_values
 
 PROVENANCE_FILE = "conversion.json"
 # Remarks of people, which a card takes over as they are.
@@ -64,13 +66,14 @@ class CardFacts:
         config: the checkpoint's.
         training: content of `training.json`, for a checkpoint trained with this package.
         conversion: content of `conversion.json`, for a converted one.
-        results: of its evaluations, at least one.
+        results: of its evaluations; none where the training episodes have no environment.
         weights_sha256: of each file with weights, by name.
         remote_code: the folder brings its code along.
         result_files: for each result its path within the folder, `None` where it lies elsewhere.
         local: neither checkpoint nor data are on the Hub.
         collection: how the training episodes of a local checkpoint were collected.
         notes: remarks of people, Markdown.
+        film: path within the folder of a GIF of the agent.
     """
 
     repo_id: str
@@ -88,10 +91,12 @@ class CardFacts:
     local: bool = False
     collection: dict[str, Any] | None = None
     notes: str | None = None
+    film: str | None = None
 
     @property
-    def env_id(self) -> str:
-        return self.results[0]["env"]["id"]
+    def env_id(self) -> str | None:
+        """Of its evaluations, else of its training episodes; `None` for recordings without an environment."""
+        return self.results[0]["env"]["id"] if self.results else (self.training or {}).get("env_id")
 
     @property
     def name(self) -> str:
@@ -111,14 +116,12 @@ def write_card(folder: str | Path, **given: Any) -> Path:
     folder, given = Path(folder), {name: value for name, value in given.items() if value}
     if (folder / "episodes.json").exists():
         if given:
-            raise ValueError(
-                f"{folder} is a data set, whose card is measured on its files: leave {', '.join(given)} away"
-            )
+            raise ValueError(f"{folder} is a data set, whose card is measured on its files: omit {', '.join(given)}")
         return write_dataset_card(folder)
     check_folder(folder)
     if read_json(folder / "config.json")["model_type"] == LeWMDecoderConfig.model_type:
         if "results" in given:
-            raise ValueError(f"{folder} is a decoder, whose results stand in its {TRAINING_FILE}: leave --results away")
+            raise ValueError(f"{folder} is a decoder, whose results stand in its {TRAINING_FILE}: omit --results")
         return write_decoder_card(folder, **given)
     if "world_model" in given:
         raise ValueError(f"{folder} is a world model itself: --world-model is for decoders")
@@ -142,7 +145,8 @@ def write_model_card(
 
     Args:
         folder: a `from_pretrained` folder with `training.json` or `conversion.json`. A `NOTES.md` in it, remarks of
-            people in Markdown, goes below the table of results as it is.
+            people in Markdown, goes below the table of results as it is. The card begins with `assets/agent.gif`, else
+            with a film that an evaluation in the folder left, where there is one.
         repo_id: where the checkpoint will live, `org/name`.
         license: of the weights, a Hub identifier such as `apache-2.0`.
         data_license: of the training episodes.
@@ -220,7 +224,10 @@ def collect_facts(
     missing = [f"--{name.replace('_', '-')}" for name, value in needed.items() if not value]
     if training is None and conversion is None:
         missing.append(f"{TRAINING_FILE} or {PROVENANCE_FILE}")
-    missing += [f"{TRAINING_FILE}: {name}" for name in TRAINING_FACTS if training is not None and lacks(training, name)]
+    # Recordings have no environment, and plans cannot be tried without one.
+    recordings = training is not None and "env_id" in training and training["env_id"] is None
+    needed_facts = [name for name in TRAINING_FACTS if not (recordings and name == "env_id")]
+    missing += [f"{TRAINING_FILE}: {name}" for name in needed_facts if training is not None and lacks(training, name)]
     missing += [
         f"{PROVENANCE_FILE}: {name}" for name in CONVERSION_FACTS if conversion is not None and lacks(conversion, name)
     ]
@@ -232,7 +239,7 @@ def collect_facts(
     if model.config.action_mean is None:
         missing.append("config.json: action_mean, action_std")
     paths = [path for given in results or [folder / "evaluation"] for path in _result_files(Path(given))]
-    if not paths:
+    if not paths and not recordings:
         missing.append("--results: an evaluation (`lewm eval`)")
     read = []
     for path in paths:
@@ -250,27 +257,32 @@ def collect_facts(
         repo_id, license, data_license, dataset_id, dataset_revision, model.config, read,
         weight_hashes(folder), training, conversion, remote_code,
         tuple(_within(folder, path) for path in paths), local, collection,
-        notes.read_text(encoding="utf-8").strip() if notes.is_file() else None,
+        notes.read_text(encoding="utf-8").strip() if notes.is_file() else None, find_film(folder),
     )  # fmt: skip
 
 
 def model_card(facts: CardFacts) -> str:
     """The text of a model's `README.md`, metadata included."""
+    env = [facts.env_id.partition("/")[2].partition("-")[0].lower()] if facts.env_id else []
     data = ModelCardData(
         license=facts.license,
         library_name=LIBRARY,
         pipeline_tag=PIPELINE_TAG,
-        tags=[*TAGS, facts.env_id.partition("/")[2].partition("-")[0].lower()],
+        tags=[*TAGS, *env],
         datasets=[facts.dataset_id] if facts.dataset_id else None,
         base_model=facts.conversion["release"] if facts.conversion else None,
-        model_name=facts.name,
-        eval_results=model_index(facts),
+        model_name=facts.name if facts.results else None,
+        eval_results=model_index(facts) or None,
     )
-    return f"---\n{data.to_yaml()}\n---\n\n{model_text(facts)}"
+    return render(data, "model_card.md", model_values(facts))
 
 
-def conversion_card(conversion: Mapping[str, Any], config: LeWMConfig) -> str:
-    """The text of `README.md` that `convert` leaves: provenance, and that nothing has been measured yet."""
+def conversion_card(conversion: Mapping[str, Any], config: LeWMConfig, source: str) -> str:
+    """The text of `README.md` that `convert` leaves: provenance, and that nothing has been measured yet.
+
+    Args:
+        source: the folder, as it was typed.
+    """
     release = find_release(repo_id=conversion["release"])
     data = ModelCardData(
         library_name=LIBRARY,
@@ -279,7 +291,8 @@ def conversion_card(conversion: Mapping[str, Any], config: LeWMConfig) -> str:
         base_model=release and release.repo_id,
         datasets=[release.repo_id] if release else None,  # data and weights share an id
     )
-    return f"---\n{data.to_yaml()}\n---\n\n{conversion_text(conversion, config, release and release.env)}"
+    env, env_id = (release.env, release.env_id) if release else (None, None)
+    return render(data, "conversion_card.md", conversion_values(conversion, config, env, env_id, source))
 
 
 def write_dataset_card(folder: str | Path) -> Path:

@@ -29,6 +29,11 @@ class Release:
     config_sha256: str
     action_dim: int
 
+    @property
+    def env_id(self) -> str:
+        """Gymnasium id of its environment; the tasks' ids are their names in capitals."""
+        return f"lewm/{self.env.title().replace('_', '')}-v0"
+
 
 _CONFIG_2D = "2564086e961e7b5c7c04dffc451091115b389a590645ff19653c64fd0bc16e09"
 _CONFIG_CUBE = "4d446944fe28922cc2c5763f43d4ef9132a457bd89e9a0ce5dbceac183994999"

@@ -17,6 +17,7 @@ from ... import __version__
 from ...configuration_lewm import LeWMConfig
 from ...image_processing_lewm import LeWMImageProcessor
 from ...modeling_lewm import LeWMModel
+from ..cards.results import relative
 from ..cards.write import conversion_card
 from ..staging import check_new_folder, new_folder
 from .action_statistics import ActionStatistics, measure_actions
@@ -153,7 +154,8 @@ def convert(
         model.save_pretrained(folder)
         LeWMImageProcessor(image_size=config.image_size).save_pretrained(folder)
         (folder / PROVENANCE_FILE).write_text(json.dumps(conversion.facts(), indent=2) + "\n", encoding="utf-8")
-        (folder / "README.md").write_text(conversion_card(conversion.facts(), config), encoding="utf-8")
+        card = conversion_card(conversion.facts(), config, relative(out.as_posix()))
+        (folder / "README.md").write_text(card, encoding="utf-8")
     logger.info("converted %s: %d tensors", found.name, len(released))
     return conversion
 

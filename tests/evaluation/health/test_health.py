@@ -31,6 +31,7 @@ from lewm_hf.measures.straightness import (
     straightness_over_training,
 )
 from lewm_hf.tasks.registry import make_env
+from lewm_hf.tasks.two_room.env import render_positions
 from lewm_hf.training.monitors import embedding_monitors
 
 from ..conftest import make_episodes
@@ -241,6 +242,35 @@ def test_it_repeats_itself_and_works_without_an_environment(episodes, tiny_model
     assert result["distances"] is None and result["retrieval"]["nearest"] is None
     assert "Spearman" not in format_health(result)
     assert (tmp_path / "neighbors.png").exists()
+
+
+@pytest.mark.parametrize("env_id", [None, "lewm/TwoRoom-v0"])
+def test_recordings_without_states_are_measured_too(env_id, tiny_model, processor, tmp_path):
+    """Pictures and actions alone, with and without the name of an environment."""
+
+    class Recordings(type(make_episodes(1))):
+        column_names = ["observation.image", "action"]
+
+        @property
+        def states(self):
+            raise ValueError("there are no states")
+
+        @states.setter
+        def states(self, value):
+            self.kept = value
+
+        def frames(self, rows):
+            return render_positions(self.kept[rows], image_size=32)
+
+    known = make_episodes(20)
+    recorded = Recordings(known.episode_ids, known.lengths, known.actions, known.states, env_id=env_id)
+    result = health(tiny_model, recorded, processor=processor, out=tmp_path, **SMALL).result
+    assert result["distances"] is None and result["retrieval"]["nearest"] is None
+    expected = health(tiny_model, known, processor=processor, **SMALL).result
+    for name in ("straightness", "spectrum", "normality", "dynamics"):
+        assert result[name] == expected[name]
+    assert result["dataset"]["fingerprint"] != expected["dataset"]["fingerprint"]
+    assert "None" not in format_health(result)
 
 
 def test_what_does_not_fit_is_refused_before_any_frame_is_decoded(episodes, tiny_model, processor, monkeypatch):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from lewm_hf import LeWMImageProcessor
+from lewm_hf import LeWMImageProcessor, files
 from lewm_hf.evaluation.success import run as runner
 from lewm_hf.evaluation.success.protocol import load_protocol
 from lewm_hf.evaluation.success.run import evaluate
@@ -170,3 +170,10 @@ def test_rows_survive_exactly(given, interrupt):
         assert dataclasses.replace(one, states=None, actions=None, seconds=0) == dataclasses.replace(
             other, states=None, actions=None, seconds=0
         )
+
+
+def test_two_evaluations_of_one_folder_do_not_run_at_once(given, monkeypatch):
+    monkeypatch.setattr(files, "PATIENCE", 0.1)
+    with files.only_one(given["out"] / runner.LOCK), pytest.raises(OSError, match="another command is at work"):
+        evaluate(**given)
+    assert not list(given["out"].rglob("*.npz"))

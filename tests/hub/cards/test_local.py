@@ -1,6 +1,7 @@
 """Cards of checkpoints that are not on the Hub: every command in them does what it says, from the same folder."""
 
 import json
+import re
 import shlex
 import shutil
 
@@ -72,7 +73,8 @@ def commands(text):
 
 def test_every_command_gives_the_same_again(home):
     text = write_card("runs/best", **LICENSES, local=True).read_text()
-    *measuring, collecting = commands(text)
+    installing, collecting, *measuring = commands(text)
+    assert installing == ["pip", "install", "lewm-hf[tworoom]"]
     assert len(measuring) == 4 and all(words[:3] == ["lewm", "eval", "runs/best"] for words in measuring)
     results = {json.loads(path.read_text())["rows_hash"] for path in home.glob("runs/best/evaluation/*/results.json")}
     again = set()
@@ -141,10 +143,68 @@ def test_notes_of_people_are_taken_over(home):
     flags = [part for name, value in LICENSES.items() for part in (f"--{name.replace('_', '-')}", value)]
     assert main(["card", "runs/best", "--local", "--episodes", "demo/episodes", *flags]) == 0
     text = (home / "runs" / "best" / "README.md").read_text()
-    results = text.partition("\n## Results\n")[2].partition("\n## ")[0]
-    assert (
-        "ran on the same pairs.\n\nThe recipe was chosen on 20 further pairs.\n\n**`paper-v3 (modified)`**" in results
-    )
+    assert "ran on the same pairs.\n\nThe recipe was chosen on 20 further pairs.\n\n## Use" in text
+
+
+def usage(text: str) -> str:
+    return text.split("```python\n")[1].split("\n```")[0]
+
+
+def test_the_six_lines_run_as_they_stand(home):
+    text = write_card("runs/best", **LICENSES, local=True).read_text()
+    assert len([line for line in usage(text).splitlines() if line and not line.startswith("import")]) <= 6
+    names: dict = {}
+    exec(compile(usage(text), "card", "exec"), names)
+    assert names["plan"]["actions"].shape == (25, 2) and "(25, 2) float32" in usage(text)
+    assert names["env"].unwrapped.image_size == 28
+
+
+def test_a_reader_sees_the_agent_then_one_sentence_one_table_and_the_use(home):
+    """And details, with everything that has a hash, come last."""
+    videos = home / "runs" / "best" / "evaluation" / "drawn" / "videos"
+    videos.mkdir()
+    for name in ("01-missed-seed1-episode0-frame1.gif", "02-reached-seed1-episode1-frame1.gif"):
+        (videos / name).write_bytes(b"GIF89a")
+    text = write_card("runs/best", **LICENSES, local=True).read_text().partition("\n---\n")[2]
+    film, sentence, table, note, use = text.strip().split("\n\n")[1:6]
+    assert film.endswith("(evaluation/drawn/videos/02-reached-seed1-episode1-frame1.gif)")
+    assert sentence.startswith("A [LeWorldModel]") and sentence.count(". ") == 0
+    assert table.startswith("| protocol | success |") and note.startswith("Success: ") and use == "## Use"
+    before, _, details = text.partition("\n## Details\n")
+    assert not re.search(r"[0-9a-f]{12}", before)
+    assert "SHA-256" in details and "hash `" in details
+    assert "@article{maes2026leworldmodel" in before and "arXiv:2603.19312" in before
+    uploaded = {name for name, _ in push("org/best", model="runs/best", dry_run=True).uploads[0].files}
+    assert "evaluation/drawn/videos/02-reached-seed1-episode1-frame1.gif" in uploaded
+    (home / "runs" / "best" / "assets").mkdir()
+    (home / "runs" / "best" / "assets" / "agent.gif").write_bytes(b"GIF89a")
+    assert "](assets/agent.gif)" in write_card("runs/best", **LICENSES, local=True).read_text()
+
+
+def test_a_model_of_recordings_has_a_card_and_can_be_pushed(home):
+    """Imported episodes without an environment: nothing to evaluate in, and the card says so."""
+    path = home / "runs" / "best" / "training.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps(facts | {"env_id": None, "env_kwargs": {}}))
+    collection = {"env": None, "env_kwargs": {}, "collector": {"source": "robot.h5"}, "versions": {}}
+    kept = home / "runs" / "best" / "collection.json"
+    kept.write_text(json.dumps(collection | {"fingerprint": facts["train_fingerprint"]}))
+    shutil.rmtree(home / "runs" / "best" / "evaluation")
+    for given in (LICENSES | {"local": True}, GIVEN):
+        text = write_card("runs/best", **given).read_text()
+        assert "**Not evaluated.**" in text and "recordings without an environment" in text
+        assert "None" not in text and "lewm eval" not in text and card_errors(text) == []
+        assert not ModelCard(text).data.eval_results
+        (upload,) = push("org/best", model="runs/best", dry_run=True).uploads
+        assert "README.md" in dict(upload.files)
+        if "local" in given:
+            names: dict = {}
+            exec(compile(usage(text), "card", "exec"), names)
+            assert names["plan"]["actions"].shape == (25, 2)
+    # Where there is an environment, a card without a measurement is refused as before.
+    path.write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match="would lack .*--results"):
+        write_card("runs/best", **LICENSES, local=True)
 
 
 def test_collections_that_the_command_line_cannot_repeat(home, collected):

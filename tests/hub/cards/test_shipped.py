@@ -83,3 +83,15 @@ def test_its_measurements_can_be_shown(folder, tmp_path):
     for path in folder.glob("evaluation/*/results.json"):
         success = json.loads(path.read_text(encoding="utf-8"))["success"]
         assert f"{success['successes']} of {success['n']} goals" in page
+
+
+@shipped
+def test_its_use_runs_from_the_repository_as_it_stands(folder, monkeypatch):
+    monkeypatch.chdir(folder.parents[1])
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    names: dict = {}
+    exec(compile(text.split("```python\n")[1].split("\n```")[0], str(folder), "exec"), names)
+    if "plan" in names:
+        assert f"{names['plan']['actions'].shape} float32" in text
+    else:
+        assert f"{tuple(names['pictures'].shape)} uint8" in text

@@ -11,8 +11,8 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
-from lewm_hf.cli.arguments import parser
 
+from lewm_cli import parser
 from lewm_hf import LeWMImageProcessor, LeWMModel
 from lewm_hf.evaluation.success.protocol import load_protocol, parse_overrides, split_overrides
 from lewm_hf.evaluation.success.run import evaluate
@@ -221,7 +221,7 @@ def test_results_from_elsewhere_have_no_address(trained, tmp_path):
 
 def test_the_command_of_a_card_measures_the_same_protocol(trained):
     text = write_card(trained, **GIVEN).read_text()
-    program, *words = shlex.split(text.split("```bash\n")[1].split("\n```")[0])
+    program, *words = shlex.split(text.split("```bash\n")[2].split("\n```")[0])
     args, result = parser().parse_args(words), result_of(trained)
     assert program == "lewm" and (args.env, args.n, args.seeds) == ("two_room", 2, [1, 2])
     assert (args.model, args.episodes) == (GIVEN["repo_id"], "org/two-room")
@@ -363,7 +363,7 @@ def test_a_data_set_card_is_measured_again(tmp_path, collected, online):
     (folder / "episodes.json").write_text(json.dumps(without(description, "collector")))
     with pytest.raises(ValueError, match="would lack collector"):
         write_card(folder)
-    with pytest.raises(ValueError, match="is a data set.*leave license away"):
+    with pytest.raises(ValueError, match="is a data set.*omit license"):
         write_card(folder, license="mit", results=())
 
 

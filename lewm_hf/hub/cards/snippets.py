@@ -1,0 +1,65 @@
+"""What a reader of a card copies: how to install, six lines that run as they stand, how to cite."""
+
+from collections.abc import Mapping
+from typing import Any
+
+BIBTEX = """@article{maes2026leworldmodel,
+  title   = {{LeWorldModel}: Stable End-to-End Joint-Embedding Predictive Architecture from Pixels},
+  author  = {Maes, Lucas and Le Lidec, Quentin and Scieur, Damien and LeCun, Yann and Balestriero, Randall},
+  journal = {arXiv preprint arXiv:2603.19312},
+  year    = {2026}
+}"""
+
+
+def install(env_id: str | None) -> str:
+    """What `pip install` is given for a checkpoint of this environment."""
+    if env_id is None:
+        return "lewm-hf"
+    from ...tasks.registry import find_env  # who writes cards of recordings needs no environment
+
+    return f"'lewm-hf[{find_env(env_id).extra}]'"
+
+
+def planner_snippet(source: str, env_id: str | None, env_kwargs: Mapping[str, Any], image_size: int, shape: str) -> str:
+    """Plans between two pictures: of the environment, where there is one, else blank ones in place of the reader's.
+
+    Args:
+        source: what `from_pretrained` gets.
+        env_kwargs: how the environment of the training episodes was made.
+        image_size: of the pictures.
+        shape: of the planned actions, as it is shown.
+    """
+    if env_id is None:
+        return f"""import numpy
+from lewm_hf import LeWMPlanner
+
+planner = LeWMPlanner.from_pretrained("{source}")
+now = goal = numpy.zeros(({image_size}, {image_size}, 3), numpy.uint8)  # put two pictures in their place
+plan = planner({{"observation": now, "goal": goal}})
+plan["actions"]  # {shape} float32, in the units of the recordings"""
+    return f"""import gymnasium, lewm_hf.envs
+from lewm_hf import LeWMPlanner
+
+planner = LeWMPlanner.from_pretrained("{source}")
+env = gymnasium.make({_arguments(env_id, env_kwargs, image_size)})
+_, info = env.reset(seed=0)
+plan = planner({{"observation": env.render(), "goal": info["goal"]}})
+plan["actions"]  # {shape} float32, environment units: just execute them"""
+
+
+def decoder_snippet(source: str, world_model: str, env_id: str, env_kwargs: Mapping[str, Any], image_size: int) -> str:
+    """Draws what a world model sees in a picture of its environment."""
+    return f"""import gymnasium, lewm_hf.envs, torch
+from lewm_hf import LeWMDecoder, LeWMPlanner
+
+planner, decoder = LeWMPlanner.from_pretrained("{world_model}"), LeWMDecoder.from_pretrained("{source}")
+env = gymnasium.make({_arguments(env_id, env_kwargs, image_size)})
+env.reset(seed=0)
+with torch.no_grad():
+    embeddings = planner.model.encode(planner.image_processor([env.render()])["pixel_values"][None])
+    pictures = decoder.pictures(embeddings)  # (1, 1, {image_size}, {image_size}, 3) uint8"""
+
+
+def _arguments(env_id: str, env_kwargs: Mapping[str, Any], image_size: int) -> str:
+    look = {"image_size": image_size} | {name: value for name, value in env_kwargs.items() if name != "image_size"}
+    return ", ".join([f'"{env_id}"', *(f"{name}={value!r}" for name, value in look.items())])
