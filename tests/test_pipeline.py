@@ -136,6 +136,33 @@ def test_settings_of_a_call_leave_the_planner_as_it_was(planner):
     assert_same(planner(pair), before)
 
 
+def test_a_plan_looks_no_further_than_the_deadline(planner):
+    pair = {"observation": picture(0), "goal": picture(1)}
+    dues = [None, 40, 25, 14, 6, 1, 0]  # blocks of five steps
+    plans = [planner(pair if due is None else pair | {"steps_left": due}) for due in dues]
+    assert [len(one["actions"]) for one in plans] == [25, 25, 25, 15, 10, 10, 10]
+    assert_same(plans[0], plans[2])
+    assert_same(plans[3], planner(pair, horizon=3))
+    together = planner([pair if due is None else pair | {"steps_left": due} for due in dues], batch_size=4)
+    for one, alone in zip(together, plans, strict=True):
+        assert_same(one, alone)
+    for wrong in (-1, 2.5, "soon"):
+        with pytest.raises(ValueError, match="steps_left"):
+            planner(pair | {"steps_left": wrong})
+
+
+def test_a_solver_brings_its_own_settings(planner):
+    pair = {"observation": picture(0), "goal": picture(1)}
+    assert planner(pair, solver="mppi", temperature=0.5)["actions"].shape == (25, 2)
+    for arguments, message in (
+        ({"temperature": 0.5}, "temperature is no setting of solver 'cem'"),
+        ({"solver": "mppi", "elites": 4}, "elites is no setting of solver 'mppi'"),
+        ({"proposal": "actor"}, "proposal='actor' needs a checkpoint with an actor"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            planner(pair, **arguments)
+
+
 def test_goal_may_be_an_embedding(planner, tiny_model):
     pixels = LeWMImageProcessor(image_size=28)(picture(1))["pixel_values"]
     with torch.no_grad():

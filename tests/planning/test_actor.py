@@ -60,7 +60,7 @@ def test_the_proposal_starts_the_search_and_the_guard_keeps_it():
     context, goal = problems()
     world = ActingWorld()
     start = propose(world, context, goal, torch.full((3,), 3), 3)
-    still = {"horizon": 3, "proposal": "actor", "clip_actions": False}
+    still = {"horizon": 3, "proposal": "actor", "clip_actions": "none"}
     tiny = CEM(samples=4, iterations=1, elites=2, initial_std=1e-6)
     output = plan(world, context, goal, PlanSettings(solver=tiny, **still), blocks_left=3)
     torch.testing.assert_close(output.blocks, start, atol=1e-4, rtol=0)
@@ -92,7 +92,9 @@ def test_the_proposal_starts_the_search_and_the_guard_keeps_it():
 def test_a_proposal_stays_within_the_bounds():
     context, goal = problems()
     world = ActingWorld(action_low=[-0.2, -0.2], action_high=[0.2, 0.2])
-    settings = PlanSettings(solver=CEM(**SMALL, iterations=1), horizon=2, proposal="actor", guard=9.0)
+    settings = PlanSettings(
+        solver=CEM(**SMALL, iterations=1), horizon=2, proposal="actor", guard=9.0, clip_actions="candidates"
+    )
     output = plan(world, context, goal + 20, settings, blocks_left=2)
     assert output.kept.all() and output.actions.abs().max() <= 0.2 + 1e-5
 

@@ -16,13 +16,13 @@ SMALL = CEM(samples=60, iterations=8, elites=8)
 FAR = torch.full((2, 4), 50.0)
 
 
-def solve(clip_actions=True, bounds=None, **config):
+def solve(clip_actions="candidates", bounds=None, **config):
     settings = PlanSettings(solver=SMALL, horizon=2, clip_actions=clip_actions)
     return plan(LinearWorld(**config), torch.zeros(2, 1, 4), FAR, settings, bounds=bounds)
 
 
 def test_a_goal_out_of_reach_pulls_plans_to_the_bounds_and_no_further():
-    free = solve(clip_actions=False, action_low=[-1.0, -0.5], action_high=[1.0, 0.25])
+    free = solve(clip_actions="none", action_low=[-1.0, -0.5], action_high=[1.0, 0.25])
     assert free.actions.abs().max() > 1.5
     for output in (
         solve(action_low=[-1.0, -0.5], action_high=[1.0, 0.25]),
@@ -39,8 +39,18 @@ def test_a_goal_out_of_reach_pulls_plans_to_the_bounds_and_no_further():
         torch.testing.assert_close(output.costs, (end - FAR).square().sum(-1))
 
 
+def test_by_default_the_search_looks_beyond_the_bounds_and_what_leaves_stays_within():
+    bounds = {"action_low": [-1.0, -0.5], "action_high": [1.0, 0.25]}
+    free, output = solve(clip_actions="none", **bounds), solve(clip_actions="executed", **bounds)
+    assert torch.equal(free.blocks, output.blocks) and torch.equal(free.costs, output.costs)
+    low, high = torch.tensor(bounds["action_low"]), torch.tensor(bounds["action_high"])
+    torch.testing.assert_close(output.actions, free.actions.clamp(low, high))
+    torch.testing.assert_close(output.elites, free.elites.clamp(low, high))
+    assert PlanSettings().clip_actions == "executed"
+
+
 def test_bounds_that_hold_nothing_back_change_nothing():
-    free, wide = solve(clip_actions=False), solve(bounds=([-99.0, -99.0], [99.0, 99.0]))
+    free, wide = solve(clip_actions="none"), solve(bounds=([-99.0, -99.0], [99.0, 99.0]))
     assert torch.equal(free.actions, wide.actions)
 
 

@@ -65,7 +65,7 @@ def test_every_solver_gets_near_the_goal_and_no_problem_depends_on_its_neighbors
 @pytest.mark.parametrize("name", SMALL)
 def test_every_solver_stays_within_bounds(name):
     world = LinearWorld(action_low=[-0.2, -0.1], action_high=[0.3, 0.2])
-    settings = PlanSettings(solver=SMALL[name], horizon=HORIZON)
+    settings = PlanSettings(solver=SMALL[name], horizon=HORIZON, clip_actions="candidates")
     output = plan(world, torch.zeros(2, 1, 4), torch.full((2, 4), 30.0), settings)
     for actions in (output.actions, output.elites):
         flat = actions.flatten(0, -2)

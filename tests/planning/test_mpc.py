@@ -9,7 +9,7 @@ from lewm_hf.planning import mpc as mpc_module
 
 from .worlds import NaiveWorld, PointEnvs
 
-SETTINGS = PlanSettings.of(samples=12, iterations=2, elites=4, horizon=4, clip_actions=False)
+SETTINGS = PlanSettings.of(samples=12, iterations=2, elites=4, horizon=4, clip_actions="none")
 STARTS = np.array([[0, 0], [1, -1], [-1, 1], [2, 0], [0, 2], [-2, -2], [1, 1]], dtype=float)
 GOALS = np.roll(STARTS, 2, axis=0)
 NAMES = ["p0", "p1", 2, 3, "p4", 5, 6]

@@ -35,7 +35,7 @@ def test_paper_plans_as_the_paper():
     paper = load_planner("paper")
     assert paper.solver == CEM(samples=300, iterations=30, elites=30, initial_std=1.0)
     assert (paper.horizon, paper.receding_horizon, paper.context_frames, paper.horizon_rule) == (5, 5, 1, "fixed")
-    assert not paper.clip_actions and paper.proposal is None and paper.cost == "final"
+    assert paper.clip_actions == "none" and paper.proposal is None and paper.cost == "final"
     small = load_planner("small")
     different = {name for name, value in paper.to_dict().items() if small.to_dict()[name] != value}
     assert different == {"name", "samples", "iterations", "elites"}

@@ -46,7 +46,7 @@ def seen_frames(policy: str, planner: Planner, agent: Agent) -> int:
 
 def describe_bounds(policy: str, planner: Planner, agent: Agent, action_space) -> dict[str, Any] | None:
     """Bounds that actions are kept within and where they come from; `None` where nothing is clipped."""
-    clipped = planner.clip_actions if policy == "planner" else policy == "actor"
+    clipped = planner.clip_actions != "none" if policy == "planner" else policy == "actor"
     config = agent.model.config
     if not clipped:
         return None

@@ -43,7 +43,7 @@ class Planner:
     context_frames: int | None = None
     cost: str | Cost = "final"
     control_penalty: float = 0.0
-    clip_actions: bool = True
+    clip_actions: str = "executed"
     proposal: str | None = None
     guard: float | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
