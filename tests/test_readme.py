@@ -1,7 +1,10 @@
 """What the README shows works as it stands there."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,3 +49,8 @@ def test_every_verb_that_is_mentioned_exists():
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT):
         assert (ROOT / target).exists(), target
+
+
+def test_tables_about_checkpoints_are_their_result_files():
+    check = subprocess.run([sys.executable, "eval/readme_tables.py", "--check"], cwd=ROOT, env=os.environ)
+    assert check.returncode == 0, "run python eval/readme_tables.py"

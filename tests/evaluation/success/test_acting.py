@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
-from lewm_hf.cli.verbs import main
+from lewm_hf.cli import main
 from lewm_hf.evaluation.common.results import read_result
 from lewm_hf.evaluation.success.comparison import compare, format_comparison
 from lewm_hf.evaluation.success.protocol import load_protocol
