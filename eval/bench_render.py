@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 import torch
 
-from lewm_hf.tasks.registry import ENVS
+from lewm_hf.tasks.registry import task_names
 from lewm_hf.tasks.vector import GoalVectorEnv
 
 BATCH = 16
@@ -72,7 +72,7 @@ def measure(name: str, image_size: int, seconds: float) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--envs", nargs="+", choices=list(ENVS), default=list(ENVS))
+    parser.add_argument("--envs", nargs="+", choices=task_names(), default=list(task_names()))
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--seconds", type=float, default=3.0, help="per figure")
     arguments = parser.parse_args()

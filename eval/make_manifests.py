@@ -19,7 +19,7 @@ from lewm_hf.data.collect.states import record_states
 from lewm_hf.evaluation.success.manifest import sample_manifest
 from lewm_hf.evaluation.success.protocol import load_protocol
 from lewm_hf.evaluation.success.shipped import shipped_folder, shipped_name
-from lewm_hf.tasks.registry import ENVS
+from lewm_hf.tasks.registry import task_names
 
 # Protocols and the offsets they are shipped with.
 OFFSETS = {"clean": (25, 50, 75, 100), "paper": (25,)}
@@ -57,7 +57,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=shipped_folder(), help="folder; the package's own by default")
     args = parser.parse_args()
     for protocol in args.protocols:
-        for env in args.environments or ENVS:
+        for env in args.environments or task_names():
             for path in make(env, protocol, args.out, args.workers):
                 print(f"wrote {path}")
     return 0

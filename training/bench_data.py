@@ -23,14 +23,13 @@ from lewm_hf import LeWMConfig
 from lewm_hf.data.collect import collect
 from lewm_hf.data.collect.recording import record_all
 from lewm_hf.data.collect.run import PROBE_EPISODES
-from lewm_hf.data.collect.settings import HABITS
 from lewm_hf.data.episodes import load_episodes
 from lewm_hf.data.storage.encoding import IMAGE_FORMATS, FrameEncoder, decode
 from lewm_hf.data.windows import WindowDataset
 from lewm_hf.evaluation.common.provenance import hardware
 from lewm_hf.files import size_text
 from lewm_hf.tasks.policies import make_expert
-from lewm_hf.tasks.registry import ENVS, make_env
+from lewm_hf.tasks.registry import find_task, make_env, task_names
 from lewm_hf.training.batches import WindowBatches, batch_loader
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -67,8 +66,9 @@ def pillow_png(frame: np.ndarray) -> bytes:
 def frames_of(env_name: str, image_size: int, expert: str | None) -> np.ndarray:
     """Frames spread over a few episodes of the expert."""
     env = make_env(env_name, image_size=image_size)
-    stop = HABITS[env_name].stop_at_success
-    steps = ENVS[env_name].max_episode_steps if stop else SAMPLED_FRAMES // 3
+    task = find_task(env_name)
+    stop = task.recording.stop_at_success
+    steps = task.max_episode_steps if stop else SAMPLED_FRAMES // 3
     episodes = record_all(env, make_expert(env_name, expert), 0, range(3), steps, stop)
     frames = np.concatenate([np.stack(list(episode.images)) for episode in episodes])
     env.close()
@@ -171,7 +171,7 @@ def bench_loader(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--env", choices=list(ENVS), default="two_room")
+    parser.add_argument("--env", choices=task_names(), default="two_room")
     parser.add_argument("--expert", help="default: the environment's own")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--episodes", type=int, default=60)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..tasks.registry import find_env, make_env
+from ..tasks.registry import find_task, make_env
 from .episodes import EpisodeData, load_episodes
 from .schema import SIM_GOAL
 from .storage.dataset_card import SPLITS, read_description
@@ -16,12 +16,6 @@ FRAMES = 32
 # Grey levels of 255. The same renderer on the same driver gives 0; Cube and Reacher without shadows and multisampling
 # are 16 and 23 away, and a back end that moved edges alone has cost points of success.
 THRESHOLD = 0.5
-# What draws; TwoRoom draws with numpy.
-RENDERERS = {
-    "lewm/PushT-v0": ("opencv-python-headless",),
-    "lewm/Reacher-v0": ("mujoco", "dm-control"),
-    "lewm/Cube-v0": ("mujoco", "dm-control", "ogbench"),
-}
 
 
 @dataclass(frozen=True)
@@ -32,7 +26,7 @@ class Drift:
         env_id: of the episodes.
         per_frame: `(n,)` mean absolute difference of each frame, in grey levels of 255.
         changed: share of pixels that differ at all.
-        recorded: versions of the renderers that the data set was made with and that differ here or are missing.
+        recorded: versions of the task's libraries that the data set was made with and that differ here or are missing.
     """
 
     env_id: str
@@ -61,7 +55,7 @@ def render_drift(source: str | Path, env: str | None = None, frames: int = FRAME
     episodes = _open(source)
     if episodes.env_id is None:
         raise ValueError(f"{source} does not say which environment it is of: its states cannot be drawn")
-    if env is not None and find_env(env) != find_env(episodes.env_id):
+    if env is not None and find_task(env) != find_task(episodes.env_id):
         raise ValueError(f"{source} holds episodes of {episodes.env_id}, not of {env}: name the right one")
     rows = np.unique(np.linspace(0, episodes.num_rows - 1, min(frames, episodes.num_rows)).round().astype(int))
     states = episodes.states[rows]
@@ -93,7 +87,7 @@ def _open(source: str | Path) -> EpisodeData:
 
 def _other_versions(env_id: str, recorded: Mapping[str, str]) -> dict[str, str]:
     other = {}
-    for name in RENDERERS.get(env_id, ()):
+    for name in find_task(env_id).libraries:
         try:
             here = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from .measurable import Events, Target
 from .variation import VariationSpace
 
 RESET_OPTIONS = ("variation", "variation_values", "state", "goal", "goal_image")
@@ -18,7 +19,11 @@ class GoalEnv(gymnasium.Env):
     A subclass sets `observation_space` and `action_space`, names its state vector in `state_names`, says which of it
     are `velocities` and what counts as success (`success_rule`, a formula with units), passes its factors of variation
     to `__init__`, and implements `_build`, `_sample_task`, `get_state`, `_set_state`, `_advance`, `_observe`, `_draw`
-    and `reached`. It may refine `_snapshot`/`_restore`, `_draw_state`, `_reward` and `_more_info`.
+    and `reached`. It may refine `_snapshot`/`_restore`, `_draw_state`, `_reward`, `_more_info`, `recorded` and
+    `draw_states`.
+
+    What can be measured in it is unknown unless the subclass says it: `distance` and its `distance_unit`;
+    `probe_targets` and `probe_values`; `events` and `teleport`; `crosses`, where its world has several rooms.
 
     `step` never renders. `reset(options=...)` understands:
         variation: list of dotted names (or groups, or `"all"`) to resample, instead of the default ones.
@@ -38,6 +43,9 @@ class GoalEnv(gymnasium.Env):
     success_rule: str = ""
     # What one picture cannot show.
     velocities: slice = slice(0)
+    distance_unit: str = "unknown"
+    probe_targets: tuple[Target, ...] = ()
+    events: Events | None = None
 
     def __init__(
         self,
@@ -176,6 +184,59 @@ class GoalEnv(gymnasium.Env):
         still = np.array(states, dtype=np.float64)
         still[..., self.velocities] = 0.0
         return still
+
+    # What can be measured
+
+    def distance(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray | None:
+        """How far states are from goals in the terms of the task, which latent distances should rank alike.
+
+        Args:
+            states, goals: `(n, state)` each.
+
+        Returns:
+            `(n,)` in `distance_unit`; `None` where the environment does not say.
+        """
+        return None
+
+    def probe_values(self, states: np.ndarray, previous: np.ndarray) -> dict[str, np.ndarray]:
+        """Values `(n, k)` of every one of `probe_targets`, by its name. The environment's own state may be spoilt.
+
+        Args:
+            states, previous: `(n, state)` each, one environment step apart.
+
+        Raises:
+            NotImplementedError: where the environment names no targets.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has probe_targets but no probe_values: implement it")
+
+    def teleport(self, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The state vector after the impossible move that `events` describes.
+
+        Raises:
+            NotImplementedError: where the environment has no such move.
+            ValueError: where no place satisfies the rule.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has events but no teleport: implement it")
+
+    def crosses(self, starts: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        """Which pairs change rooms: `(n, state)` twice -> `(n,)` bool; all where there are no rooms."""
+        return np.ones(len(starts), dtype=bool)
+
+    # What is recorded
+
+    def recorded(self, observation: np.ndarray) -> np.ndarray:
+        """What an episode's `observation.state` holds of the current moment, a vector; `observation` is what `reset` or
+        `step` returned."""
+        return observation
+
+    def draw_states(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        """Pictures of many states, `(n, state)` twice -> `(n, H, W, 3)` uint8. State and goal may be spoilt."""
+        pictures = []
+        for state, goal in zip(states, goals, strict=True):
+            self.set_goal(goal)
+            self.set_state(state)
+            pictures.append(self.render())
+        return np.stack(pictures)
 
     # For subclasses
 

@@ -1,76 +1,154 @@
-"""The four tasks as gymnasium environments: `import lewm_hf.envs`, then `gymnasium.make("lewm/TwoRoom-v0")`."""
+"""The register of tasks: the four of the paper, those of installed packages, and those of the user's own code."""
 
-from dataclasses import dataclass
-from typing import Any
+import logging
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
 
 from ..extras import requires_extra
+from .cube.task import TASK as CUBE
+from .push_t.task import TASK as PUSH_T
+from .reacher.task import TASK as REACHER
+from .task import Task
+from .two_room.task import TASK as TWO_ROOM
 
-with requires_extra("tworoom"):
-    import gymnasium
+if TYPE_CHECKING:
+    from .goal_env import GoalEnv
 
+logger = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class EnvEntry:
-    """One task: its gymnasium id, where its class lives, the pip extra it needs, steps before truncation."""
-
-    env_id: str
-    entry_point: str
-    extra: str
-    max_episode_steps: int
-
-
-# By the short names of the command line. Entry points are strings: only the task in use is imported.
-ENVS = {
-    "two_room": EnvEntry("lewm/TwoRoom-v0", "lewm_hf.tasks.two_room.env:TwoRoomEnv", "tworoom", 100),
-    "push_t": EnvEntry("lewm/PushT-v0", "lewm_hf.tasks.push_t.env:PushTEnv", "pusht", 300),
-    "reacher": EnvEntry("lewm/Reacher-v0", "lewm_hf.tasks.reacher.env:ReacherEnv", "reacher", 200),
-    "cube": EnvEntry("lewm/Cube-v0", "lewm_hf.tasks.cube.env:CubeEnv", "cube", 200),
-}
+# A package offers tasks by naming them in its metadata: `maze = "my_package.maze:TASK"`.
+ENTRY_POINTS = "lewm_hf.tasks"
+_registered: dict[str, Task] = {task.name: task for task in (TWO_ROOM, PUSH_T, REACHER, CUBE)}
 
 
-def register_envs() -> None:
-    """Registers the tasks with gymnasium; calling it again changes nothing."""
-    for entry in ENVS.values():
-        if entry.env_id not in gymnasium.registry:
-            gymnasium.register(entry.env_id, entry_point=entry.entry_point, max_episode_steps=entry.max_episode_steps)
+def register_task(task: Task) -> Task:
+    """Makes a task known by its name and its gymnasium id, wherever this package takes an environment.
+
+    Registering an equal task again changes nothing. Worker processes get the task with their work.
+
+    Returns:
+        `task`.
+
+    Raises:
+        ValueError: where another task has the name or the id.
+    """
+    for known in _registered.values():
+        if known == task:
+            return known
+        if known.name == task.name or _plain_id(known) == _plain_id(task):
+            raise ValueError(
+                f"task {task.name} ({task.env_id}) is registered already, as {known.name} ({known.env_id}): choose "
+                "another name and id"
+            )
+    _registered[task.name] = task
+    return task
 
 
-def find_env(name: str) -> EnvEntry:
-    """The task behind a short name (`"two_room"`) or an id (`"lewm/TwoRoom-v0"`).
+def task_names() -> tuple[str, ...]:
+    """Names of all tasks: of this package, of the user's code so far, and of installed packages, not loaded for it."""
+    return tuple(dict.fromkeys([*_registered, *(entry.name for entry in entry_points(group=ENTRY_POINTS))]))
+
+
+def find_task(name: str | Task) -> Task:
+    """The task behind a short name (`"two_room"`) or a gymnasium id (`"lewm/TwoRoom-v0"`).
+
+    `"my_module:maze"` imports `my_module`, which registers the task, and then looks for `maze`.
 
     Raises:
         ValueError: for an unknown name, listing the known ones.
+        ImportError: where the module, or the installed package that offers the task, cannot be imported.
     """
-    for short, entry in ENVS.items():
-        if name in (short, entry.env_id):
-            return entry
-    raise ValueError(f"unknown environment {name!r}: use one of {', '.join(ENVS)}")
+    if isinstance(name, Task):
+        return register_task(name)
+    if (task := _lookup(name)) is not None:
+        return task
+    offered = entry_points(group=ENTRY_POINTS)
+    for entry in offered.select(name=name) or (offered if "/" in name else ()):
+        _load(entry, required=entry.name == name)
+    module, colon, rest = name.rpartition(":")
+    if colon and _lookup(rest) is None:
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise ImportError(f"{name}: {module} cannot be imported ({error}): is its folder on the path?") from error
+    if (task := _lookup(rest)) is not None:
+        return task
+    raise ValueError(
+        f"unknown environment {name!r}: use one of {', '.join(task_names())}, or register_task a task of your own"
+    )
 
 
 def short_name(name: str) -> str:
-    """The short name behind a short name or an id.
+    """The short name behind a short name or a gymnasium id.
 
     Raises:
         ValueError: for an unknown name, listing the known ones.
     """
-    entry = find_env(name)
-    return next(short for short, known in ENVS.items() if known is entry)
+    return find_task(name).name
 
 
-def make_env(name: str, **kwargs: Any):
-    """The unwrapped environment (a `GoalEnv`) of a short name or id.
+def register_envs() -> None:
+    """Registers the environments of all tasks so far with gymnasium; calling it again changes nothing.
+
+    Raises:
+        ImportError: where gymnasium is missing, naming the pip extra.
+    """
+    for task in list(_registered.values()):
+        _register_env(task)
+
+
+def make_env(name: str | Task, **kwargs: Any) -> "GoalEnv":
+    """The unwrapped environment of a task, by short name or gymnasium id.
+
+    Args:
+        name: of the task.
+        **kwargs: of the environment's constructor.
 
     Raises:
         ValueError: for an unknown name, or argument values that the environment refuses.
         ImportError: where the environment's library is missing, naming the pip extra.
     """
-    entry = find_env(name)
-    register_envs()
-    with requires_extra(entry.extra):
+    task = find_task(name)
+    gymnasium = _register_env(task)
+    with requires_extra(task.extra or "envs"):
         try:
-            return gymnasium.make(entry.env_id, disable_env_checker=True, **kwargs).unwrapped
+            return gymnasium.make(task.env_id, disable_env_checker=True, **kwargs).unwrapped
         except TypeError as error:
             reason = str(error).partition(" was raised from")[0]
             if "unexpected keyword argument" not in reason:
                 raise
-            raise ValueError(f"arguments {kwargs} do not fit {entry.env_id}: {reason}") from None
+            raise ValueError(f"arguments {kwargs} do not fit {task.env_id}: {reason}") from error
+
+
+def _register_env(task: Task) -> Any:
+    with requires_extra("tworoom"):
+        import gymnasium
+    if task.entry_point is not None and task.env_id not in gymnasium.registry:
+        gymnasium.register(task.env_id, entry_point=task.entry_point, max_episode_steps=task.max_episode_steps)
+    return gymnasium
+
+
+def _plain_id(task: Task) -> str:
+    return task.env_id.rpartition(":")[2]
+
+
+def _lookup(name: str) -> Task | None:
+    for task in _registered.values():
+        if name in (task.name, task.env_id, _plain_id(task)):
+            return task
+    return None
+
+
+def _load(entry: EntryPoint, required: bool) -> None:
+    try:
+        task = entry.load()
+    except (ImportError, AttributeError) as error:
+        message = f"task {entry.name} of an installed package, {entry.value}, cannot be imported: {error}"
+        if required:
+            raise ImportError(f"{message}; repair or uninstall the package") from error
+        logger.warning(message)
+        return
+    if not isinstance(task, Task):
+        raise ValueError(f"task {entry.name} of an installed package, {entry.value}, is no Task: {task!r}")
+    register_task(task)

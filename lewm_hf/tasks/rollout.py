@@ -1,14 +1,22 @@
 """One episode from one generator: the same whatever collects it, in whatever order, beside whatever else."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from .policies import Expert
-
 SEEDS = 2**31
+
+
+class Expert(Protocol):
+    """A policy whose actions are a pure function of the environment's state and the generator given at `reset`."""
+
+    def reset(self, env, rng: np.random.Generator) -> None:
+        """Starts an episode in `env`, right after its reset; every later draw comes from `rng`."""
+
+    def act(self, env) -> np.ndarray:
+        """The next action, float32, in environment units."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +28,27 @@ class Rollout:
         actions: `(T, action)` float32; `actions[t]` leaves `states[t]`.
         goal: `(state,)` float64.
         success: `(T + 1,)` bool, the goal is reached in this state.
+        observations: `(T + 1, observation)` float32, what a recording keeps of them; `None` where nobody looked.
     """
 
     states: np.ndarray
     actions: np.ndarray
     goal: np.ndarray
     success: np.ndarray
+    observations: np.ndarray | None = None
+
+
+@runtime_checkable
+class BatchedExpert(Expert, Protocol):
+    """A policy that can also act in many episodes at once, for tasks whose motion is a formula."""
+
+    def roll_out_many(self, env, rngs: Sequence[np.random.Generator], max_steps: int) -> list[Rollout] | None:
+        """Episodes that end at success, one per generator, each equal to `roll_out(env, self, rng, max_steps)`.
+
+        Returns:
+            The episodes, `observations` among their attributes; `None` where `env` is not of the kind that can be
+            batched.
+        """
 
 
 def episode_rng(seed: int, episode: int) -> np.random.Generator:

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from lewm_hf.action_blocks import to_blocks
 from lewm_hf.evaluation.common.agent import check_agent
-from lewm_hf.evaluation.common.distances import UNITS, task_distance
 from lewm_hf.evaluation.common.embeddings import encode
 from lewm_hf.evaluation.common.inputs import open_agent
 from lewm_hf.evaluation.success.pairs import room
-from lewm_hf.evaluation.surprise.events import EVENTS, happen
+from lewm_hf.evaluation.surprise.events import happen
 from lewm_hf.evaluation.surprise.run import surprise_curve
 from lewm_hf.planning.costs import goal_cost
 from lewm_hf.planning.mpc import MPCPolicy
@@ -190,7 +189,7 @@ class Stage:
         record, plan_steps, seconds, changed, reached_at = _Recorder(), [], 0.0, {}, None
         for step in range(budget):
             if step == event_step:
-                changed = happen(world, EVENTS[self.name], wishes.event, np.random.default_rng([wishes.seed, 1]))
+                changed = happen(world, wishes.event, np.random.default_rng([wishes.seed, 1]))
             record.states.append(world.get_state())
             if step % frameskip == 0:
                 record.frames.append(world.render())
@@ -227,12 +226,12 @@ class Stage:
 
     def summary(self, run: Run) -> str:
         """What happened, in Markdown."""
-        end = task_distance(self.name, self.view, run.states[run.steps][None], run.goal[None])[0]
+        end = self.view.distance(run.states[run.steps][None], run.goal[None])[0]
         verdict = (
             f"Reached the goal after {run.steps} steps" if run.success else f"Missed the goal in {run.steps} steps"
         )
         plans = f"{len(run.plan_steps)} plans, {1000 * run.seconds_per_plan:.0f} ms each"
-        return f"### {verdict}\n{plans} · ends {end:.3g} from the goal ({UNITS[self.name]})"
+        return f"### {verdict}\n{plans} · ends {end:.3g} from the goal ({self.view.distance_unit})"
 
     def _policy(self, wishes: Wishes) -> MPCPolicy:
         changes = {

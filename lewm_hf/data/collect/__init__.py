@@ -1,5 +1,6 @@
 """Collecting episodes with a policy."""
 
 from .run import collect
+from .settings import paper_preset
 
-__all__ = ["collect"]
+__all__ = ["collect", "paper_preset"]

@@ -5,10 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...tasks.policies import Expert
-from ...tasks.rollout import SEEDS, episode_rng
-from ...tasks.two_room.env import TwoRoomEnv
-from ...tasks.two_room.expert import TwoRoomExpert, roll_out_many
+from ...tasks.rollout import SEEDS, BatchedExpert, Expert, episode_rng
 
 # Not 0: trailing zeros change nothing about a seed sequence.
 _PHASE = 1
@@ -78,7 +75,7 @@ def record(
     """
     observation, _ = env.reset(seed=int(rng.integers(SEEDS)), options={"goal_image": False})
     expert.reset(env, rng)
-    images, states, observations = [], [env.get_state()], [observation]
+    images, states, observations = [], [env.get_state()], [env.recorded(observation)]
     if pictures and phase == 0:
         images.append(env.render())
     goals, success, actions = [env.goal_state], [env.is_success()], []
@@ -89,16 +86,14 @@ def record(
         if pictures and len(actions) % every == phase:
             images.append(env.render())
         states.append(info["state"])
-        observations.append(observation)
+        observations.append(env.recorded(observation))
         goals.append(env.goal_state)
         success.append(reached)
     if pictures and not images:
         images.append(env.render())
-    # TwoRoom's observation contains the goal and the map; what it reports of itself is its position.
-    shown = states if isinstance(env, TwoRoomEnv) else observations
     kept = _kept(
         np.stack(states),
-        np.stack(shown).astype(np.float32),
+        np.stack(observations).astype(np.float32),
         np.array(actions, dtype=np.float32).reshape(-1, *env.action_space.shape),
         np.stack(goals),
         np.array(success, dtype=bool),
@@ -121,16 +116,16 @@ def record_all(
     """The episodes with these numbers, each a pure function of `seed` and its number; see `record`."""
     rngs = [episode_rng(seed, episode) for episode in episodes]
     phases = [episode_phase(seed, episode, every) for episode in episodes]
-    if type(expert) is TwoRoomExpert and env.physics == "reference" and stop_at_success:
-        # TwoRoom's batched episodes, drawn at once; equal to `record`.
-        for rollout, phase in zip(roll_out_many(env, rngs, max_steps, expert.noise_std), phases, strict=True):
-            states, goals = rollout.states, np.broadcast_to(rollout.goal, rollout.states.shape)
-            shown = states.astype(np.float32)
-            kept = _kept(states, shown, rollout.actions, goals, rollout.success, every, phase)
-            yield replace(kept, images=env.scene.draw(kept.states, kept.goals)) if pictures else kept
-    else:
+    batchable = stop_at_success and isinstance(expert, BatchedExpert)
+    rollouts = expert.roll_out_many(env, rngs, max_steps) if batchable else None
+    if rollouts is None:
         for rng, phase in zip(rngs, phases, strict=True):
             yield record(env, expert, rng, max_steps, stop_at_success, pictures, every, phase)
+        return
+    for rollout, phase in zip(rollouts, phases, strict=True):
+        goals = np.broadcast_to(rollout.goal, rollout.states.shape)
+        kept = _kept(rollout.states, rollout.observations, rollout.actions, goals, rollout.success, every, phase)
+        yield replace(kept, images=env.draw_states(kept.states, kept.goals)) if pictures else kept
 
 
 def _kept(

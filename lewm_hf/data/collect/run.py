@@ -16,17 +16,14 @@ from typing import Any
 
 from ...files import duration_text, remove_leftovers, size_text
 from ...progress import progress_bar
-from ...tasks.policies import make_expert
-from ...tasks.registry import make_env
+from ...tasks.task import Task
 from ..storage.continuing import at_work, check_same, finishing, is_complete, known_description
 from ..storage.dataset_card import finish_dataset, write_description
 from ..storage.encoding import FrameEncoder
 from ..storage.parquet import write_episodes
 from ..workers import run_tasks, usable_cores
 from .recording import record_all
-from .settings import HABITS, Collection, EpisodeFile, paper_preset, settle
-
-__all__ = ["HABITS", "collect", "paper_preset"]
+from .settings import Collection, EpisodeFile, settle
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +64,7 @@ def collect(
         expert_kwargs, env_kwargs: further constructor arguments.
         test_fraction: share of the episodes, the last ones, that makes the test split.
         max_steps: longest episode; default: the environment's limit.
-        stop_at_success, image_format, episodes_per_file: default: the environment's `HABITS`.
+        stop_at_success, image_format, episodes_per_file: default: as the task says (`Task.recording`).
         every: draw and keep every n-th simulator step only, from a random one of the first n on (a pure function of
             seed and number; the episode itself is the same). A row's `action` is then the block of the n actions that
             leave it, flattened.
@@ -103,9 +100,10 @@ def collect(
         if "splits" in known and all(is_complete(out / file.name, collection.key) for file in files):
             logger.info("%s is complete: %d episodes, nothing to do", out, collection.episodes)
             return out
-    run = partial(run_tasks, workers=workers, fork=HABITS[collection.short_name].fork)
+    task = collection.task
+    run = partial(run_tasks, workers=workers, fork=task.recording.fork)
     # Everything that can be wrong with environment and expert shows here, before any file is touched.
-    probe = _Probe(*run(partial(_probe, collection), [None], report=_ignore)[0])
+    probe = _Probe(*run(partial(_probe, collection, task), [None], report=_ignore)[0])
     description = probe.description
     if known is not None:
         check_same(out, known, description)
@@ -127,7 +125,7 @@ def collect(
             try:
                 count = sum(file.stop - file.start for file in missing)
                 with progress_bar(total=count, desc="episodes", unit="episode", show=progress) as bar:
-                    run(partial(_collect_file, collection, out), missing, report=bar.update)
+                    run(partial(_collect_file, collection, task, out), missing, report=bar.update)
             finally:
                 for file in mine:  # a worker stopped in the middle of a file cannot clean up behind itself
                     remove_leftovers(out / file.name)
@@ -172,13 +170,12 @@ class _Probe:
     rows_per_episode: float
 
 
-def _probe(collection: Collection, _task: None, _report) -> tuple:
+def _probe(collection: Collection, task: Task, _work: None, _report) -> tuple:
     """Measures a few episodes; runs in a worker, because a renderer must not be made before processes are forked."""
+    env, expert = collection.open(task)
     description = collection.description()
     fixed_length = not collection.stop_at_success
     encoder, clock = FrameEncoder(collection.image_format), time.perf_counter()
-    env = make_env(collection.env, **collection.env_kwargs)
-    expert = make_expert(collection.short_name, collection.expert, **collection.expert_kwargs)
     size, lengths = 0, []
     for number in range(min(PROBE_EPISODES, collection.episodes)):
         steps = min(PROBE_STEPS, collection.max_steps) if fixed_length else collection.max_steps
@@ -202,9 +199,8 @@ def _probe(collection: Collection, _task: None, _report) -> tuple:
     )
 
 
-def _collect_file(collection: Collection, out: Path, file: EpisodeFile, report) -> None:
-    env = make_env(collection.env, **collection.env_kwargs)
-    expert = make_expert(collection.short_name, collection.expert, **collection.expert_kwargs)
+def _collect_file(collection: Collection, task: Task, out: Path, file: EpisodeFile, report) -> None:
+    env, expert = collection.open(task)
     numbers = range(file.start, file.stop)
     episodes = record_all(
         env, expert, collection.seed, numbers, collection.max_steps, collection.stop_at_success, every=collection.every

@@ -5,51 +5,28 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ... import __version__
 from ...tasks.policies import expert_names, make_expert
-from ...tasks.registry import find_env, make_env, short_name
+from ...tasks.registry import find_task, make_env, register_task
+from ...tasks.rollout import Expert
+from ...tasks.task import Task
 from ..storage.dataset_card import FORMAT
 from ..storage.encoding import check_image_format
 from ..storage.parquet import content_key, file_name
 
+if TYPE_CHECKING:
+    from ...tasks.goal_env import GoalEnv
+
 # So many files at least, so that small collections keep all cores busy too.
 LEAST_FILES = 16
-RECORDED_VERSIONS = (
-    "numpy", "pillow", "gymnasium", "pymunk", "opencv-python-headless", "mujoco", "dm-control", "ogbench",
-)  # fmt: skip
+# Beside the libraries that the task names.
+RECORDED_VERSIONS = ("numpy", "pillow", "gymnasium")
 
 
-@dataclass(frozen=True)
-class Habits:
-    """How episodes of one environment are collected unless said otherwise.
-
-    Args:
-        stop_at_success: end an episode as soon as its goal is reached; otherwise it always has its full length.
-        image_format: see `FrameEncoder`.
-        episodes_per_file: what a killed collection has to repeat, at most, per worker.
-        noise: the expert's argument that sets its noise.
-        paper_episodes: size of the paper's data set.
-        fork: its renderer survives a fork of a process that has opened it.
-    """
-
-    stop_at_success: bool
-    image_format: str
-    episodes_per_file: int
-    noise: str
-    paper_episodes: int
-    fork: bool
-
-
-HABITS = {
-    "two_room": Habits(True, "png", 100, "noise_std", 10_000, True),
-    "push_t": Habits(True, "webp1", 100, "noise", 20_000, True),
-    "reacher": Habits(False, "webp0", 50, "noise", 10_000, False),
-    "cube": Habits(False, "webp0", 25, "noise", 10_000, False),
-}
 PAPER_SEED = 3072
 
 
@@ -71,8 +48,17 @@ class Collection:
     every: int = 1
 
     @property
-    def short_name(self) -> str:
-        return short_name(self.env)
+    def task(self) -> Task:
+        return find_task(self.env)
+
+    def open(self, task: Task) -> "tuple[GoalEnv, Expert]":
+        """Environment and policy, in whatever process.
+
+        Args:
+            task: `self.task`, which has to travel with the work: a spawned process knows only installed tasks.
+        """
+        register_task(task)
+        return make_env(task, **self.env_kwargs), make_expert(task.name, self.expert, **self.expert_kwargs)
 
     def files(self) -> list["EpisodeFile"]:
         """All files of the data set, in order. The test split is the last episodes: they are exchangeable."""
@@ -115,7 +101,7 @@ class Collection:
         bounds = action_bounds(env)
         env.close()
         versions = {"lewm-hf": __version__}
-        for package in RECORDED_VERSIONS:
+        for package in (*RECORDED_VERSIONS, *self.task.libraries):
             try:
                 versions[package] = importlib.metadata.version(package)
             except importlib.metadata.PackageNotFoundError:
@@ -152,11 +138,13 @@ class EpisodeFile:
 def paper_preset(env: str) -> dict[str, Any]:
     """Arguments of `collect` for a data set of the paper's size.
 
-    The released Reacher episodes come from uniformly random actions, whatever the paper says, and so do these.
+    Raises:
+        ValueError: for a task that the paper does not have.
     """
-    short = short_name(env)
-    preset = {"episodes": HABITS[short].paper_episodes, "seed": PAPER_SEED}
-    return preset | {"expert": "random"} if short == "reacher" else preset
+    task = find_task(env)
+    if not task.recording.paper:
+        raise ValueError(f"the paper has no data set of {task.name}: say how many episodes")
+    return {"seed": PAPER_SEED, **task.recording.paper}
 
 
 def settle(
@@ -164,8 +152,8 @@ def settle(
     stop_at_success, image_format, episodes_per_file, every=1,
 ) -> Collection:  # fmt: skip
     """Fills in defaults and refuses impossible values."""
-    short = short_name(env)
-    habits, entry = HABITS[short], find_env(env)
+    task = find_task(env)
+    short, habits = task.name, task.recording
     names = expert_names(short)
     expert = names[0] if expert == "default" else expert
     if expert not in names:
@@ -173,7 +161,9 @@ def settle(
     expert_kwargs = dict(expert_kwargs or {})
     if noise is not None:
         if expert == "random":
-            raise ValueError(f"noise={noise} has no effect on the random policy: leave it away")
+            raise ValueError(f"noise={noise} has no effect on the random policy: omit it")
+        if habits.noise is None:
+            raise ValueError(f"noise={noise}: the policies of {short} have no noise to set; omit it")
         expert_kwargs[habits.noise] = noise
     expert_kwargs = _explicit_arguments(short, expert, expert_kwargs)
     env_kwargs = {"image_size": image_size, **(env_kwargs or {})}
@@ -182,7 +172,7 @@ def settle(
     least = 2 if test_fraction else 1
     if episodes < least:
         raise ValueError(f"episodes={episodes} must be at least {least}" + (", one per split" if least == 2 else ""))
-    max_steps = entry.max_episode_steps if max_steps is None else max_steps
+    max_steps = task.max_episode_steps if max_steps is None else max_steps
     if episodes_per_file is None:
         episodes_per_file = min(habits.episodes_per_file, math.ceil(episodes / LEAST_FILES))
     for name, value, least in (
@@ -196,7 +186,7 @@ def settle(
     image_format = habits.image_format if image_format is None else image_format
     check_image_format(image_format)
     return Collection(
-        env=entry.env_id,
+        env=task.env_id,
         env_kwargs=env_kwargs,
         expert=expert,
         expert_kwargs=expert_kwargs,

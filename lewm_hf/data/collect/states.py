@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from ...progress import progress_bar
-from ...tasks.policies import make_expert
-from ...tasks.registry import make_env
+from ...tasks.task import Task
 from ..pace import rows_apart
 from ..workers import run_tasks, usable_cores
 from .recording import record_all
-from .settings import HABITS, Collection
+from .settings import Collection
 
 
 @dataclass(frozen=True)
@@ -77,21 +76,21 @@ def record_states(
     files = [file for file in collection.files() if file.name.startswith(f"data/{split}-")]
     if not files:
         raise ValueError(f"this collection has no {split} split: choose another one, or another test_fraction")
-    count = sum(file.stop - file.start for file in files)
+    count, task = sum(file.stop - file.start for file in files), collection.task
     with progress_bar(total=count, desc=f"{split} episodes", unit="episode", show=progress) as bar:
         parts = run_tasks(
-            partial(_run_file, collection),
+            partial(_run_file, collection, task),
             [range(file.start, file.stop) for file in files],
             workers=usable_cores() if workers is None else workers,
             report=bar.update,
-            fork=HABITS[collection.short_name].fork,
+            fork=task.recording.fork,
         )
     lengths, states, actions = (np.concatenate(column) for column in zip(*parts, strict=True))
     return StateEpisodes(
         env_id=collection.env,
         env_kwargs=collection.env_kwargs,
         split=split,
-        name=f"{collection.short_name} episodes",
+        name=f"{task.name} episodes",
         episode_ids=np.arange(files[0].start, files[-1].stop),
         lengths=lengths,
         states=states,
@@ -100,9 +99,8 @@ def record_states(
     )
 
 
-def _run_file(collection: Collection, numbers: range, report) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    env = make_env(collection.env, **collection.env_kwargs)
-    expert = make_expert(collection.short_name, collection.expert, **collection.expert_kwargs)
+def _run_file(collection: Collection, task: Task, numbers: range, report) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    env, expert = collection.open(task)
     steps, stop, every = collection.max_steps, collection.stop_at_success, collection.every
     lengths, states, actions = [], [], []
     for episode in record_all(env, expert, collection.seed, numbers, steps, stop, pictures=False, every=every):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...extras import requires_extra
+from ...tasks.task import Task
 from .mapping import ColumnMapping
 from .source import Source, agreed_fps, check_total, require_columns, sha256
 
@@ -24,18 +25,8 @@ STEP_COLUMNS = ("step_idx", "frame_index", "frame_idx", "step", "timestep")
 FRAMES_AT_ONCE = 100
 # Chunks of 100 frames take 15 MB: two consecutive episodes often share one.
 CHUNK_CACHE = 256 << 20
-# What the released files of each task call their columns.
-DEFAULTS: dict[str | None, dict[str, list[tuple[str, ...]]]] = {
-    "two_room": {
-        "observation": [("pos_agent",), ("proprio",)],
-        "state": [("pos_agent",), ("proprio",)],
-        "goal": [("pos_target",)],
-    },
-    "push_t": {"observation": [("state",)], "state": [("state",)]},
-    "reacher": {"observation": [("observation",)], "state": [("qpos", "qvel")]},
-    "cube": {"observation": [("observation",)], "state": [("qpos", "qvel")]},
-    None: {"observation": [("observation",), ("proprio",), ("state",)]},
-}
+# What a file calls its columns where no task says it.
+DEFAULTS = {"observation": [("observation",), ("proprio",), ("state",)]}
 
 
 class Hdf5Source(Source):
@@ -44,7 +35,7 @@ class Hdf5Source(Source):
     Args:
         path: the file, unpacked.
         mapping: columns, where they are not the released ones.
-        env: short name of the environment, which decides about the columns that hold its state.
+        task: decides about the columns that hold its environment's state.
 
     Raises:
         FileNotFoundError, ValueError: one line where it is missing, damaged, or its columns contradict each other.
@@ -52,7 +43,7 @@ class Hdf5Source(Source):
 
     packages = ("h5py", "hdf5plugin")
 
-    def __init__(self, path: Path, mapping: ColumnMapping, env: str | None):
+    def __init__(self, path: Path, mapping: ColumnMapping, task: Task | None):
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path}: give an HDF5 file")
         if path.suffix == ".zst":
@@ -60,7 +51,7 @@ class Hdf5Source(Source):
         self.path, self._file = path, None
         shapes = self._shapes()
         per_row = [name for name in shapes if name not in (LENGTH, OFFSET)]
-        defaults = {"image": [("pixels",)], "action": [("action",)], **DEFAULTS[env]}
+        defaults = {"image": [("pixels",)], "action": [("action",)], **((task and task.columns) or DEFAULTS)}
         self.mapping = mapping.with_defaults(per_row, defaults)
         require_columns(path, self.mapping, per_row)
         self.fps = agreed_fps(path, None, mapping)

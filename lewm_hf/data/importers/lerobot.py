@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ...tasks.task import Task
 from ..storage.encoding import decode
 from ..storage.parquet import read_columns, read_metadata, vectors
 from .mapping import ColumnMapping
@@ -45,7 +46,7 @@ class LeRobotSource(Source):
     Args:
         path: the data set's directory.
         mapping: columns; the image need not be mapped where there is one camera.
-        env: short name of the environment; its state is only known where the mapping tells.
+        task: the episodes' task; its state is only known where the mapping tells.
 
     Raises:
         FileNotFoundError, ValueError: one line where files are missing, damaged, or contradict the metadata.
@@ -54,7 +55,7 @@ class LeRobotSource(Source):
 
     packages = ("pyarrow", "av")
 
-    def __init__(self, path: Path, mapping: ColumnMapping, env: str | None):
+    def __init__(self, path: Path, mapping: ColumnMapping, task: Task | None):
         if not path.is_dir():
             raise FileNotFoundError(f"there is no directory {path}: give the directory of a LeRobot data set")
         self.path, self._tables, self._images = path, {}, {}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...tasks.task import Task
 from .csv_table import Table, column_names, read_table
 from .mapping import ColumnMapping
 from .names import visible
@@ -42,7 +43,7 @@ class Mp4CsvSource(Source):
     Args:
         path: the folder.
         mapping: columns that are not called action, observation, state, goal or success.
-        env: short name of the environment; without one there is no simulator state.
+        task: the episodes' task; without one there is no simulator state.
 
     Raises:
         FileNotFoundError, ValueError: one line where files are missing, damaged, or contradict each other.
@@ -51,7 +52,7 @@ class Mp4CsvSource(Source):
 
     packages = ("av",)
 
-    def __init__(self, path: Path, mapping: ColumnMapping, env: str | None):
+    def __init__(self, path: Path, mapping: ColumnMapping, task: Task | None):
         if not path.is_dir():
             raise FileNotFoundError(f"there is no folder {path}: give a folder of videos and CSV files")
         self.path = path
@@ -67,7 +68,7 @@ class Mp4CsvSource(Source):
         header = tables[0].header
         names = [VIDEO, *column_names(header)]
         defaults = (
-            DEFAULTS if env else {role: names for role, names in DEFAULTS.items() if role not in ("state", "goal")}
+            DEFAULTS if task else {role: names for role, names in DEFAULTS.items() if role not in ("state", "goal")}
         )
         self.mapping = mapping.with_defaults(names, defaults)
         require_columns(path, self.mapping, names)

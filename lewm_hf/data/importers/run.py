@@ -20,6 +20,8 @@ import numpy as np
 
 from ...files import duration_text, remove_leftovers, size_text
 from ...progress import progress_bar
+from ...tasks.registry import find_task, make_env
+from ...tasks.task import Task
 from ..storage.continuing import at_work, is_complete, known_description
 from ..storage.dataset_card import finish_dataset, write_description
 from ..storage.encoding import FrameEncoder, check_image_format
@@ -93,8 +95,6 @@ def import_dataset(
         ImportError: where the format's library is missing, naming the pip extra.
         OSError: one line where the disk is or would be full.
     """
-    if env is not None:
-        from ...tasks.registry import short_name  # recordings without one need no environment's library
     source, out = Path(source), Path(out)
     image_size, seed, episodes_per_file, workers = (
         _plain(name, value)
@@ -105,13 +105,13 @@ def import_dataset(
     )  # fmt: skip
     test_fraction = float(test_fraction)
     _check_arguments(format, env, image_size, test_fraction, seed, episodes_per_file, workers)
-    short = None if env is None else short_name(env)
+    task = None if env is None else find_task(env)
     known = known_description(out)
-    opened = open_source(format, source, mapping, short)
+    opened = open_source(format, source, mapping, task)
     try:
         kept = _kept(opened)
         sizes = opened.check_vectors(kept)
-        work = _settle(opened, sizes, kept, short, image_size, image_format)
+        work = _settle(opened, sizes, kept, task, image_size, image_format)
         description = describe(work, format, sizes, kept, test_fraction, seed, episodes_per_file)
         if known is not None:
             check_continues(out, work, known, description)
@@ -148,7 +148,7 @@ def import_dataset(
     return out
 
 
-def open_source(format: str, path: Path, mapping: str | Path | None, env: str | None) -> Source:
+def open_source(format: str, path: Path, mapping: str | Path | None, task: Task | None) -> Source:
     """Opens a source and checks its metadata. Only the format's own libraries are imported.
 
     Raises:
@@ -161,7 +161,7 @@ def open_source(format: str, path: Path, mapping: str | Path | None, env: str | 
         from .lerobot import LeRobotSource as kind
     else:
         from .mp4csv import Mp4CsvSource as kind
-    return kind(path, columns, env)
+    return kind(path, columns, task)
 
 
 def plan_files(
@@ -187,9 +187,7 @@ def _check_arguments(format, env, image_size, test_fraction, seed, episodes_per_
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}: use one of {', '.join(FORMATS)}")
     if env is not None:
-        from ...tasks.registry import find_env
-
-        find_env(env)
+        find_task(env)
     if not 0 <= test_fraction < 1:
         raise ValueError(f"test_fraction={test_fraction} must lie in [0, 1)")
     for name, value, least in (
@@ -222,7 +220,7 @@ def _kept(source: Source) -> np.ndarray:
 
 
 def _settle(
-    source: Source, sizes: dict[str, int], kept: np.ndarray, short: str | None, image_size: int | None,
+    source: Source, sizes: dict[str, int], kept: np.ndarray, task: Task | None, image_size: int | None,
     image_format: str | None,
 ) -> Import:  # fmt: skip
     """Refuses a source that does not fit the environment or the mapping; looks at one frame."""
@@ -240,32 +238,29 @@ def _settle(
             f"goals of {path} have {sizes['goal']} dimensions, states {sizes.get('state', 'no')}: map `state` and "
             "`goal` to columns of the same size"
         )
-    if short is not None:
-        from ...tasks.registry import ENVS, make_env
-        from ..collect.run import HABITS
-
-        probe = make_env(short)
+    if task is not None:
+        probe = make_env(task)
         stated = probe.metadata["render_fps"] / every
         expected = {"action": every * probe.action_space.shape[0], "state": len(probe.state_names)}
         probe.close()
         for role, size in expected.items():
             if sizes.get(role, size) != size:
                 raise ValueError(
-                    f"the {role}s of {path} have {sizes[role]} dimensions, {short} has {size}: map other columns, or "
-                    "import without an environment"
+                    f"the {role}s of {path} have {sizes[role]} dimensions, {task.name} has {size}: map other columns, "
+                    "or import without an environment"
                 )
         fps = stated if fps is None else fps
         if not np.isclose(fps, stated, rtol=1e-3):
             raise ValueError(
-                f"{path} has {fps:g} frames per second, {short} has {stated:g}: import without an environment, or "
+                f"{path} has {fps:g} frames per second, {task.name} has {stated:g}: import without an environment, or "
                 "correct fps in the mapping"
             )
     if fps is None:
         raise ValueError(f"nothing tells the frames per second of {path}: give the environment, or fps in a mapping")
     conversion = Conversion.for_frame(next(source.frames(int(kept[0]))), image_size, mapping.fit)
-    image_format = image_format or (HABITS[short].image_format if short else "webp0")
+    image_format = image_format or (task.recording.image_format if task else "webp0")
     check_image_format(image_format)
-    env = None if short is None else ENVS[short].env_id
+    env = None if task is None else task.env_id
     return Import(source, conversion, image_format, fps, env, {"image_size": conversion.side} if env else {})
 
 

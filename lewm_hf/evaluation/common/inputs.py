@@ -22,7 +22,7 @@ class Inputs:
         agent: model, processor and where they come from.
         episodes: an `EpisodeData`.
         source: folder or Hub id of the episodes, where they were loaded from one.
-        env: short name of the environment, `None` where the data set does not name one of this package.
+        env: short name of the environment, `None` where the data set names none that is a task here.
     """
 
     agent: Agent
@@ -154,8 +154,8 @@ def check_trained_on(agent: Agent, env_id: str | None) -> None:
 
 
 def env_name(env_id: str | None) -> str | None:
-    """The short name behind an environment's id or short name; `None` for one that is not of this package."""
+    """The short name behind an environment's id or short name; `None` for one that is no task here."""
     try:
         return short_name(env_id) if env_id else None
-    except ValueError:
+    except (ValueError, ImportError):
         return None

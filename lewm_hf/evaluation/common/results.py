@@ -28,7 +28,7 @@ class EpisodeRow:
         success, first_success_step: within the budget, and when (counted from 1).
         solved_at_start: the start already satisfies the success rule.
         steps: environment steps run.
-        final_distance: of the last state from the goal, in the task's terms; the result's `distance_unit` says which.
+        final_distance: of the last state from the goal, in the result's `distance_unit`; `None` where it is unknown.
         replans: plans made.
         random_success, zero_action_success: what the floors did on the same pair; `None` where they were not run.
         wall_time: this episode's share of its batch's seconds.
@@ -43,7 +43,7 @@ class EpisodeRow:
     first_success_step: int | None
     solved_at_start: bool
     steps: int
-    final_distance: float
+    final_distance: float | None
     replans: int
     random_success: bool | None
     zero_action_success: bool | None

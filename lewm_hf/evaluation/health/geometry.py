@@ -1,5 +1,6 @@
 """What latent distances mean: against true distances, and as nearest neighbours."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,6 @@ import numpy as np
 from ...measures.correlation import spearman
 from ...measures.significance import bootstrap_interval
 from ...tasks.registry import make_env
-from ..common.distances import UNITS, task_distance
 from ..common.embeddings import FrameSample, other_episode, same_episode
 from ..common.inputs import Inputs
 from ..common.provenance import has_states
@@ -37,23 +37,27 @@ class Geometry:
         self._known = inputs.env is not None and has_states(inputs.episodes)
 
     def _true(self, first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
-        """True distances of frames, by their numbers in the sample."""
+        """True distances of frames, by their numbers in the sample; `None` where nobody knows them."""
         if not self._known:
             return None
         states = self.inputs.episodes.states[self.sample.rows]
+        with closing(self._environment()) as env:
+            return env.distance(states[first], states[second])
+
+    def _environment(self):
         env = make_env(self.inputs.env, **self.inputs.episodes.env_kwargs)
-        try:
-            env.reset(seed=0, options={"goal_image": False})
-            return task_distance(self.inputs.env, env, states[first], states[second])
-        finally:
-            env.close()
+        env.reset(seed=0, options={"goal_image": False})
+        return env
 
     def distances(self) -> dict[str, Any] | None:
-        """Spearman correlation of latent and true distances, bootstrapped over pairs."""
-        if not self._known:
+        """Spearman correlation of latent and true distances, bootstrapped over pairs; `None` where no true ones are
+        known."""
+        if self._true(np.zeros(1, dtype=int), np.zeros(1, dtype=int)) is None:
             return None
+        with closing(self._environment()) as env:
+            unit = env.distance_unit
         every = np.arange(len(self.sample))
-        found: dict[str, Any] = {"unit": UNITS[self.inputs.env]}
+        found: dict[str, Any] = {"unit": unit}
         for name, partner in (("within_episode", self.within), ("across_episodes", self.across)):
             pairs = every[partner != every]
             true = self._true(pairs, partner[pairs])

@@ -48,6 +48,8 @@ def format_health(result: Mapping[str, Any]) -> str:
         near, random = result["retrieval"]["nearest"], result["retrieval"]["random"]
         unit = result["distances"]["unit"]
         lines.append(_line("nearest neighbour", f"{near:.3g} away, a random frame {random:.3g} ({unit})"))
+    else:
+        lines.append(_line("distance to the goal", "unknown: the environment has no `distance` (GoalEnv.distance)"))
     last = {way: curve["mean"][-1] for way, curve in result["dynamics"]["errors"].items()}
     lines += [
         _line(

@@ -72,8 +72,8 @@ def health(
 
     Raises:
         ValueError, FileNotFoundError: one line, before anything is computed, where model and episodes do not fit, or
-            episodes are too few or too short. `distances` and the distances of `retrieval` are `None` for
-            environments that are not of this package and for episodes without simulator states.
+            episodes are too few or too short. `distances` and the distances of `retrieval` are `None` where no
+            `GoalEnv.distance` is known, and for episodes without simulator states.
     """
     check_out(out)
     for name, value, least in (

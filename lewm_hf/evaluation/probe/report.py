@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from ...tasks.registry import find_task
 from ..common.plots import COLORS, figure
-from .published import PAPER_PROBES
 
 PROBE_NAMES = {"linear": "linear", "mlp": "MLP"}
 
@@ -14,6 +14,7 @@ PROBE_NAMES = {"linear": "linear", "mlp": "MLP"}
 def format_probe(result: dict[str, Any]) -> str:
     """A result as a table for a terminal: per target a line per representation, then the paper's."""
     settings, model = result["settings"], result["model"]
+    printed = find_task(result["env"]).published_probes
     lines = [
         f"{model['source']} on {result['env']}",
         f"{settings['frames']} frames of {result['dataset']['episodes']} {result['dataset']['split']} episodes; "
@@ -32,7 +33,7 @@ def format_probe(result: dict[str, Any]) -> str:
             cells = [_measured(found[probe]) if probe in found else " " * _WIDTH for probe in PROBE_NAMES]
             lines.append(f"  {name:<22}" + "   ".join(cells).rstrip())
         if kind == "frame":
-            for published in PAPER_PROBES.get(result["env"], {}).get(target, ()):
+            for published in printed.get(target, ()):
                 lines.append(f"  {f'paper: {published.model}':<22}{_paper(published.linear)}   {_paper(published.mlp)}")
     lines += [
         "",

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,14 @@ from ...measures.correlation import pearson, r_squared
 from ...measures.significance import resampled_interval
 from ...progress import progress_bar
 from ...randomness import preserved_randomness
-from ...tasks.registry import make_env
+from ...tasks.measurable import Target
+from ...tasks.registry import make_env, task_names
 from ..common.embeddings import FrameSample, encode_rows, sample_frames
 from ..common.inputs import Inputs, open_inputs
 from ..common.outputs import check_out, clear
 from ..common.results import write_result
 from ..success.protocol import content_hash
 from .regression import Standardizer, fit_mlp, fit_ridge, pixel_components
-from .targets import TARGETS, Target, TargetSet
 
 WINDOW = 3
 TRAIN_SHARE = 0.7
@@ -131,8 +132,7 @@ def probe(
         model, episodes, split=split, processor=processor, revision=revision, episodes_revision=episodes_revision,
         device=device,
     )  # fmt: skip
-    target_set = _target_set(inputs)
-    chosen = target_set.choose(targets)
+    chosen = _choose(inputs, targets)
     usable = int((inputs.episodes.lengths >= WINDOW).sum())
     if usable < LEAST_EPISODES:
         raise ValueError(
@@ -141,7 +141,7 @@ def probe(
         )
 
     sample = sample_frames(inputs.episodes, frames, SAMPLE_SEED, lead=WINDOW - 1)
-    values = _values(inputs, target_set, chosen, sample)
+    values = _values(inputs, chosen, sample)
     kinds = [("frame", target) for target in chosen] + [("window", target) for target in chosen if target.moving]
     splits = [_split(sample, seed) for seed in seeds]
     representations = _representations(inputs, sample, any(target.moving for target in chosen), controls, splits)
@@ -196,26 +196,36 @@ def _check_numbers(frames: int, seeds: list[int], probes: list[str], mlp_steps: 
             raise ValueError(f"{name}={value} must be at least {least}")
 
 
-def _target_set(inputs: Inputs) -> TargetSet:
+def _choose(inputs: Inputs, names: Sequence[str] | None) -> tuple[Target, ...]:
+    """The targets with these names; all that the environment has for `None`."""
     if inputs.env is None:
         raise ValueError(
-            f"the episodes are of environment {inputs.episodes.env_id!r}, for which no probe targets are known: use "
-            f"episodes of {', '.join(TARGETS)}, or add a TargetSet to lewm_hf.evaluation.probe.targets"
+            f"the episodes are of environment {inputs.episodes.env_id!r}, which is no task: use episodes of "
+            f"{', '.join(task_names())}, or register_task it"
         )
-    return TARGETS[inputs.env]
+    with closing(make_env(inputs.env, **inputs.episodes.env_kwargs)) as env:
+        known = {target.name: target for target in env.probe_targets}
+        kind = type(env).__name__
+    if not known:
+        raise ValueError(f"{kind} has no probe targets: set its `probe_targets` and implement `probe_values`")
+    if names is None:
+        return tuple(known.values())
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unknown probe target {name!r}: use any of {', '.join(known)}")
+    if not names:
+        raise ValueError(f"the list of probe targets is empty: use any of {', '.join(known)}")
+    return tuple(known[name] for name in dict.fromkeys(names))
 
 
-def _values(inputs: Inputs, target_set: TargetSet, chosen: Sequence[Target], sample: FrameSample):
+def _values(inputs: Inputs, chosen: Sequence[Target], sample: FrameSample):
     """Raw values `(n, k)` of every target, without columns that never change."""
     states = inputs.episodes.states
-    env = make_env(inputs.env, **inputs.episodes.env_kwargs)
-    try:
+    with closing(make_env(inputs.env, **inputs.episodes.env_kwargs)) as env:
         env.reset(seed=0, options={"goal_image": False})
         here, before = states[sample.rows], states[sample.rows - 1]
         # Between rows that are several steps apart a velocity is the mean one.
-        measured = target_set.measure(env, here, here - (here - before) / inputs.episodes.every)
-    finally:
-        env.close()
+        measured = env.probe_values(here, here - (here - before) / inputs.episodes.every)
     values = {}
     for target in chosen:
         raw = measured[target.name]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...tasks.goal_env import GoalEnv
-from ...tasks.registry import find_env, make_env
+from ...tasks.registry import find_task, make_env
 from ..common.outputs import read_object, write_atomic
 from ..common.provenance import dataset_fingerprint
 from .pairs import PairCounts, draw_order, select_pairs
@@ -161,14 +161,8 @@ class Manifest:
 
 
 def protocol_env_kwargs(env_id: str, env_kwargs: Mapping[str, Any], protocol: Protocol) -> dict[str, Any]:
-    """`env_kwargs` of the episodes, with the success rule that the protocol asks for.
-
-    Reacher's shoulder turns without limit: `compat=True` compares raw angles, `False` wraps the difference.
-    """
-    kwargs = dict(env_kwargs)
-    if find_env(env_id).env_id == "lewm/Reacher-v0":
-        kwargs["compat"] = protocol.shoulder == "raw"
-    return kwargs
+    """`env_kwargs` of the episodes, with the success rule that the protocol asks for (`Task.protocol_arguments`)."""
+    return {**env_kwargs, **find_task(env_id).environment_arguments(protocol)}
 
 
 def sample_manifest(episodes, protocol: Protocol, n: int, seed: int) -> Manifest:
@@ -191,7 +185,7 @@ def sample_manifest(episodes, protocol: Protocol, n: int, seed: int) -> Manifest
             f"{episodes.name} does not say which environment it was collected in, so its starts cannot be restored: "
             "collect or import it with this package"
         )
-    env_id = find_env(episodes.env_id).env_id
+    env_id = find_task(episodes.env_id).env_id
     env = make_env(env_id, **protocol_env_kwargs(env_id, episodes.env_kwargs, protocol))
     # The scene has to exist before rules about rooms can be asked.
     env.reset(seed=0, options={"goal_image": False})

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...tasks.goal_env import GoalEnv
-from ...tasks.two_room.env import TwoRoomEnv
-from ...tasks.two_room.world import BORDER, CANVAS, WALL_CENTER, Layout
 from .protocol import Protocol
 
 PORTION = 100_000
@@ -65,8 +63,8 @@ def select_pairs(episodes, env: GoalEnv, protocol: Protocol, n: int, seed: int):
         part = slice(first, first + PORTION)
         starts, goals = episodes.states[rows[part]], episodes.states[rows[part] + apart]
         solved[part] = env.reached(starts, goals)
-        if protocol.opposite_rooms and isinstance(env, TwoRoomEnv):
-            keep[part] = room(starts, env.layout) * room(goals, env.layout) == -1
+        if protocol.opposite_rooms:
+            keep[part] = env.crosses(starts, goals)
     if protocol.drop_solved:
         keep &= ~solved
     counts = PairCounts(len(rows), int(solved.sum()), int(keep.sum()), len(np.unique(index[keep])))
@@ -88,17 +86,6 @@ def select_pairs(episodes, env: GoalEnv, protocol: Protocol, n: int, seed: int):
     chosen = order[:n]
     chosen = chosen[np.lexsort((frames[chosen], ids[chosen]))]
     return rows[chosen], index[chosen], counts
-
-
-def room(positions: np.ndarray, layout: Layout) -> np.ndarray:
-    """TwoRoom's room of each position `(n, 2)`: -1 left or above, 1 right or below, 0 where the disk touches a wall.
-
-    The passage belongs to no room. Goals at the border of the canvas count as touching: an agent cannot get there.
-    """
-    across = positions[:, layout.across] - WALL_CENTER
-    inside = (positions >= BORDER + layout.radius) & (positions <= CANVAS - BORDER - layout.radius)
-    free = inside.all(1) & (np.abs(across) > layout.half_thickness + layout.radius)
-    return np.where(free, np.sign(across), 0).astype(int)
 
 
 def draw_order(draw: str, seed: int, ids: np.ndarray, frames: np.ndarray) -> np.ndarray:

@@ -7,9 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...tasks.registry import short_name
 from ...tasks.vector import GoalVectorEnv
-from ..common.distances import task_distance
 from .manifest import Manifest, Pair
 
 
@@ -66,7 +64,7 @@ class Outcome:
         success: the goal was reached after some step within the budget.
         first_success_step: that step, counted from 1.
         solved_at_start: the goal was reached before the first step.
-        final_distance: of the last state from the goal, in the task's terms, see `distances.UNITS`.
+        final_distance: of the last state from the goal, see `GoalEnv.distance`; `None` where it is unknown.
         plan_steps: steps before which a plan was made, counted from 0.
         states: `(steps + 1, state)`, the whole way.
         actions: `(steps, action)` in environment units.
@@ -76,7 +74,7 @@ class Outcome:
     success: bool
     first_success_step: int | None
     solved_at_start: bool
-    final_distance: float
+    final_distance: float | None
     plan_steps: tuple[int, ...]
     states: np.ndarray
     actions: np.ndarray
@@ -176,14 +174,14 @@ def run_policy(
                 break
         policy.release(members)
         last_states = np.stack([way[-1] for way in states])
-        distances = task_distance(short_name(manifest.env_id), vector_env.envs[0], last_states, goal_states[rows])
+        distances = vector_env.envs[0].distance(last_states, goal_states[rows])
         for index in range(len(pairs)):
             outcomes.append(
                 Outcome(
                     success=first_success[index] is not None,
                     first_success_step=first_success[index],
                     solved_at_start=bool(solved_at_start[index]),
-                    final_distance=float(distances[index]),
+                    final_distance=None if distances is None else float(distances[index]),
                     plan_steps=tuple(plan_steps[index]),
                     states=np.stack(states[index]),
                     actions=np.stack(actions[index]),

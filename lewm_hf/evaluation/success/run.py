@@ -13,10 +13,9 @@ import torch
 from ...files import only_one
 from ...planning.planners import Planner, load_planner
 from ...progress import progress_bar
-from ...tasks.registry import ENVS, find_env, make_env, short_name
+from ...tasks.registry import find_task, make_env, task_names
 from ...tasks.vector import GoalVectorEnv
 from ..common.agent import Agent, check_agent, load_agent
-from ..common.distances import UNITS
 from ..common.inputs import check_trained_on, open_decoder
 from ..common.outputs import check_out, clear
 from ..common.provenance import hardware, library_versions
@@ -125,7 +124,7 @@ def evaluate(
 
 
 def run(
-    task: "Task",
+    task: "Prepared",
     *,
     decoder: Any = None,
     decoder_revision: str | None = None,
@@ -189,7 +188,7 @@ def _measure_all(
 
 
 def reserve(
-    task: "Task", out: str | Path, *, num_envs: int = MAX_ENVS, floors: bool = True, overwrite: bool = False
+    task: "Prepared", out: str | Path, *, num_envs: int = MAX_ENVS, floors: bool = True, overwrite: bool = False
 ) -> Unfinished:
     """Looks whether an evaluation may be written to a folder; touches nothing.
 
@@ -244,13 +243,13 @@ def _check_run(num_envs: int, out, videos: int, video_successes: int) -> None:
 
 
 @dataclass(frozen=True)
-class Task:
+class Prepared:
     """Everything that an evaluation needs, checked to fit together.
 
     Args:
         policy: who acts, one of `acting.POLICIES`; `planner`, how, where it is the planner.
         pairs: where they come from: `"drawn"` from the episodes, `"given"` or `"shipped"` manifests.
-        success_rule: of the environment.
+        success_rule, distance_unit: of the environment.
         action_bounds: what actions are kept within, see `acting.describe_bounds`.
     """
 
@@ -261,6 +260,7 @@ class Task:
     manifests: list[Manifest]
     pairs: str
     success_rule: str
+    distance_unit: str
     env_id: str
     env_kwargs: dict[str, Any]
     action_bounds: dict[str, Any] | None
@@ -283,7 +283,7 @@ def prepare(
     processor: Any = None,
     revision: str | None = None,
     device: torch.device | str | None = None,
-) -> Task:
+) -> Prepared:
     """The first half of `evaluate`: opens everything, draws the pairs and checks that it all belongs together.
 
     Arguments and errors as there. Nothing is written and no episode is started.
@@ -293,7 +293,7 @@ def prepare(
     planner = load_planner(protocol.default_planner if planner is None else planner, of_planner)
     _check_counts(n=n)
     if env is not None:
-        find_env(env)
+        find_task(env)
     if manifest is not None and seeds is not None:
         raise ValueError(f"seeds={list(seeds)} contradict the manifests, which bring their own: omit seeds")
     if isinstance(episodes, str | Path):
@@ -313,11 +313,12 @@ def prepare(
         name = env or agent.trained_on
         if name is None:
             raise ValueError(
-                f"{agent.source} does not say what it was trained on: give env, one of {', '.join(ENVS)}, or episodes"
+                f"{agent.source} does not say what it was trained on: give env, one of {', '.join(task_names())}, or "
+                "episodes"
             )
         pairs, manifests = "shipped", shipped_manifests(name, protocol, chosen, n)
     env_id = manifests[0].env_id
-    if env is not None and find_env(env).env_id != env_id:
+    if env is not None and find_task(env).env_id != env_id:
         raise ValueError(f"env={env} was asked for, but the pairs are of {env_id}: give other episodes")
     check_trained_on(agent, env_id)
     if episodes is None:
@@ -331,8 +332,11 @@ def prepare(
         for one in manifests:
             one.check_env(example, env_id)
         check_agent(agent, example, env_id)
-        rule, bounds = example.success_rule, describe_bounds(policy, planner, agent, example.action_space)
-    return Task(agent, protocol, planner, policy, manifests, pairs, rule, env_id, env_kwargs, bounds, episodes)
+        rule, unit = example.success_rule, example.distance_unit
+        bounds = describe_bounds(policy, planner, agent, example.action_space)
+    return Prepared(
+        agent, protocol, planner, policy, manifests, pairs, rule, unit, env_id, env_kwargs, bounds, episodes
+    )
 
 
 def _given_manifests(given: Manifests, protocol: Protocol, episodes, n: int | None) -> list[Manifest]:
@@ -352,7 +356,7 @@ def _given_manifests(given: Manifests, protocol: Protocol, episodes, n: int | No
     return manifests if n is None else [one.take(n) for one in manifests]
 
 
-def _act(task: Task, vector_env: GoalVectorEnv, manifest: Manifest, progress: bool) -> Rollouts:
+def _act(task: Prepared, vector_env: GoalVectorEnv, manifest: Manifest, progress: bool) -> Rollouts:
     protocol = task.protocol
     policy = make_policy(task.policy, task.planner, task.agent, vector_env, manifest.seed)
     stored = None if task.episodes is None else StoredFrames(task.episodes)
@@ -391,7 +395,7 @@ def _floors(vector_env: GoalVectorEnv, manifest: Manifest, protocol: Protocol) -
     }
 
 
-def _measure(task: Task, vector_env: GoalVectorEnv, manifest: Manifest, floors: bool, progress: bool) -> SeedResult:
+def _measure(task: Prepared, vector_env: GoalVectorEnv, manifest: Manifest, floors: bool, progress: bool) -> SeedResult:
     clock = time.perf_counter()
     acted = _act(task, vector_env, manifest, progress)
     blind = _floors(vector_env, manifest, task.protocol) if floors else {}
@@ -424,7 +428,7 @@ def _rows(manifest: Manifest, acted: Rollouts, blind: Mapping[str, Sequence[Outc
     return rows
 
 
-def _result(task: Task, rows: list[EpisodeRow], measured: list[SeedResult], num_envs: int) -> dict[str, Any]:
+def _result(task: Prepared, rows: list[EpisodeRow], measured: list[SeedResult], num_envs: int) -> dict[str, Any]:
     protocol, manifests, stored = task.protocol, task.manifests, task.episodes is not None
     plans = sum(seed.plans for seed in measured)
     return {
@@ -436,7 +440,7 @@ def _result(task: Task, rows: list[EpisodeRow], measured: list[SeedResult], num_
             "id": task.env_id,
             "kwargs": task.env_kwargs,
             "success_rule": task.success_rule,
-            "distance_unit": UNITS[short_name(task.env_id)],
+            "distance_unit": task.distance_unit,
         },
         "pairs": task.pairs,
         "model": task.agent.facts(),

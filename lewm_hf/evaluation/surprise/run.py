@@ -17,13 +17,13 @@ from ...action_blocks import to_blocks
 from ...measures.correlation import roc_auc
 from ...measures.significance import bootstrap_interval, paired_test
 from ...progress import progress_bar
-from ...tasks.registry import make_env
+from ...tasks.registry import make_env, task_names
 from ..common.embeddings import encode
 from ..common.inputs import Agent, check_trained_on, env_name, machine_facts, open_agent
 from ..common.outputs import check_out, clear
 from ..common.results import write_result
 from ..success.protocol import content_hash
-from .events import EVENTS, VARIANTS, Take, record_takes
+from .events import VARIANTS, Take, events_of, record_takes
 
 BOOTSTRAP_SEED = 0
 WHERE = ("at_event", "around_event")
@@ -134,8 +134,7 @@ def surprise(
         raise ValueError(f"env={env} contradicts the episodes, which are of {episodes.env_id}: leave one of them out")
     agent = open_agent(model, processor, revision, device)
     name = _environment(agent, env or (episodes and episodes.env_id))
-    config, events = agent.model.config, EVENTS[name]
-    frames, event = _layout(config, events.steps if steps is None else steps)
+    config = agent.model.config
     kwargs = {"image_size": config.image_size, **agent.env_kwargs}
     kwargs |= (episodes.env_kwargs if episodes else {}) | dict(env_kwargs or {})
 
@@ -143,9 +142,11 @@ def surprise(
     environment = make_env(name, **kwargs)
     try:
         _check_actions(agent, environment, name)
+        events = events_of(environment)
+        frames, event = _layout(config, events.steps if steps is None else steps)
         for episode in progress_bar(range(trajectories), unit="episode", show=progress):
             takes = record_takes(
-                environment, events, env_name=name, seed=seed, episode=episode, frames=frames,
+                environment, env_name=name, seed=seed, episode=episode, frames=frames,
                 frameskip=config.frameskip, event=event,
             )  # fmt: skip
             scored = _score(agent, takes, episode, event)
@@ -161,7 +162,7 @@ def surprise(
             "trajectories": trajectories, "steps": (frames - 1) * config.frameskip,
             "event_step": event * config.frameskip,
             "frameskip": config.frameskip, "context": config.history_size, "seed": seed, "policy": events.policy,
-            "color": f"color of {events.body}", "teleport": events.rule,
+            "color": f"color of {events.body}", "teleport": events.moved,
         },
         "events": {variant: _compare(rows, variant) for variant in VARIANTS[1:]},
         "curves": _curves(rows),
@@ -183,10 +184,12 @@ def surprise(
 def _environment(agent: Agent, env_id: str | None) -> str:
     asked = env_id or agent.trained_on
     if asked is None:
-        raise ValueError(f"{agent.source} does not say what it was trained on: give env, one of {', '.join(EVENTS)}")
+        raise ValueError(
+            f"{agent.source} does not say what it was trained on: give env, one of {', '.join(task_names())}"
+        )
     name = env_name(asked)
     if name is None:
-        raise ValueError(f"no events are known for environment {asked!r}: use one of {', '.join(EVENTS)}")
+        raise ValueError(f"unknown environment {asked!r}: use one of {', '.join(task_names())}, or register_task it")
     check_trained_on(agent, asked)
     return name
 

@@ -63,16 +63,17 @@ def collect_command(collection: Mapping[str, Any], out: str) -> str | None:
     that only the library's `collect` takes."""
     from ...data.collect import collect
     from ...data.collect.settings import settle
-    from ...tasks.registry import ENVS, short_name
+    from ...tasks.registry import find_task
 
     collector, env_kwargs = collection["collector"], dict(collection["env_kwargs"])
     if not collection["env"] or "expert" not in collector:
         return None
     defaults = {name: entry.default for name, entry in inspect.signature(collect).parameters.items()}
-    env, size = short_name(collection["env"]), env_kwargs.pop("image_size")
+    task, size = find_task(collection["env"]), env_kwargs.pop("image_size")
+    env = task.name
     fraction, steps = collector["test_fraction"], collector["max_steps"]
     every = collection.get("every", defaults["every"])
-    limit = None if steps == ENVS[env].max_episode_steps else steps
+    limit = None if steps == task.max_episode_steps else steps
 
     def settled(expert: str, expert_kwargs: Mapping[str, Any]):
         return settle(

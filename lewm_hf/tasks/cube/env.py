@@ -11,6 +11,7 @@ from gymnasium import spaces
 from ..mujoco_backend import mujoco_import
 from ..mujoco_env import MujocoGoalEnv
 from ..variation import Uniform, VariationSpace
+from . import measurements
 
 with mujoco_import("cube"):
     import mujoco
@@ -64,6 +65,9 @@ class CubeEnv(MujocoGoalEnv):
     )
     success_rule = f"|cube xyz - goal| <= {SUCCESS_DISTANCE:g} m"
     velocities = slice(21, 41)
+    distance_unit = "m, of the cube"
+    probe_targets = measurements.PROBE_TARGETS
+    events = measurements.EVENTS
     camera = "front_pixels"
     effector_bounds = EFFECTOR_LOW, EFFECTOR_HIGH
 
@@ -88,6 +92,15 @@ class CubeEnv(MujocoGoalEnv):
     def reached(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
         difference = np.asarray(states, dtype=np.float64)[..., CUBE_XYZ] - np.asarray(goals)[..., CUBE_XYZ]
         return np.linalg.norm(difference, axis=-1) <= SUCCESS_DISTANCE
+
+    def distance(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(states[:, CUBE_XYZ] - goals[:, CUBE_XYZ], axis=1)
+
+    def probe_values(self, states: np.ndarray, previous: np.ndarray) -> dict[str, np.ndarray]:
+        return measurements.probe_values(self, states, previous)
+
+    def teleport(self, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return measurements.teleport(self, state, rng)
 
     def set_goal(self, state: np.ndarray) -> None:
         super().set_goal(state)

@@ -11,6 +11,7 @@ import pymunk
 from gymnasium.spaces import Box
 
 from ..goal_env import GoalEnv
+from ..measurable import Events, Target, circle, draw_until, far_from
 from .drawing import WALL_RADIUS, WALLS, Figure, as_color, draw_scene
 from .shapes import CIRCLE, SHAPES, extent
 from .variation import TASK_FACTORS, variation_space
@@ -21,6 +22,7 @@ ACTION_SCALE = 100.0
 POSITION_GAIN, VELOCITY_GAIN = 100, 20
 POSITION_TOLERANCE = 20.0
 ANGLE_TOLERANCE = np.pi / 9
+TELEPORT = 100.0
 DRAWN_GOALS = ("fixed", "scored")
 
 
@@ -65,6 +67,15 @@ class PushTEnv(GoalEnv):
         f"|block angle - goal| < {np.rad2deg(ANGLE_TOLERANCE):.0f} degrees"
     )
     velocities = slice(5, 7)
+    distance_unit = "tolerances: positions in 20 px, block angle in 20 degrees"
+    probe_targets = (
+        Target("agent position", "px"),
+        Target("block position", "px"),
+        Target("block angle"),
+        Target("agent velocity", "px/s", moving=True),
+        Target("block velocity", "px/step", moving=True),
+    )
+    events = Events("weak", 80, "block.color", "the block", f"agent and block, by at least {TELEPORT:g} px each")
 
     def __init__(
         self,
@@ -103,6 +114,33 @@ class PushTEnv(GoalEnv):
         """The success rule without the pusher: block within 20 px and 20 degrees. `(n, 7)`, `(n, 7)` -> `(n,)` bool."""
         near = np.linalg.norm(states[:, 2:4] - goals[:, 2:4], axis=1) < POSITION_TOLERANCE
         return near & (self._angle_error(states, goals) < ANGLE_TOLERANCE)
+
+    def distance(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        position = np.linalg.norm(states[:, :4] - goals[:, :4], axis=1) / POSITION_TOLERANCE
+        symmetry = SHAPES[self.variation["block.shape"]].symmetry
+        angle = np.abs((states[:, 4] - goals[:, 4] + symmetry / 2) % symmetry - symmetry / 2) / ANGLE_TOLERANCE
+        return np.hypot(position, angle)
+
+    def probe_values(self, states: np.ndarray, previous: np.ndarray) -> dict[str, np.ndarray]:
+        return {
+            "agent position": states[:, 0:2],
+            "block position": states[:, 2:4],
+            "block angle": circle(states[:, 4]),
+            "agent velocity": states[:, 5:7],
+            "block velocity": states[:, 2:4] - previous[:, 2:4],
+        }
+
+    def teleport(self, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        names, angle = ["block.start_position", "agent.start_position"], {"block.angle": state[4]}
+
+        def draw() -> np.ndarray:
+            values = self.variation_space.sample(rng, names, angle)
+            return np.concatenate([values["agent.start_position"], values["block.start_position"], state[4:]])
+
+        def accept(new: np.ndarray) -> bool:
+            return all(far_from(state[part], TELEPORT)(new[part]) for part in (slice(0, 2), slice(2, 4)))
+
+        return draw_until(draw, accept, "positions of agent and block")
 
     def _angle_error(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
         symmetry = SHAPES[self.variation["block.shape"]].symmetry

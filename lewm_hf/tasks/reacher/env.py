@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from ..measurable import Events, Target, circle, draw_until
 from ..mujoco_backend import mujoco_import
 from ..mujoco_env import MujocoGoalEnv
 from ..variation import Integers, Uniform, VariationSpace
@@ -16,6 +17,7 @@ with mujoco_import("reacher"):
 ACTION_REPEAT = 2
 ANGLE_TOLERANCE = 0.05
 TARGET_RADIUS = 0.015
+TELEPORT = 1.0
 BOX, SPHERE = 0, 1
 SHAPES = {BOX: mujoco.mjtGeom.mjGEOM_BOX, SPHERE: mujoco.mjtGeom.mjGEOM_SPHERE}
 
@@ -48,6 +50,13 @@ class ReacherEnv(MujocoGoalEnv):
     state_names = ("shoulder", "wrist", "shoulder_velocity", "wrist_velocity")
     success_rule = f"|angle - goal| < {ANGLE_TOLERANCE:g} rad for shoulder and wrist"
     velocities = slice(2, 4)
+    distance_unit = "rad, both joints"
+    probe_targets = (
+        Target("joint angles"),
+        Target("fingertip position", "m"),
+        Target("joint velocity", "rad/s", moving=True),
+    )
+    events = Events("random", 80, "agent.color", "the arm", f"the arm, one joint by at least {TELEPORT:g} rad")
     camera = "fixed"
 
     def __init__(
@@ -78,6 +87,31 @@ class ReacherEnv(MujocoGoalEnv):
         if not self.compat:
             errors[..., 0] = (errors[..., 0] + np.pi) % (2 * np.pi) - np.pi
         return errors
+
+    def distance(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(self.joint_errors(states, goals), axis=1)
+
+    def probe_values(self, states: np.ndarray, previous: np.ndarray) -> dict[str, np.ndarray]:
+        fingertips = []
+        for state in states:
+            self.set_state(state)
+            fingertips.append(self.data.geom("finger").xpos[:2].copy())
+        return {
+            "joint angles": circle(states[:, 0:2]),
+            "fingertip position": np.stack(fingertips),
+            "joint velocity": states[:, 2:4],
+        }
+
+    def teleport(self, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        low, high = self.model.joint("wrist").range
+
+        def draw() -> np.ndarray:
+            return np.array([rng.uniform(-np.pi, np.pi), rng.uniform(low, high), *state[2:]])
+
+        def accept(new: np.ndarray) -> bool:
+            return bool(np.abs(self.joint_errors(new[None], state[None])).max() >= TELEPORT)
+
+        return draw_until(draw, accept, "pose")
 
     def set_goal(self, state: np.ndarray) -> None:
         super().set_goal(state)

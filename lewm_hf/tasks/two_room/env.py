@@ -7,11 +7,13 @@ import numpy as np
 from gymnasium import spaces
 
 from ..goal_env import GoalEnv
+from ..measurable import Events, Target, draw_until, far_from
 from .drawing import Scene
 from .swept import sweep_all
-from .world import CANVAS, MAX_DOORS, SUCCESS_DISTANCE, WALL_CENTER, Layout, move, move_all, variation_space
+from .world import BORDER, CANVAS, MAX_DOORS, SUCCESS_DISTANCE, WALL_CENTER, Layout, move, move_all, variation_space
 
 PHYSICS = ("reference", "swept")
+TELEPORT = 50.0
 
 
 class TwoRoomEnv(GoalEnv):
@@ -35,6 +37,9 @@ class TwoRoomEnv(GoalEnv):
 
     state_names = ("agent.x", "agent.y")
     success_rule = f"|agent - goal| < {SUCCESS_DISTANCE:g} px"
+    distance_unit = "px, through the door where it is in the way"
+    probe_targets = (Target("agent position", "px"), Target("agent velocity", "px/step", moving=True))
+    events = Events("expert", 80, "agent.color", "the agent", f"the agent, by at least {TELEPORT:g} px")
 
     def __init__(
         self,
@@ -57,6 +62,46 @@ class TwoRoomEnv(GoalEnv):
     def reached(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
         difference = np.asarray(states, dtype=np.float64) - goals
         return np.sqrt(np.square(difference).sum(-1)) < SUCCESS_DISTANCE
+
+    def distance(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        states, goals = np.asarray(states, dtype=np.float64), np.asarray(goals, dtype=np.float64)
+        across = self.layout.across
+        same = (states[:, across] < WALL_CENTER) == (goals[:, across] < WALL_CENTER)
+        around = [
+            0.0 if alike else self.layout.path_length(state, goal)
+            for alike, state, goal in zip(same, states, goals, strict=True)
+        ]
+        return np.where(same, np.linalg.norm(states - goals, axis=1), around)
+
+    def probe_values(self, states: np.ndarray, previous: np.ndarray) -> dict[str, np.ndarray]:
+        return {"agent position": states, "agent velocity": states - previous}
+
+    def teleport(self, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        def draw() -> np.ndarray:
+            return self.variation_space.sample(rng, ["agent.position"])["agent.position"]
+
+        return draw_until(draw, far_from(state, TELEPORT), "agent position")
+
+    def crosses(self, starts: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        return self.room(starts) * self.room(goals) == -1
+
+    def room(self, positions: np.ndarray) -> np.ndarray:
+        """The room of each position `(n, 2)`: -1 left or above, 1 right or below, 0 where the disk touches a wall.
+
+        The passage belongs to no room. Goals at the border of the canvas count as touching: an agent cannot get there.
+        """
+        layout = self.layout
+        across = positions[:, layout.across] - WALL_CENTER
+        inside = (positions >= BORDER + layout.radius) & (positions <= CANVAS - BORDER - layout.radius)
+        free = inside.all(1) & (np.abs(across) > layout.half_thickness + layout.radius)
+        return np.where(free, np.sign(across), 0).astype(int)
+
+    def recorded(self, observation: np.ndarray) -> np.ndarray:
+        # The observation contains the goal and the map; what the agent reports of itself is its position.
+        return self.get_state()
+
+    def draw_states(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        return self.scene.draw(states, goals)
 
     @classmethod
     def render_batch(cls, envs: Sequence["TwoRoomEnv"], goals: bool = False) -> np.ndarray:

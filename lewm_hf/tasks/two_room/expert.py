@@ -38,6 +38,12 @@ class TwoRoomExpert:
         noise = self._rng.normal(0.0, self.noise_std, 2)
         return _with_noise(directions(env.get_state()[None], env.goal_state[None], env.layout), noise[None])[0]
 
+    def roll_out_many(self, env, rngs: Sequence[np.random.Generator], max_steps: int) -> list[Rollout] | None:
+        """See `BatchedExpert`; a subclass may act otherwise, and other physics are not a formula."""
+        if type(self) is not TwoRoomExpert or env.unwrapped.physics != "reference":
+            return None
+        return roll_out_many(env, rngs, max_steps, self.noise_std)
+
 
 def directions(positions: np.ndarray, goals: np.ndarray, layout: Layout) -> np.ndarray:
     """Unit vectors `(n, 2)` from `positions` (n, 2) towards the next waypoint on the way to `goals` (n, 2).
@@ -107,6 +113,7 @@ def roll_out_many(
             actions=actions[index, :length].copy(),
             goal=goals[index].copy(),
             success=success[index, : length + 1].copy(),
+            observations=states[index, : length + 1].astype(np.float32),
         )
         for index, length in enumerate(steps)
     ]

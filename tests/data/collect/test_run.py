@@ -19,10 +19,10 @@ import pytest
 from lewm_hf.data.collect import collect
 from lewm_hf.data.collect import run as collecting
 from lewm_hf.data.collect.recording import record
-from lewm_hf.data.collect.run import HABITS, paper_preset
+from lewm_hf.data.collect.settings import paper_preset
 from lewm_hf.data.workers import run_tasks
 from lewm_hf.tasks.policies import make_expert
-from lewm_hf.tasks.registry import ENVS, make_env
+from lewm_hf.tasks.registry import make_env
 from lewm_hf.tasks.rollout import episode_rng
 
 SMALL = {"episodes": 10, "image_size": 16, "episodes_per_file": 2, "seed": 3, "max_steps": 20}
@@ -306,8 +306,7 @@ def test_a_whole_process_from_the_command_line(small, tmp_path):
     assert content(tmp_path / "set") == content(small)
 
 
-def test_every_environment_has_habits_and_a_preset():
-    assert set(HABITS) == set(ENVS)
+def test_every_task_of_the_paper_has_a_preset():
     assert paper_preset("two_room") == {"episodes": 10_000, "seed": 3072}
     assert paper_preset("lewm/PushT-v0")["episodes"] == 20_000
     assert paper_preset("reacher") == {"episodes": 10_000, "seed": 3072, "expert": "random"}

@@ -1,7 +1,5 @@
 """Evaluations on data sets that keep every fifth simulator step."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -12,12 +10,12 @@ from lewm_hf.data.episodes import load_episodes
 from lewm_hf.evaluation.common.embeddings import blocks_of, sample_stretches
 from lewm_hf.evaluation.health.run import health
 from lewm_hf.evaluation.probe.run import probe
-from lewm_hf.evaluation.probe.targets import TARGETS
 from lewm_hf.evaluation.success.manifest import sample_manifest
 from lewm_hf.evaluation.success.protocol import load_protocol
 from lewm_hf.evaluation.success.rollouts import StoredFrames
 from lewm_hf.evaluation.success.run import evaluate
 from lewm_hf.hub.convert.action_statistics import measure_actions
+from lewm_hf.tasks.two_room.env import TwoRoomEnv
 
 EVERY, SEED = 5, 2
 
@@ -93,13 +91,13 @@ def test_every_measurement_takes_them(both, tiny_model):
 
 def test_a_velocity_between_rows_is_that_of_one_step(both, tiny_model, monkeypatch):
     kept = load_episodes(both[1], "test")
-    known, seen = TARGETS["two_room"], []
+    known, seen = TwoRoomEnv.probe_values, []
 
-    def measure(env, states, previous):
+    def probe_values(env, states, previous):
         seen.append((states, previous))
-        return known.measure(env, states, previous)
+        return known(env, states, previous)
 
-    monkeypatch.setitem(TARGETS, "two_room", replace(known, measure=measure))
+    monkeypatch.setattr(TwoRoomEnv, "probe_values", probe_values)
     probe(
         tiny_model, kept, processor=LeWMImageProcessor(image_size=28), frames=120, seeds=[0], probes=["linear"],
         controls=False,

@@ -6,11 +6,9 @@ import torch
 
 from lewm_hf import LeWMImageProcessor
 from lewm_hf.evaluation.common.embeddings import encode, encode_rows, sample_frames, sample_stretches
-from lewm_hf.evaluation.probe.published import PAPER_PROBES
 from lewm_hf.evaluation.probe.report import format_probe
 from lewm_hf.evaluation.probe.run import probe
-from lewm_hf.evaluation.probe.targets import TARGETS
-from lewm_hf.tasks.registry import make_env
+from lewm_hf.tasks.registry import find_task, make_env, task_names
 
 from ..conftest import make_episodes
 
@@ -181,9 +179,13 @@ def test_what_does_not_fit_is_refused_before_any_frame_is_decoded(episodes, tiny
     assert "action_dim=5" in refused()
 
 
-def test_every_published_target_is_measured():
-    for env, targets in PAPER_PROBES.items():
-        assert set(targets) <= {target.name for target in TARGETS[env].targets}
+@pytest.mark.parametrize("name", task_names())
+def test_every_published_target_is_measured(name):
+    task = find_task(name)
+    pytest.importorskip({"pusht": "pymunk", "cube": "ogbench", "reacher": "dm_control"}.get(task.extra, "gymnasium"))
+    env = make_env(name, image_size=16)
+    assert set(task.published_probes) <= {target.name for target in env.probe_targets}
+    env.close()
 
 
 def _random_states(env, count: int) -> np.ndarray:
@@ -199,7 +201,7 @@ def _random_states(env, count: int) -> np.ndarray:
 def test_push_t_targets():
     pytest.importorskip("pymunk")
     states = np.random.default_rng(0).uniform(0, 6, (5, 7))
-    values = TARGETS["push_t"].measure(None, states, states - 1)
+    values = make_env("push_t", image_size=16).probe_values(states, states - 1)
     np.testing.assert_allclose(np.arctan2(*values["block angle"].T), (states[:, 4] + np.pi) % (2 * np.pi) - np.pi)
     np.testing.assert_array_equal(values["block velocity"], np.ones((5, 2)))
     np.testing.assert_array_equal(values["agent velocity"], states[:, 5:])
@@ -209,7 +211,7 @@ def test_reachers_fingertip_is_where_two_links_of_12_cm_put_it():
     pytest.importorskip("dm_control")
     env = make_env("reacher", image_size=16)
     states = _random_states(env, 4)
-    values = TARGETS["reacher"].measure(env, states, states)
+    values = env.probe_values(states, states)
     shoulder, elbow = states[:, 0], states[:, 0] + states[:, 1]
     tip = 0.12 * np.stack([np.cos(shoulder) + np.cos(elbow), np.sin(shoulder) + np.sin(elbow)], 1)
     np.testing.assert_allclose(values["fingertip position"], tip, atol=1e-9)
@@ -220,7 +222,7 @@ def test_cube_targets_are_oracle_readings_of_restored_states():
     pytest.importorskip("ogbench")
     env = make_env("cube", image_size=16)
     states = _random_states(env, 2)
-    values = TARGETS["cube"].measure(env, states, states - 0.5)
+    values = env.probe_values(states, states - 0.5)
     np.testing.assert_allclose(values["joint position"], states[:, :6])
     np.testing.assert_allclose(values["block position"], states[:, 14:17])
     np.testing.assert_allclose(values["block velocity"], np.full((2, 3), 0.5))
@@ -229,5 +231,5 @@ def test_cube_targets_are_oracle_readings_of_restored_states():
     np.testing.assert_allclose(values["block yaw"], np.stack([np.sin(yaw), np.cos(yaw)], 1), atol=2e-2)
     np.testing.assert_allclose(values["block yaw mod 90"], np.stack([np.sin(4 * yaw), np.cos(4 * yaw)], 1), atol=8e-2)
     assert (values["block quaternion"][:, 0] >= 0).all()
-    assert set(values) == {target.name for target in TARGETS["cube"].targets}
+    assert set(values) == {target.name for target in env.probe_targets}
     env.close()

@@ -18,7 +18,7 @@ from lewm_hf.evaluation.success.run import evaluate
 from lewm_hf.evaluation.success.shipped import shipped_manifests
 from lewm_hf.evaluation.success.summary import format_summary
 from lewm_hf.planning import load_planner
-from lewm_hf.tasks.registry import ENVS, make_env
+from lewm_hf.tasks.registry import make_env, task_names
 from lewm_hf.tasks.two_room.env import TwoRoomEnv
 from lewm_hf.tasks.vector import GoalVectorEnv
 
@@ -275,7 +275,7 @@ def test_pairs_that_ship_with_the_package_are_the_default(agent, tmp_path):
         evaluate(tmp_path / "model", env="reacher", **clean, n=3)
 
 
-@pytest.mark.parametrize("env", ENVS)
+@pytest.mark.parametrize("env", task_names())
 def test_every_task_is_evaluated_without_a_data_set(env, tiny_config):
     """A random model on two of the pairs that ship, drawn without a display."""
     tiny_config.action_dim = 5 if env == "cube" else 2

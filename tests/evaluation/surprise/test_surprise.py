@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from lewm_hf import LeWMImageProcessor
 from lewm_hf.action_blocks import from_blocks
 from lewm_hf.evaluation.common.inputs import Agent
-from lewm_hf.evaluation.surprise.events import EVENTS, record_takes
+from lewm_hf.evaluation.surprise.events import record_takes
 from lewm_hf.evaluation.surprise.report import format_surprise
 from lewm_hf.evaluation.surprise.run import surprise, surprise_curve
 from lewm_hf.tasks.registry import make_env
@@ -124,7 +124,7 @@ def takes_of(name: str, frames: int, frameskip: int, event: int, episode: int = 
     env = make_env(name, **kwargs)
     try:
         settings = {"frames": frames, "frameskip": frameskip, "event": event}
-        return record_takes(env, EVENTS[name], env_name=name, seed=5, episode=episode, **settings)
+        return record_takes(env, env_name=name, seed=5, episode=episode, **settings)
     finally:
         env.close()
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lewm_hf.tasks.policies import EXPERTS, expert_names, make_expert
+from lewm_hf.tasks.policies import expert_names, make_expert
 from lewm_hf.tasks.random_policy import RandomPolicy
 from lewm_hf.tasks.rollout import episode_rng, roll_out
 from lewm_hf.tasks.two_room.env import TwoRoomEnv
@@ -111,7 +111,6 @@ def test_experts_are_found_by_name():
     assert expert_names("two_room") == ("expert", "random")
     assert isinstance(make_expert("two_room", noise_std=0.5), TwoRoomExpert)
     assert isinstance(make_expert("two_room", "random"), RandomPolicy)
-    assert set(EXPERTS) == {"two_room", "push_t", "reacher", "cube"}
 
 
 @pytest.mark.parametrize(
