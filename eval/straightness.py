@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lewm_hf.measures.straightness import plot_straightness, straightness_over_training
+from lewm_hf.evaluation.health.straightness import plot_straightness, straightness_over_training
 
 
 def main() -> int:

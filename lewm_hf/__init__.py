@@ -1,45 +1,146 @@
-"""The Hugging Face-native LeWorldModel: a world model learned from pixels, and the planner that acts with it."""
+"""The Hugging Face-native LeWorldModel: a world model learned from pixels, and the planner that acts with it.
+
+Everything that a user needs is here, by name. Models, configurations and the planner come with the import, which
+brings torch and transformers and nothing heavier; what needs data sets, simulators or plots is imported when its name
+is used.
+"""
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+from .configuration_lewm import LeWMConfig
+from .configuration_lewm_decoder import LeWMDecoderConfig
+from .encoders import register_encoder
+from .image_processing_lewm import LeWMImageProcessor
+from .modeling_lewm import LeWMModel, LeWMOutput
+from .modeling_lewm_decoder import LeWMDecoder
+from .pipeline_lewm import LeWMPlanner, register_pipeline
+from .planning import MPCPolicy, PlanSettings, plan
+from .sigreg import SIGReg
+from .world_models.dino_wm import DinoWMConfig, DinoWMModel
+from .world_models.pldm import PLDMConfig, PLDMModel
+
+if TYPE_CHECKING:
+    from .data.collect.run import collect
+    from .data.episodes import EpisodeData, load_episodes
+    from .data.importers.run import import_dataset
+    from .data.windows import WindowDataset
+    from .evaluation.decode.run import decode
+    from .evaluation.health.run import health
+    from .evaluation.probe.run import probe
+    from .evaluation.report.run import write_report
+    from .evaluation.success.comparison import compare
+    from .evaluation.success.protocol import Protocol, load_protocol
+    from .evaluation.success.run import evaluate
+    from .evaluation.surprise.run import surprise
+    from .hub.cards.write import write_card
+    from .hub.convert.run import convert
+    from .hub.export.graphs import export
+    from .hub.push import push
+    from .tasks.goal_env import GoalEnv
+    from .tasks.measurable import Events, Target
+    from .tasks.registry import find_task, make_env, register_task, task_names
+    from .tasks.task import Recording, Task
+    from .tasks.variation import VariationSpace
+    from .testing import check_world_model
+
+# Where the names above live that are imported when they are used.
 _HOMES = {
-    "DinoWMConfig": "world_models.dino_wm",
-    "DinoWMModel": "world_models.dino_wm",
-    "LeWMConfig": "configuration_lewm",
-    "LeWMDecoder": "modeling_lewm_decoder",
-    "LeWMDecoderConfig": "configuration_lewm_decoder",
-    "LeWMModel": "modeling_lewm",
-    "LeWMOutput": "modeling_lewm",
-    "LeWMImageProcessor": "image_processing_lewm",
-    "LeWMPlanner": "pipeline_lewm",
-    "PLDMConfig": "world_models.pldm",
-    "PLDMModel": "world_models.pldm",
-    "SIGReg": "sigreg",
+    "EpisodeData": "data.episodes",
+    "Events": "tasks.measurable",
+    "GoalEnv": "tasks.goal_env",
+    "Protocol": "evaluation.success.protocol",
+    "Recording": "tasks.task",
+    "Target": "tasks.measurable",
+    "Task": "tasks.task",
+    "VariationSpace": "tasks.variation",
+    "WindowDataset": "data.windows",
+    "check_world_model": "testing",
+    "collect": "data.collect.run",
+    "compare": "evaluation.success.comparison",
+    "convert": "hub.convert.run",
+    "decode": "evaluation.decode.run",
+    "evaluate": "evaluation.success.run",
+    "export": "hub.export.graphs",
+    "find_task": "tasks.registry",
+    "health": "evaluation.health.run",
+    "import_dataset": "data.importers.run",
+    "load_episodes": "data.episodes",
+    "load_protocol": "evaluation.success.protocol",
+    "make_env": "tasks.registry",
+    "probe": "evaluation.probe.run",
+    "push": "hub.push",
+    "register_task": "tasks.registry",
+    "surprise": "evaluation.surprise.run",
+    "task_names": "tasks.registry",
+    "write_card": "hub.cards.write",
+    "write_report": "evaluation.report.run",
 }
-__all__ = sorted(_HOMES)
+
+__all__ = [
+    "DinoWMConfig",
+    "DinoWMModel",
+    "EpisodeData",
+    "Events",
+    "GoalEnv",
+    "LeWMConfig",
+    "LeWMDecoder",
+    "LeWMDecoderConfig",
+    "LeWMImageProcessor",
+    "LeWMModel",
+    "LeWMOutput",
+    "LeWMPlanner",
+    "MPCPolicy",
+    "PLDMConfig",
+    "PLDMModel",
+    "PlanSettings",
+    "Protocol",
+    "Recording",
+    "SIGReg",
+    "Target",
+    "Task",
+    "VariationSpace",
+    "WindowDataset",
+    "check_world_model",
+    "collect",
+    "compare",
+    "convert",
+    "decode",
+    "evaluate",
+    "export",
+    "find_task",
+    "health",
+    "import_dataset",
+    "load_episodes",
+    "load_protocol",
+    "make_env",
+    "plan",
+    "probe",
+    "push",
+    "register_encoder",
+    "register_task",
+    "surprise",
+    "task_names",
+    "write_card",
+    "write_report",
+]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)
 
 
-def __dir__():
-    return [*globals(), *__all__]
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
-def _register():
+def _register() -> None:
+    """Tells transformers' Auto classes and pipelines what there is."""
     from transformers import AutoConfig, AutoImageProcessor, AutoModel
-
-    from .image_processing_lewm import LeWMImageProcessor
-    from .modeling_lewm import LeWMModel
-    from .modeling_lewm_decoder import LeWMDecoder
-    from .pipeline_lewm import register_pipeline
-    from .world_models.dino_wm import DinoWMModel
-    from .world_models.pldm import PLDMModel
 
     world_models = (LeWMModel, PLDMModel, DinoWMModel)
     for model in (*world_models, LeWMDecoder):

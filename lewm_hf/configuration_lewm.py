@@ -11,6 +11,8 @@ from transformers import PreTrainedConfig
 
 logger = logging.getLogger(__name__)
 
+# The task of transformers under which the planner is registered.
+PIPELINE_TASK = "world-model-planning"
 VISION_TRANSFORMERS = ("vit", "vit_conv_stem")
 # A name this close to a field's is a slip of the pen, not a note of somebody's own: `difflib`'s ratio.
 NEAR_MISS = 0.86

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .configuration_lewm import LeWMConfig
+from .configuration_lewm import PIPELINE_TASK, LeWMConfig
 from .pictures import read, rgb
 from .planning.frames import check_same_size, encode_frames, frame_size, observe_frames
 from .planning.horizon import SHORTEST, blocks_until, check_steps_left, horizon_until
@@ -21,7 +21,6 @@ from .planning.planner import PlanSettings, plan
 from .planning.solvers import solver_names, solver_settings
 from .planning.world_model import check_actor, check_ready, check_same_as_config
 
-TASK = "world-model-planning"
 SETTINGS = tuple(field.name for field in dataclasses.fields(PlanSettings))
 # Fields of the config that other planners take as arguments. Here a differing value is an error, not an override.
 CONFIG_FIELDS = ("history_size", "frameskip", "image_size", "action_dim", "action_mean", "action_std")
@@ -85,7 +84,7 @@ class LeWMPlanner(Pipeline):
                 f"the image processor makes {size} pixels, but the model takes image_size={model.config.image_size}: "
                 "use the processor saved beside the model"
             )
-        kwargs.setdefault("task", TASK)
+        kwargs.setdefault("task", PIPELINE_TASK)
         super().__init__(model=model, image_processor=image_processor, **kwargs)
 
     @classmethod
@@ -263,8 +262,10 @@ def _unbatch(inputs: dict[str, Any]) -> list[dict[str, Any]]:
 
 def register_pipeline() -> None:
     """Makes `transformers.pipeline("world-model-planning", model=...)` known. Calling it again changes nothing."""
-    if TASK not in PIPELINE_REGISTRY.supported_tasks:
-        PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=LeWMPlanner, pt_model=AutoModel, type="multimodal")
+    if PIPELINE_TASK not in PIPELINE_REGISTRY.supported_tasks:
+        PIPELINE_REGISTRY.register_pipeline(
+            PIPELINE_TASK, pipeline_class=LeWMPlanner, pt_model=AutoModel, type="multimodal"
+        )
 
 
 register_pipeline()

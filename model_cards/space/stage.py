@@ -17,7 +17,6 @@ from lewm_hf.action_blocks import to_blocks
 from lewm_hf.evaluation.common.agent import check_agent
 from lewm_hf.evaluation.common.embeddings import encode
 from lewm_hf.evaluation.common.inputs import open_agent
-from lewm_hf.evaluation.success.pairs import room
 from lewm_hf.evaluation.surprise.events import happen
 from lewm_hf.evaluation.surprise.run import surprise_curve
 from lewm_hf.planning.costs import goal_cost
@@ -138,8 +137,7 @@ class Stage:
             states = roll_out(env, policy, rng, EPISODE_STEPS).states
             starts, goals = states[:-GOAL_OFFSET], states[GOAL_OFFSET:]
             fits = ~env.reached(starts, goals)
-            if self.name == "two_room":
-                fits &= room(starts, env.layout) * room(goals, env.layout) == -1
+            fits &= env.crosses(starts, goals)
             if fits.any():
                 chosen = rng.choice(np.flatnonzero(fits))
                 return env.at_rest(starts[chosen]), env.at_rest(goals[chosen])

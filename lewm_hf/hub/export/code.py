@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
+from ...configuration_lewm import PIPELINE_TASK
 from ...files import replacing
-from ...pipeline_lewm import TASK
 
 PACKAGE = Path(__file__).resolve().parents[2]
 ENTRIES = {
@@ -29,7 +29,7 @@ AUTO_MAPS = {
     },
 }
 PROCESSOR_AUTO_MAP = {"AutoImageProcessor": "image_processing_lewm.LeWMImageProcessor"}
-PIPELINES = {TASK: {"impl": "pipeline_lewm.LeWMPlanner", "pt": ["AutoModel"], "type": "multimodal"}}
+PIPELINES = {PIPELINE_TASK: {"impl": "pipeline_lewm.LeWMPlanner", "pt": ["AutoModel"], "type": "multimodal"}}
 HEADER = f"# Part of lewm-hf {__version__}, Apache-2.0. Exported for trust_remote_code; the package is the original.\n"
 
 Module = tuple[str, ...]  # path within the package, ("planning", "costs")

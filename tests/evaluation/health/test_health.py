@@ -21,13 +21,12 @@ from lewm_hf.evaluation.health.dynamics import WAYS, rollout_errors
 from lewm_hf.evaluation.health.report import format_health
 from lewm_hf.evaluation.health.retrieval import nearest_neighbors
 from lewm_hf.evaluation.health.run import health
+from lewm_hf.evaluation.health.straightness import plot_straightness, straightness_over_training
 from lewm_hf.measures.normality import epps_pulley, normal_quantile
 from lewm_hf.measures.straightness import (
     cosines,
     pixel_straightness,
-    plot_straightness,
     straightness,
-    straightness_over_training,
 )
 from lewm_hf.tasks.registry import make_env
 from lewm_hf.tasks.two_room.env import render_positions
