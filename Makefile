@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long test-space lint clean
+.PHONY: demo test test-long test-space lint types clean
 
 # Rewritten whenever the metadata or the pinned set changes, so that a stale environment repairs itself.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -42,9 +42,13 @@ test-space: $(SPACE_VENV)/.installed
 		|| { echo "install Chromium, or name it: make test-space CHROMIUM=/path/to/chromium"; exit 1; }
 	CHROMIUM=$(CHROMIUM) $(SPACE_VENV)/bin/python -m pytest tests/space -m "space or not long"
 
-lint: $(VENV)/.installed
+lint: types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# The public face, as a user's type checker sees it.
+types: $(VENV)/.installed
+	$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) $(SPACE_VENV) demo runs

@@ -71,7 +71,7 @@ class LeWMPlanner(Pipeline):
     _load_feature_extractor = False
     _load_video_processor = False
 
-    def __init__(self, model, image_processor=None, **kwargs):
+    def __init__(self, model: Any, image_processor: Any = None, **kwargs: Any):
         if image_processor is None:
             raise ValueError(
                 "the planner needs the image processor that the model was trained with: pass image_processor=, or a "

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,13 +44,13 @@ class MPCPolicy(BlockPolicy):
     def __init__(
         self,
         model: WorldModel,
-        processor,
+        processor: Any,
         planner: Planner | str = "goal-time",
         *,
         num_envs: int = 1,
         seed: int = 42,
         action_bounds: tuple[Sequence[float], Sequence[float]] | None = None,
-        **compute,
+        **compute: Any,
     ):
         self.planner = load_planner(planner)
         frames = self.planner.frames(model.config)

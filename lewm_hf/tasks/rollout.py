@@ -73,7 +73,8 @@ def roll_out(
     """
     reset_episode(env, rng, options)
     expert.reset(env, rng)
-    states, actions, success = [env.get_state()], [], [env.is_success()]
+    actions: list[np.ndarray] = []
+    states, success = [env.get_state()], [env.is_success()]
     while len(actions) < max_steps and not success[-1]:
         actions.append(expert.act(env))
         info = env.step(actions[-1])[4]

@@ -101,7 +101,7 @@ def _within(value: Any, factor: Uniform | Integers, dtype: type) -> Any:
         raise ValueError(f"is outside [{factor.low}, {factor.high}]")
     if dtype is np.int64 and np.any(given != np.floor(given)):
         raise ValueError("must be whole")
-    cast = given.astype(dtype)
+    cast: np.ndarray = given.astype(dtype)
     return cast if shape else cast.item()
 
 
