@@ -17,7 +17,7 @@ from .image_processing_lewm import LeWMImageProcessor
 from .modeling_lewm import LeWMModel, LeWMOutput
 from .modeling_lewm_decoder import LeWMDecoder
 from .pipeline_lewm import LeWMPlanner, register_pipeline
-from .planning import MPCPolicy, PlanSettings, plan
+from .planning import CEM, MPCPolicy, Planner, PlanSettings, load_planner, plan, register_solver
 from .sigreg import SIGReg
 from .world_models.dino_wm import DinoWMConfig, DinoWMModel
 from .world_models.pldm import PLDMConfig, PLDMModel
@@ -80,6 +80,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CEM",
     "DinoWMConfig",
     "DinoWMModel",
     "EpisodeData",
@@ -96,6 +97,7 @@ __all__ = [
     "PLDMConfig",
     "PLDMModel",
     "PlanSettings",
+    "Planner",
     "Protocol",
     "Recording",
     "SIGReg",
@@ -114,12 +116,14 @@ __all__ = [
     "health",
     "import_dataset",
     "load_episodes",
+    "load_planner",
     "load_protocol",
     "make_env",
     "plan",
     "probe",
     "push",
     "register_encoder",
+    "register_solver",
     "register_task",
     "surprise",
     "task_names",
