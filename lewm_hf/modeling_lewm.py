@@ -23,7 +23,7 @@ from .configuration_lewm import LeWMConfig
 from .encoders import build_encoder, register_encoder
 from .encoders.convolutions import check_stride, stack
 from .heads_lewm import LeWMActors, LeWMInverseDynamics
-from .sigreg import GlobalBatchNorm, SIGReg
+from .sigreg import GlobalBatchNorm, SIGReg, global_batch_norms
 
 # On CPUs the fused kernel loses to two matrix products on sequences this short: a bf16 training step over 17 tokens
 # takes 2.7 times as long, a rollout 1.4 times.
@@ -159,7 +159,7 @@ class LeWMVisionTransformer(nn.Module):
 
 
 class LeWMResNet(nn.Module):
-    """ResNet-18 (transformers) with global BatchNorm: `(N, 3, H, W) -> (N, 512)`; the paper's encoder ablation."""
+    """ResNet-18 (transformers): `(N, 3, H, W) -> (N, 512)`; the paper's encoder ablation."""
 
     output_size = 512
 
@@ -174,10 +174,6 @@ class LeWMResNet(nn.Module):
                 layer_type="basic",
             )
         )
-        for parent in list(self.resnet.modules()):
-            for name, child in parent.named_children():
-                if isinstance(child, nn.BatchNorm2d):
-                    setattr(parent, name, GlobalBatchNorm(child.num_features))
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         return self.resnet(pixel_values).pooler_output.flatten(1)
@@ -473,7 +469,7 @@ class LeWMModel(LeWMPreTrainedModel):
 
     def __init__(self, config: LeWMConfig):
         super().__init__(config)
-        self.encoder = build_encoder(config)
+        self.encoder = global_batch_norms(build_encoder(config))
         self.projector = LeWMProjector(self.encoder.output_size, config)
         self.action_encoder = LeWMActionEncoder(config)
         self.predictor = LeWMPredictor(config)

@@ -9,11 +9,13 @@ reference values tell a healthy run from a broken one: about 1.05 on perfect N(0
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import initialization as init
 
 from .configuration_lewm import LeWMConfig
@@ -75,7 +77,7 @@ class GlobalBatchNorm(nn.BatchNorm1d):
 
     `nn.SyncBatchNorm` refuses CPU tensors, and plain BatchNorm before SIGReg would normalize each rank by itself. Its
     parameters and buffers are those of `nn.BatchNorm1d`, and on one rank so is its arithmetic. Input `(rows, channels)`
-    or `(rows, channels, height, width)`.
+    or `(rows, channels, height, width)`. `global_batch_norms` makes every BatchNorm of a module one of these.
     """
 
     def _check_input_dim(self, x: Tensor):
@@ -93,14 +95,47 @@ class GlobalBatchNorm(nn.BatchNorm1d):
         mean = all_reduce_sum(rows.sum(1)) / count
         # Two passes: the difference of squares would lose digits that SIGReg's gradient needs.
         var = all_reduce_sum((rows - mean[:, None]).square().sum(1)) / count
-        with torch.no_grad():
-            self.num_batches_tracked.add_(1)
-            momentum = 1.0 / self.num_batches_tracked if self.momentum is None else self.momentum
-            self.running_mean.lerp_(mean.to(self.running_mean), momentum)
-            self.running_var.lerp_((var * count / (count - 1)).to(self.running_var), momentum)
+        if self.track_running_stats:
+            with torch.no_grad():
+                self.num_batches_tracked.add_(1)
+                momentum = 1.0 / self.num_batches_tracked if self.momentum is None else self.momentum
+                self.running_mean.lerp_(mean.to(self.running_mean), momentum)
+                self.running_var.lerp_((var * count / (count - 1)).to(self.running_var), momentum)
         shape = (1, -1) + (1,) * (x.dim() - 2)
-        scale = self.weight * torch.rsqrt(var + self.eps)
-        return (x.float() * scale.view(shape) + (self.bias - mean * scale).view(shape)).to(x.dtype)
+        scale = torch.rsqrt(var + self.eps)
+        if self.affine:
+            scale = self.weight * scale
+        shift = (self.bias if self.affine else 0.0) - mean * scale
+        normalized = (x.float() * scale.view(shape) + shift.view(shape)).to(x.dtype)
+        # timm's BatchNormAct2d drops and activates what it has normalized.
+        for name in ("drop", "act"):
+            normalized = getattr(self, name, _unchanged)(normalized)
+        return normalized
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x
+
+
+@cache
+def _global_kind(kind: type[_BatchNorm]) -> type[GlobalBatchNorm]:
+    return type(f"Global{kind.__name__}", (GlobalBatchNorm, kind), {"__doc__": GlobalBatchNorm.__doc__})
+
+
+def global_batch_norms(module: nn.Module) -> nn.Module:
+    """Makes every BatchNorm inside a module use the statistics of the global batch while it trains, in place.
+
+    Parameters, buffers and their names, settings and (on one rank) arithmetic stay what they are. Subclasses keep their
+    own arithmetic on one rank; what they do after normalizing has to be called `drop` and `act`, as in timm, to be done
+    on several too.
+
+    Returns:
+        `module`.
+    """
+    for norm in module.modules():
+        if isinstance(norm, _BatchNorm) and not isinstance(norm, GlobalBatchNorm | nn.SyncBatchNorm):
+            norm.__class__ = _global_kind(type(norm))
+    return module
 
 
 def quadrature(knots: int, t_max: float) -> tuple[Tensor, Tensor, Tensor]:

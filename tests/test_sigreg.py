@@ -1,5 +1,6 @@
 """SIGReg against recorded values of the reference implementation, a naive formula, SciPy, and a second process."""
 
+import copy
 import math
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from lewm_hf.sigreg import GlobalBatchNorm, SIGReg, quadrature
+from lewm_hf.sigreg import GlobalBatchNorm, SIGReg, global_batch_norms, quadrature
 
 
 def naive(z: np.ndarray, directions: np.ndarray, knots: int, t_max: float) -> float:
@@ -112,6 +113,37 @@ def test_directions_are_a_pure_function_of_seed_and_step():
     torch.testing.assert_close(first.norm(dim=0), torch.ones(8))
 
 
+class NormAct(torch.nn.BatchNorm2d):
+    """Normalizes, drops and activates in one module, as timm's `BatchNormAct2d` does."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels, momentum=0.3)
+        self.drop, self.act = torch.nn.Identity(), torch.nn.GELU()
+
+    def forward(self, x):
+        return self.act(self.drop(super().forward(x)))
+
+
+def backbone() -> torch.nn.Module:
+    torch.manual_seed(5)
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), NormAct(4), torch.nn.Conv2d(4, 5, 3), torch.nn.BatchNorm2d(5, affine=False, eps=1e-3)
+    )
+
+
+def test_every_batch_norm_of_a_backbone_becomes_global_and_stays_itself():
+    own, converted = backbone(), backbone()
+    assert global_batch_norms(converted) is converted and global_batch_norms(converted) is converted  # twice is once
+    assert [isinstance(layer, GlobalBatchNorm) for layer in converted] == [False, True, False, True]
+    assert isinstance(converted[1], NormAct) and own.state_dict().keys() == converted.state_dict().keys()
+    pictures = torch.randn(6, 3, 8, 8)
+    for mode in (True, False):
+        assert torch.equal(own.train(mode)(pictures), converted.train(mode)(pictures))
+    assert all(torch.equal(a, b) for a, b in zip(own.buffers(), converted.buffers(), strict=True))
+    twin = copy.deepcopy(converted)
+    assert torch.equal(twin(pictures), converted(pictures)) and isinstance(twin[3], GlobalBatchNorm)
+
+
 def _rank(rank: int, world: int, folder: str):
     dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=world)
     torch.set_num_threads(1)
@@ -119,6 +151,8 @@ def _rank(rank: int, world: int, folder: str):
     rows = inputs["z"].chunk(world, 1)[rank].clone().requires_grad_()
     sigreg = SIGReg(6, projections=16)
     drawn = torch.stack([sigreg(rows.detach()) for _ in range(3)])  # by default each draws what the others draw
+    layers = global_batch_norms(backbone())
+    pictures = layers(inputs["pictures"].chunk(world)[rank])
     norm = GlobalBatchNorm(6)
     steps, batch, dim = rows.shape
     normalized = norm(rows.reshape(-1, dim)).view(steps, batch, dim)
@@ -132,6 +166,8 @@ def _rank(rank: int, world: int, folder: str):
             "grad": rows.grad,
             "mean": norm.running_mean,
             "var": norm.running_var,
+            "pictures": pictures.detach(),
+            "buffers": [buffer.double() for buffer in layers.buffers()],
         },
         f"{folder}/rank{rank}.pt",
     )
@@ -140,10 +176,15 @@ def _rank(rank: int, world: int, folder: str):
 
 def test_two_ranks_equal_one_in_value_gradient_and_batch_norm(tmp_path):
     z = torch.randn(3, 8, 6)
-    torch.save({"z": z}, tmp_path / "inputs.pt")
+    pictures = torch.randn(6, 3, 8, 8)
+    torch.save({"z": z, "pictures": pictures}, tmp_path / "inputs.pt")
     mp.spawn(_rank, args=(2, str(tmp_path)), nprocs=2)
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
+    layers = backbone()
+    torch.testing.assert_close(torch.cat([rank["pictures"] for rank in ranks]), layers(pictures).detach())
+    for rank in ranks:
+        torch.testing.assert_close(rank["buffers"], [buffer.double() for buffer in layers.buffers()])
     whole, norm, sigreg = z.clone().requires_grad_(), torch.nn.BatchNorm1d(6), SIGReg(6, projections=16)
     value = sigreg(norm(whole.view(-1, 6)).view_as(whole), sigreg.directions(0, 5))
     value.backward()
