@@ -124,8 +124,8 @@ def make_env(name: str | Task, **kwargs: Any) -> "GoalEnv":
 def _register_env(task: Task) -> Any:
     with requires_extra("tworoom"):
         import gymnasium
-    if task.entry_point is not None and task.env_id not in gymnasium.registry:
-        gymnasium.register(task.env_id, entry_point=task.entry_point, max_episode_steps=task.max_episode_steps)
+    if task.entry_point is not None and _plain_id(task) not in gymnasium.registry:
+        gymnasium.register(_plain_id(task), entry_point=task.entry_point, max_episode_steps=task.max_episode_steps)
     return gymnasium
 
 

@@ -58,7 +58,8 @@ class Task:
 
     Args:
         name: short name of the command line and of results.
-        env_id: gymnasium id; the form `"module:id"` imports the module first.
+        env_id: gymnasium id. With a module before it, `"my_module:mine/Maze-v0"`, whoever meets the id in a data set or
+            beside a checkpoint imports that module first: so a task that no installed package offers is found again.
         entry_point: the environment, a `GoalEnv`; `None` where the id is registered with gymnasium already.
         max_episode_steps: longest episode that is collected by default.
         extra: pip extra of this package that the environment needs.
