@@ -30,9 +30,7 @@ def make(env: str, protocol_name: str, folder: Path, workers: int | None) -> lis
     """Writes one file per offset and seed."""
     preset = paper_preset(env)
     count = FEWER_EPISODES.get((env, protocol_name), preset["episodes"])
-    collection = settle(
-        env, count, preset["seed"], 224, preset.get("expert", "default"), None, None, None, 0.1, None, None, None, None
-    )  # fmt: skip
+    collection = settle(env, **{**preset, "episodes": count})
     written = []
     episodes = record_states(collection, load_protocol(protocol_name).split, workers=workers, progress=True)
     for offset in OFFSETS[protocol_name]:

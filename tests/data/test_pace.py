@@ -132,8 +132,9 @@ def test_states_without_pictures_are_the_same_rows(both):
     kept = load_episodes(both[1], "test")
     said = kept.description["collector"]
     collection = settle(
-        kept.env_id, 8, 11, 16, said["expert"], None, None, {k: v for k, v in kept.env_kwargs.items() if
-        k != "image_size"}, 0.25, said["max_steps"], None, None, None, EVERY,
+        kept.env_id, 8, seed=11, image_size=16, expert=said["expert"], test_fraction=0.25,
+        max_steps=said["max_steps"], every=EVERY,
+        env_kwargs={name: value for name, value in kept.env_kwargs.items() if name != "image_size"},
     )  # fmt: skip
     recorded = record_states(collection, "test", workers=1)
     assert (recorded.every, recorded.action_dim) == (EVERY, kept.action_dim)

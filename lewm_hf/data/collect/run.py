@@ -82,8 +82,9 @@ def collect(
             finished stay usable.
     """
     collection = settle(
-        env, episodes, seed, image_size, expert, noise, expert_kwargs, env_kwargs, test_fraction, max_steps,
-        stop_at_success, image_format, episodes_per_file, every,
+        env, episodes, seed=seed, image_size=image_size, expert=expert, noise=noise, expert_kwargs=expert_kwargs,
+        env_kwargs=env_kwargs, test_fraction=test_fraction, max_steps=max_steps, stop_at_success=stop_at_success,
+        image_format=image_format, episodes_per_file=episodes_per_file, every=every,
     )  # fmt: skip
     workers = usable_cores() if workers is None else workers
     if workers < 1:

@@ -148,10 +148,27 @@ def paper_preset(env: str) -> dict[str, Any]:
 
 
 def settle(
-    env, episodes, seed, image_size, expert, noise, expert_kwargs, env_kwargs, test_fraction, max_steps,
-    stop_at_success, image_format, episodes_per_file, every=1,
-) -> Collection:  # fmt: skip
-    """Fills in defaults and refuses impossible values."""
+    env: str,
+    episodes: int,
+    *,
+    seed: int = 0,
+    image_size: int = 224,
+    expert: str = "default",
+    noise: float | None = None,
+    expert_kwargs: Mapping[str, Any] | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    test_fraction: float = 0.1,
+    max_steps: int | None = None,
+    stop_at_success: bool | None = None,
+    image_format: str | None = None,
+    episodes_per_file: int | None = None,
+    every: int = 1,
+) -> Collection:
+    """Fills in the defaults of a collection; the arguments are those of `collect`.
+
+    Raises:
+        ValueError: one line for an impossible value.
+    """
     task = find_task(env)
     short, habits = task.name, task.recording
     names = expert_names(short)

@@ -77,8 +77,8 @@ def collect_command(collection: Mapping[str, Any], out: str) -> str | None:
 
     def settled(expert: str, expert_kwargs: Mapping[str, Any]):
         return settle(
-            env, collector["episodes"], collector["seed"], size, expert, None, expert_kwargs, env_kwargs, fraction,
-            limit, None, None, None, every,
+            env, collector["episodes"], seed=collector["seed"], image_size=size, expert=expert,
+            expert_kwargs=expert_kwargs, env_kwargs=env_kwargs, test_fraction=fraction, max_steps=limit, every=every,
         )  # fmt: skip
 
     usual = settled(collector["expert"], {}).expert_kwargs

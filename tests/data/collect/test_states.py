@@ -11,8 +11,9 @@ from lewm_hf.evaluation.common.provenance import dataset_fingerprint
 
 
 def collection(env: str, episodes: int, image_size: int, env_kwargs: dict | None, max_steps: int | None, share=0.1):
-    given = (None, None, env_kwargs, share, max_steps, None, None, None)
-    return settle(env, episodes, 5, image_size, "default" if env != "reacher" else "random", *given)
+    given = {"env_kwargs": env_kwargs, "test_fraction": share, "max_steps": max_steps}
+    expert = "default" if env != "reacher" else "random"
+    return settle(env, episodes, seed=5, image_size=image_size, expert=expert, **given)
 
 
 @pytest.mark.parametrize(

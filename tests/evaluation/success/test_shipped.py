@@ -68,10 +68,7 @@ def test_paper_pairs_come_from_training_episodes(env):
 def test_states_are_those_of_the_episode_that_is_named(env):
     """Simulated again from (seed, episode number) alone, along another way than the maker's."""
     preset = paper_preset(env)
-    given = settle(
-        env, preset["episodes"], preset["seed"], 16, preset.get("expert", "default"), None, None, None, 0.1, None,
-        None, None, None,
-    )  # fmt: skip
+    given = settle(env, image_size=16, **preset)
     manifest = shipped_manifests(env, CLEAN, [42])[0]
     pair = min(manifest.pairs, key=lambda pair: pair.goal_frame)
     world = make_env(env, image_size=16)
