@@ -95,12 +95,13 @@ def test_it_is_collected_trained_evaluated_and_analysed_by_name(episodes, run, c
     drawn = [*frames, "--set", "split=train", "--set", "goal_offset=15", "-n", "2", "--seeds", "1"]
     commands = {
         "evaluation": ["eval", model, "--env", "dot", *drawn, *QUICK, "--video", "1"],
-        "probe": ["probe", model, *frames, "--split", "train", "--frames", "60", "--seeds", "0", "--no-controls"],
         "surprise": ["surprise", model, "--trajectories", "2"],
         "health": ["health", model, *frames, "--split", "train"],
     }
     for folder, command in commands.items():
         assert main([*command, "--out", str(run / folder)]) == 0, capsys.readouterr().err
+    settings = {"split": "train", "frames": 60, "seeds": [0], "probes": ["linear"], "controls": False}
+    probe(model, episodes, **settings, out=run / "probe")
     result = json.loads((run / "evaluation" / "results.json").read_text())["env"]
     assert (result["id"], result["success_rule"]) == ("outside/Dot-v0", "|dot - goal| < 0.1")
     assert result["distance_unit"] == "side of the square"
