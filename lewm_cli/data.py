@@ -12,7 +12,7 @@ def add(verbs: Verbs) -> None:
         "collect", "collect episodes with an expert; the same command again continues or finds it done", _collect,
         CONTINUES,
     )  # fmt: skip
-    verb.add("env", help="two_room, push_t, reacher, cube or the id of another environment")
+    verb.add("env", help="two_room, push_t, reacher, cube, the id of another task, or my_module:name")
     verb.add("--episodes", type=int, help="number of episodes, of all splits and shards together")
     verb.add_out("directory of the data set", required=True)
     verb.add("--preset", choices=["paper"], help="sizes, seed and policy of the paper's data set")
@@ -54,7 +54,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _collect(args: argparse.Namespace) -> None:
     from lewm_hf.data.collect import collect
-    from lewm_hf.data.collect.run import paper_preset
+    from lewm_hf.data.collect.settings import paper_preset
 
     preset = paper_preset(args.env) if args.preset == "paper" else {}
     chosen = {"episodes": args.episodes, "seed": args.seed, "expert": args.expert}

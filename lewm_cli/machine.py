@@ -41,8 +41,8 @@ def _demo(args: argparse.Namespace) -> None:
         page = run_demo(args.out or Path("demo"))
     else:
         from lewm_hf.cli.showcase import show_agent
-        from lewm_hf.tasks.registry import find_env
+        from lewm_hf.tasks.registry import find_task
 
         out = args.out or Path(f"demo-{args.env}")
-        page = show_agent(args.env, find_env(args.env).env_id, out, model=args.model, pairs=args.pairs)
+        page = show_agent(args.env, find_task(args.env).env_id, out, model=args.model, pairs=args.pairs)
     print(f"\nopen {page} in a browser")

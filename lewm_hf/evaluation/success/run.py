@@ -167,7 +167,7 @@ def run(
 
 
 def _measure_all(
-    task: "Task", kept: Unfinished | None, num_envs: int, floors: bool, decoder: Any, progress: bool
+    task: "Prepared", kept: Unfinished | None, num_envs: int, floors: bool, decoder: Any, progress: bool
 ) -> tuple[list[EpisodeRow], dict[str, Any], list[SeedResult]]:
     """Every seed, those that were kept from before aside."""
     clock, before = time.perf_counter(), 0.0

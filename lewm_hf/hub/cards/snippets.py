@@ -15,9 +15,10 @@ def install(env_id: str | None) -> str:
     """What `pip install` is given for a checkpoint of this environment."""
     if env_id is None:
         return "lewm-hf"
-    from ...tasks.registry import find_env  # who writes cards of recordings needs no environment
+    from ...tasks.registry import find_task  # who writes cards of recordings needs no environment
 
-    return f"'lewm-hf[{find_env(env_id).extra}]'"
+    extra = find_task(env_id).extra
+    return f"'lewm-hf[{extra}]'" if extra else "lewm-hf"
 
 
 def planner_snippet(source: str, env_id: str | None, env_kwargs: Mapping[str, Any], image_size: int, shape: str) -> str:
