@@ -51,11 +51,11 @@ def test_a_dimension_that_never_moved_is_shifted_and_not_scaled(tiny_config):
 
 
 def test_a_plan_leaves_still_what_never_moved(tiny_model):
-    from lewm_hf.planning import PlanSettings, plan
+    from lewm_hf.planning import CEM, PlanSettings, plan
 
     tiny_model.config.action_std = [0.5, 0.0]
     found = plan(
-        tiny_model, torch.randn(2, 1, 16), torch.randn(2, 16), PlanSettings(samples=20, iterations=3, elites=4)
+        tiny_model, torch.randn(2, 1, 16), torch.randn(2, 16), PlanSettings(CEM(samples=20, iterations=3, elites=4))
     )
     assert (found["actions"][..., 1] == torch.tensor(-0.2)).all()
     assert found["actions"][..., 0].std() > 0.05

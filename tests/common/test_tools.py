@@ -14,11 +14,11 @@ from PIL import Image
 from transformers import AutoModel, Trainer, TrainingArguments, pipeline
 
 from lewm_hf import LeWMImageProcessor, LeWMModel
-from lewm_hf.planning import PlanSettings, plan
+from lewm_hf.planning import CEM, PlanSettings, plan
 
 from .fetch import torchao
 
-SEARCH = PlanSettings(horizon=5, samples=20, iterations=3, elites=4)
+SEARCH = PlanSettings(CEM(samples=20, iterations=3, elites=4), horizon=5)
 
 
 @pytest.fixture
