@@ -55,7 +55,10 @@ def test_a_plan_leaves_still_what_never_moved(tiny_model):
 
     tiny_model.config.action_std = [0.5, 0.0]
     found = plan(
-        tiny_model, torch.randn(2, 1, 16), torch.randn(2, 16), PlanSettings(CEM(samples=20, iterations=3, elites=4))
+        tiny_model,
+        torch.randn(2, 1, 16),
+        torch.randn(2, 16),
+        PlanSettings(solver=CEM(samples=20, iterations=3, elites=4)),
     )
     assert (found["actions"][..., 1] == torch.tensor(-0.2)).all()
     assert found["actions"][..., 0].std() > 0.05

@@ -18,7 +18,7 @@ from lewm_hf.planning import CEM, PlanSettings, plan
 
 from .fetch import torchao
 
-SEARCH = PlanSettings(CEM(samples=20, iterations=3, elites=4), horizon=5)
+SEARCH = PlanSettings(solver=CEM(samples=20, iterations=3, elites=4), horizon=5)
 
 
 @pytest.fixture

@@ -177,7 +177,7 @@ def test_proprioception_is_tiled_predicted_and_weighed_in_the_cost(dinov2_folder
     last = (predicted[:, :, -1] - goal[:, None]).square()
     expected = last[..., :24].mean((-2, -1)) + 0.5 * last[..., 24:].mean((-2, -1))
     torch.testing.assert_close(PatchGoalCost(config, 0.5)(predicted, goal), expected)
-    settings = PlanSettings(CEM(samples=8, iterations=2, elites=3), horizon=2, cost=PatchGoalCost(config, 1.0))
+    settings = PlanSettings(solver=CEM(samples=8, iterations=2, elites=3), horizon=2, cost=PatchGoalCost(config, 1.0))
     assert plan(model, latents[:, :1].detach(), latents[:, 3].detach(), settings).actions.shape == (2, 10, 2)
     with pytest.raises(ValueError, match="proprioception_size=4, but none is given"):
         model.encode(frames)
