@@ -13,7 +13,7 @@ set -euo pipefail
 RUNS=${RUNS:-runs}
 PYTHON=${PYTHON:-python}
 TRAIN=${TRAIN:-accelerate launch}
-NAMES="table1 table3 table4 table5 table6 table7 table8 table9 table10 fig3 fig6 fig7 voe fig15 fig16 fig17 fig18"
+NAMES="table1 table3 table4 table5 table6 table7 table8 table9 table10 history inverse fig3 fig6 fig7 voe fig15 fig16 fig17 fig18"
 
 collect() { # environment
     echo "lewm collect $1 --preset paper --out $RUNS/episodes/$1"
@@ -36,9 +36,22 @@ model() { # environment: episodes and a checkpoint
     train "$1" "$(recipe "$1")" "$1"
 }
 
+action_dim() { # environment
+    case $1 in cube) echo 5 ;; *) echo 2 ;; esac
+}
+
+other() { # environment, system: one of the systems that LeWM is compared with
+    train "$1" "$2" "$1-$2" "--action_dim $(action_dim "$1")"
+}
+
 probing() { # environment
+    local run
     model "$1"
-    echo "lewm probe $RUNS/$1/last --episodes $RUNS/episodes/$1 --out $RUNS/$1/probe"
+    other "$1" pldm
+    other "$1" dino-wm
+    for run in "$1" "$1-pldm" "$1-dino-wm"; do
+        echo "lewm probe $RUNS/$run/last --episodes $RUNS/episodes/$1 --out $RUNS/$run/probe"
+    done
 }
 
 ablation() { # field, values...
@@ -61,11 +74,13 @@ describe() {
     table4) echo "probes on Cube; the paper's numbers are printed beside" ;;
     table5) echo "PushT success over training seeds (paper: LeWM 96.0 +- 2.83, PLDM 78.0 +- 5.0, DINO-WM 92.0 +- 1.63)" ;;
     table6) echo "size of the predictor, by the width of its MLP (paper: tiny 80.67 +- 6.54, small 96.0 +- 2.83, base 86.7 +- 3.06)" ;;
-    table7) echo "decoder loss during training (paper: without 96.0 +- 2.83, with 86.0 +- 7.54): not offered" ;;
+    table7) echo "decoder loss during training (paper: without 96.0 +- 2.83, with 86.0 +- 7.54)" ;;
     table8) echo "encoder (paper: ViT 96.0 +- 2.83, ResNet-18 94.0 +- 3.27)" ;;
     table9) echo "dropout (paper: 0: 78 +- 6.54, 0.1: 96 +- 2.83, 0.2: 85.33 +- 5.74, 0.5: 66.67 +- 4.11)" ;;
     table10) echo "solvers (paper: CEM 96.0 +- 2.83; gradient solvers 26 to 84 are not offered)" ;;
-    fig3) echo "planning time (paper: 0.98 s on an L40S)" ;;
+    history) echo "frames that the predictor sees (arXiv 2606.20104: 89.0, 89.8, 88.6 on PushT; 64.4, 94.8, 94.6 on Reacher)" ;;
+    inverse) echo "weight of inverse dynamics (arXiv 2606.20104: 89.0 without, 91.0 with 10 on PushT)" ;;
+    fig3) echo "planning time of LeWM and DINO-WM (paper: 0.98 s and 47 s on an L40S)" ;;
     fig6) echo "planning success on all tasks (paper: TwoRoom 87, Reacher 86, PushT 96, Cube 74; n = 50)" ;;
     fig7) echo "decoded open-loop rollouts (figures 7 and 11)" ;;
     voe) echo "violation of expectation (paper: teleports significant in all tasks, p < 0.01; colors weaker)" ;;
@@ -77,25 +92,42 @@ describe() {
 }
 
 commands() {
-    local env
+    local env system seed
     case $1 in
     table1) probing push_t ;;
     table3) probing two_room ;;
     table4) probing cube ;;
-    table5) ablation embed_dim 192 ;;
+    table5)
+        ablation embed_dim 192
+        for system in pldm dino-wm; do
+            for seed in 0 1 2; do
+                train push_t "$system" "systems/$system/seed-$seed" "--seed $seed"
+                success push_t "systems/$system/seed-$seed"
+            done
+        done
+        echo "$PYTHON eval/success_table.py $RUNS/systems/*"
+        ;;
     # The paper gives names of ViT sizes, not widths; the released predictor is "small".
     table6) ablation predictor_mlp_size 512 2048 8192 ;;
-    table7) echo "# A pixel loss hurts planning, so this package trains no model with one: see fig7 for decoders." ;;
+    table7) ablation model_type lewm lewm_with_decoder ;;
+    history) ablation history_size 1 2 3 ;;
+    inverse) ablation inverse_weight 0 1 10 ;;
     table8) ablation encoder vit resnet18 ;;
     table9) ablation predictor_dropout 0 0.1 0.2 0.5 ;;
     table10) model push_t && success push_t push_t ;;
-    fig3) echo "$PYTHON eval/bench_planning.py" ;;
+    fig3) echo "$PYTHON eval/bench_world_models.py" && echo "$PYTHON eval/bench_planning.py" ;;
     fig6)
         for env in two_room reacher push_t cube; do
             model "$env"
             success "$env" "$env"
+            for system in pldm dino-wm; do
+                other "$env" "$system"
+                success "$env" "$env-$system"
+            done
+            other "$env" gcbc
+            success "$env" "$env-gcbc" "--policy actor"
         done
-        echo "$PYTHON eval/success_table.py $RUNS/two_room $RUNS/reacher $RUNS/push_t $RUNS/cube"
+        echo "$PYTHON eval/success_table.py $RUNS/two_room* $RUNS/reacher* $RUNS/push_t* $RUNS/cube*"
         ;;
     fig7)
         for env in two_room push_t cube; do

@@ -19,7 +19,10 @@ from .modeling_lewm_decoder import LeWMDecoder
 from .pipeline_lewm import LeWMPlanner, register_pipeline
 from .planning import CEM, MPCPolicy, Planner, PlanSettings, load_planner, plan, register_solver
 from .sigreg import SIGReg
+from .world_models.backbones import register_backbone
 from .world_models.dino_wm import DinoWMConfig, DinoWMModel
+from .world_models.imitation import ImitationConfig, ImitationModel
+from .world_models.lewm_with_decoder import LeWMWithDecoderConfig, LeWMWithDecoderModel
 from .world_models.pldm import PLDMConfig, PLDMModel
 
 if TYPE_CHECKING:
@@ -86,6 +89,8 @@ __all__ = [
     "EpisodeData",
     "Events",
     "GoalEnv",
+    "ImitationConfig",
+    "ImitationModel",
     "LeWMConfig",
     "LeWMDecoder",
     "LeWMDecoderConfig",
@@ -93,6 +98,8 @@ __all__ = [
     "LeWMModel",
     "LeWMOutput",
     "LeWMPlanner",
+    "LeWMWithDecoderConfig",
+    "LeWMWithDecoderModel",
     "MPCPolicy",
     "PLDMConfig",
     "PLDMModel",
@@ -122,6 +129,7 @@ __all__ = [
     "plan",
     "probe",
     "push",
+    "register_backbone",
     "register_encoder",
     "register_solver",
     "register_task",
@@ -146,7 +154,7 @@ def _register() -> None:
     """Tells transformers' Auto classes and pipelines what there is."""
     from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
-    world_models = (LeWMModel, PLDMModel, DinoWMModel)
+    world_models = (LeWMModel, PLDMModel, DinoWMModel, ImitationModel, LeWMWithDecoderModel)
     for model in (*world_models, LeWMDecoder):
         AutoConfig.register(model.config_class.model_type, model.config_class, exist_ok=True)
         AutoModel.register(model.config_class, model, exist_ok=True)

@@ -464,6 +464,8 @@ class LeWMPreTrainedModel(PreTrainedModel):
 class LeWMModel(LeWMPreTrainedModel):
     """Encoder, action encoder, predictor and both loss terms."""
 
+    method = ("LeWorldModel", "https://arxiv.org/abs/2603.19312")
+    learned = "learned end to end from pixels and actions alone"
     output_class = LeWMOutput
     _can_record_outputs = {"hidden_states": LeWMEncoderLayer, "attentions": LeWMEncoderAttention}
 

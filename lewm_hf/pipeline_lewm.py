@@ -19,7 +19,8 @@ from .planning.frames import check_same_size, encode_frames, frame_size, observe
 from .planning.horizon import SHORTEST, blocks_until, check_steps_left, horizon_until
 from .planning.planner import PlanSettings, plan
 from .planning.solvers import solver_names, solver_settings
-from .planning.world_model import check_actor, check_ready, check_same_as_config
+from .planning.world_model import check_actor, check_imagines, check_ready, check_same_as_config
+from .world_models.registry import import_offered
 
 SETTINGS = tuple(field.name for field in dataclasses.fields(PlanSettings))
 # Fields of the config that other planners take as arguments. Here a differing value is an error, not an override.
@@ -78,6 +79,7 @@ class LeWMPlanner(Pipeline):
                 "directory or repository that holds both"
             )
         check_ready(model)
+        check_imagines(model, "planning")
         size = getattr(image_processor, "image_size", model.config.image_size)
         if size != model.config.image_size:
             raise ValueError(
@@ -99,7 +101,8 @@ class LeWMPlanner(Pipeline):
         shared = {name: kwargs.pop(name) for name in LOADING if name in kwargs}
         own = {name: kwargs.pop(name) for name in LOADING_MODEL if name in kwargs}
         # Names the converter where AutoModel would only find an unknown config.
-        LeWMConfig.get_config_dict(pretrained_model_name_or_path, **shared)
+        config, _ = LeWMConfig.get_config_dict(pretrained_model_name_or_path, **shared)
+        import_offered(config.get("model_type"))
         model = AutoModel.from_pretrained(pretrained_model_name_or_path, **shared, **own)
         return cls(model, AutoImageProcessor.from_pretrained(pretrained_model_name_or_path, **shared), **kwargs)
 

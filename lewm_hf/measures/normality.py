@@ -7,6 +7,8 @@ from torch import Tensor
 from ..configuration_lewm import LeWMConfig
 from ..sigreg import quadrature
 
+ANGLES = 2**24  # held at once
+
 
 def epps_pulley(values: Tensor, knots: int = LeWMConfig.sigreg_knots, t_max: float = LeWMConfig.sigreg_t_max) -> Tensor:
     """n times the weighted squared distance between the empirical characteristic function and that of N(0, 1).
@@ -21,9 +23,14 @@ def epps_pulley(values: Tensor, knots: int = LeWMConfig.sigreg_knots, t_max: flo
         `(D,)` float32.
     """
     t, phi, weights = quadrature(knots, t_max)
-    angles = values.float().cpu()[..., None] * t
-    error = (angles.cos().mean(0) - phi).square() + angles.sin().mean(0).square()
-    return len(values) * (error @ weights)
+    # In portions: the angles are `knots` times as large as the values, and a latent of patches has many columns.
+    portion = max(1, ANGLES // (len(values) * knots))
+    statistics = []
+    for columns in values.split(portion, 1):
+        angles = columns.float().cpu()[..., None] * t
+        error = (angles.cos().mean(0) - phi).square() + angles.sin().mean(0).square()
+        statistics.append(len(values) * (error @ weights))
+    return torch.cat(statistics)
 
 
 def standardized(values: Tensor) -> Tensor:

@@ -26,6 +26,22 @@ def check_actor(model: WorldModel, wanted: str) -> None:
         )
 
 
+def check_imagines(model: WorldModel, wanted: str) -> None:
+    """Refuses a model that imagines no future, such as one that only imitates.
+
+    Args:
+        wanted: what asks for a roll-out, for the message.
+
+    Raises:
+        ValueError: one line.
+    """
+    if not hasattr(model, "rollout"):
+        raise ValueError(
+            f"{wanted} asks what follows from actions, which {type(model).__name__} does not predict: give a world "
+            "model, or let this one act with policy=actor"
+        )
+
+
 def check_ready(model: WorldModel) -> None:
     """Refuses a model that would plan, but wrongly.
 

@@ -3,17 +3,18 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 import yaml
 from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedConfig
 
-from ..configuration_lewm import LeWMConfig
 from ..data.cache import CACHES
-from ..modeling_lewm import build_encoder
-from .recipe_files import field_names, find_recipe, parse, read_yaml
+from ..world_models.registry import find_world_model
+from .recipe_files import field_names, find_recipe, parse, peek, read_yaml
 from .trackers import TRACKERS
 
 MEASURED = ("action_mean", "action_std", "action_statistics_source", "action_low", "action_high")
@@ -88,7 +89,9 @@ class RunRecipe:
 
 @dataclass
 class TrainingRecipe(RunRecipe):
-    """Everything about a run but the model, whose fields are those of `LeWMConfig`. Defaults: the released recipe."""
+    """Everything about a run but the model, whose fields are its configuration's. Defaults: the released recipe."""
+
+    model_type: str = option("lewm", "which world model, such as lewm, pldm, dino_wm or goal_imitation")
 
     moving_share: float = option(
         0.0, "share of the windows in which something moves, by moving_columns; 0 takes windows as they come"
@@ -139,19 +142,27 @@ class TrainingRecipe(RunRecipe):
             raise ValueError(f"moving_share={self.moving_share} needs moving_columns: the entries of observation.state")
 
 
-def _model_fields() -> type:
-    """The fields of `LeWMConfig` that a recipe may set, as a dataclass that `HfArgumentParser` understands."""
+@cache
+def model_fields(model_type: str) -> type:
+    """The fields of a world model's configuration that a recipe may set, as `HfArgumentParser` understands them.
+
+    Raises:
+        ValueError: for an unknown `model_type`.
+    """
+    kind, _ = find_world_model(model_type)
     plain = {float | int: float, dict | None: str | None}  # a mapping is given as YAML
+    common = {entry.name for entry in dataclasses.fields(PreTrainedConfig)} | {"num_channels", *MEASURED}
     fields = []
-    for name, annotation in LeWMConfig.__annotations__.items():
-        if name == "num_channels" or name in MEASURED:  # the data set decides
-            continue
-        default = getattr(LeWMConfig, name)
-        fields.append((name, plain.get(annotation, annotation), option(default, "field of LeWMConfig")))
+    for entry in dataclasses.fields(kind):
+        if entry.name not in common:  # the data set decides about the last ones
+            described = option(getattr(kind, entry.name), f"field of {kind.__name__}")
+            fields.append((entry.name, plain.get(entry.type, entry.type), described))
     return dataclasses.make_dataclass("ModelFields", fields)
 
 
-ModelFields = _model_fields()
+def known_keys(model_type: str) -> list[str]:
+    """What a recipe for this kind of model may say."""
+    return field_names(TrainingRecipe, model_fields(model_type))
 
 
 def one_line(error: Exception) -> str:
@@ -165,21 +176,27 @@ def read_recipe(name: str | Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError, ValueError: one line, naming the file and the key.
     """
-    return read_yaml(find_recipe(name), field_names(TrainingRecipe, ModelFields))
+    return read_yaml(find_recipe(name), known_keys(_model_type([str(name)])))
 
 
-def parse_recipe(argv: Sequence[str]) -> tuple[TrainingRecipe, LeWMConfig]:
+def _model_type(argv: Sequence[str]) -> str:
+    return peek(argv, "model_type") or TrainingRecipe.model_type
+
+
+def parse_recipe(argv: Sequence[str]) -> tuple[TrainingRecipe, PreTrainedConfig]:
     """`[recipe.yaml] [--key value ...]` -> recipe and model; the command line wins over the file.
 
     Raises:
         FileNotFoundError, ValueError: one line, naming the key, the value and what was expected.
     """
-    recipe, fields = parse(argv, TrainingRecipe, ModelFields)
+    model_type = _model_type(argv)
+    kind, model = find_world_model(model_type)
+    recipe, fields = parse(argv, TrainingRecipe, model_fields(model_type))
+    mappings = [entry.name for entry in dataclasses.fields(kind) if entry.type == dict | None]
     try:
-        values = vars(fields) | {"encoder_kwargs": _mapping("encoder_kwargs", fields.encoder_kwargs)}
-        config = LeWMConfig(**values)
+        config = kind(**vars(fields) | {name: _mapping(name, getattr(fields, name)) for name in mappings})
         with torch.device("meta"):
-            build_encoder(config)  # refuses what it cannot build
+            model(config)  # refuses what it cannot build
         return recipe, config
     except StrictDataclassError as error:
         raise ValueError(f"the recipe describes no model: {one_line(error)}") from None
@@ -195,14 +212,16 @@ def _mapping(name: str, text: str | None) -> dict | None:
     return value
 
 
-def recipe_values(recipe: TrainingRecipe, config: LeWMConfig) -> dict:
+def recipe_values(recipe: TrainingRecipe, config: PreTrainedConfig) -> dict[str, Any]:
     """Both as one flat dictionary, the keys of a recipe file."""
-    return dataclasses.asdict(recipe) | {f.name: getattr(config, f.name) for f in dataclasses.fields(ModelFields)}
+    return dataclasses.asdict(recipe) | {
+        name: getattr(config, name) for name in field_names(model_fields(recipe.model_type))
+    }
 
 
-def recipe_defaults() -> dict[str, Any]:
+def recipe_defaults(model_type: str) -> dict[str, Any]:
     """What every key stands for where nothing is said about it."""
-    return defaults_of(TrainingRecipe, ModelFields)
+    return defaults_of(TrainingRecipe, model_fields(model_type))
 
 
 def defaults_of(*classes: type) -> dict[str, Any]:

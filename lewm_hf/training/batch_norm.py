@@ -54,6 +54,12 @@ def encode_and_predict(model: nn.Module, pixel_values: Tensor, actions: Tensor) 
     return embeddings, model.predict(embeddings[:, :-1], actions[:, : embeddings.shape[1] - 1])
 
 
+def _learns(norm: _BatchNorm) -> bool:
+    """Whether a BatchNorm's statistics belong to what is trained: those of a frozen backbone stay as they are."""
+    frozen = norm.affine and not any(parameter.requires_grad for parameter in norm.parameters(recurse=False))
+    return norm.track_running_stats and not frozen
+
+
 @torch.no_grad()
 def recalibrate_batch_norm(
     model: nn.Module,
@@ -67,14 +73,14 @@ def recalibrate_batch_norm(
     was in. On several ranks each passes its own share, equally many batches, and all get the statistics of the whole.
 
     Args:
-        model: anything with `torch.nn.BatchNorm*` inside.
+        model: anything with `torch.nn.BatchNorm*` inside; those that are frozen keep their statistics.
         batches: arguments of `forward` after the model; by default `(pixel_values, actions)` of training windows.
         forward: runs the model on one batch.
 
     Raises:
         ValueError: without a single batch, or with a single row.
     """
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and _learns(module)]
     if not norms:
         return 0
     modes = {module: module.training for module in model.modules()}

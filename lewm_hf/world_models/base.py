@@ -8,11 +8,12 @@ whether yours does. Shapes: B batch, C context frames, T time, S candidate plans
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 # `pixel_values` `(B, T, 3, H, W)` normalized frames, `actions` `(B, T, A)` z-scored blocks (block t leaves frame t).
-# Where the recipe asks for goals also `goal_pixel_values` `(B, G, 3, H, W)`, later frames of the same episodes, and
-# `goal_blocks` `(B, G)`, how many blocks after the first frame each is seen.
+# Where a goal is asked for also `goal_pixel_values` `(B, 3, H, W)`, a later frame of each window's episode, and
+# `goal_blocks` `(B,)`, how many blocks after the first frame it is seen.
 Batch = Mapping[str, Tensor]
 
 
@@ -91,9 +92,8 @@ class ActingWorldModel(WorldModel, Protocol):
 class TrainableWorldModel(WorldModel, Protocol):
     """A world model that says what it is trained by.
 
-    Where the embedding of a frame is only part of what an encoder knows, the optional method
-    `representations(pixel_values) -> dict` names everything that a probe should look at, `(B, T, ...)` each, the
-    latents of `encode` as `"embeddings"` among them.
+    Where a latent is only part of what the encoder knows of a frame, the optional method
+    `observe(pixel_values) -> (latents, features)`, `(B, T, ...)` each, shows probes both in one pass.
     """
 
     def losses(self, batch: Batch, step_inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -113,3 +113,11 @@ class TrainableWorldModel(WorldModel, Protocol):
         LeWM draws SIGReg's directions here; most models need nothing.
         """
         ...
+
+
+@torch.no_grad()
+def latent_shape(model: WorldModel) -> tuple[int, ...]:
+    """Shape of one latent of a model in evaluation mode, `(D,)` or `(patches, D)`, found by encoding a gray frame."""
+    config, parameter = model.config, next(model.parameters())
+    size = (1, 1, getattr(config, "num_channels", 3), config.image_size, config.image_size)
+    return tuple(model.encode(torch.zeros(size, device=parameter.device))[0, 0].shape)

@@ -1,13 +1,12 @@
 """What the configuration of every world model of this package holds."""
 
 import dataclasses
-import difflib
 import math
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
-from ..configuration_lewm import NOT_OURS, check_action_bounds, strict_reason
+from ..configuration_lewm import NOT_OURS, check_action_bounds, check_names, check_sizes, strict_reason
 
 
 class WorldModelPreTrainedConfig(PreTrainedConfig):
@@ -46,40 +45,26 @@ class WorldModelPreTrainedConfig(PreTrainedConfig):
         return self.history_size + 1
 
     @classmethod
+    def known_names(cls) -> set[str]:
+        """Names that a config.json may hold without a word."""
+        return {field.name for field in dataclasses.fields(cls)} | NOT_OURS | set(cls.attribute_map)
+
+    @classmethod
     def from_dict(cls, config_dict, **kwargs):
         name = kwargs.get("name_or_path") or config_dict.get("_name_or_path") or "this checkpoint"
-        known = {entry.name for entry in dataclasses.fields(cls)}
-        for field in config_dict:
-            # Transformers keeps whatever it does not know, and the field that was meant would keep its default.
-            if field in known or field in NOT_OURS or field.startswith("_"):
-                continue
-            if closest := difflib.get_close_matches(field, known, n=1):
-                raise ValueError(
-                    f"config.json of {name} is invalid: unknown field {field!r}, the closest one is {closest[0]!r}"
-                )
         try:
+            check_names(cls.known_names(), list(config_dict))
             return super().from_dict(config_dict, **kwargs)
         except StrictDataclassError as error:
             raise ValueError(f"config.json of {name} is invalid: {strict_reason(error)}") from error
+        except ValueError as error:
+            raise ValueError(f"config.json of {name} is invalid: {error}") from error
 
-    def check_positive(self, *names: str) -> None:
-        """Raises:
-        ValueError: for the first of these fields that is below 1.
-        """
-        for name in names:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-
-    def check_weights(self, *names: str) -> None:
-        """Raises:
-        ValueError: for the first of these fields that is negative, infinite or NaN.
-        """
-        for name in names:
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)} must be a finite number of at least 0")
+    def validate_names(self):
+        check_names(self.known_names(), list(vars(self)))
 
     def validate_interface(self):
-        self.check_positive("image_size", "num_channels", "history_size", "frameskip", "action_dim")
+        check_sizes(self, ("image_size", "num_channels", "history_size", "frameskip", "action_dim"))
 
     def validate_action_bounds(self):
         check_action_bounds(self.action_low, self.action_high, self.action_dim)

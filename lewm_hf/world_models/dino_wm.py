@@ -14,9 +14,10 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from ..modeling_lewm import LeWMPredictorAttention, LeWMPredictorMLP, LeWMPreTrainedModel
-from .backbones import build_backbone, weights_fingerprint
+from ..configuration_lewm import check_sizes
+from ..modeling_lewm import LeWMPredictorAttention, LeWMPredictorMLP
 from .configuration import WorldModelPreTrainedConfig
+from .frozen import FrozenBackboneModel
 
 KeyValues = list[tuple[Tensor, Tensor]]
 
@@ -72,9 +73,12 @@ class DinoWMConfig(WorldModelPreTrainedConfig):
         return self.latent_size + self.action_embed_size
 
     def validate_sizes(self):
-        self.check_positive(
-            "num_patches", "feature_size", "action_embed_size", "proprioception_embed_size", "predictor_layers",
-            "predictor_heads", "predictor_head_dim", "predictor_mlp_size",
+        check_sizes(
+            self,
+            (
+                "num_patches", "feature_size", "action_embed_size", "proprioception_embed_size", "predictor_layers",
+                "predictor_heads", "predictor_head_dim", "predictor_mlp_size",
+            ),
         )  # fmt: skip
         if self.proprioception_size < 0:
             raise ValueError(f"proprioception_size={self.proprioception_size} must be at least 0")
@@ -135,25 +139,31 @@ class DinoWMPredictor(nn.Module):
         return [*present, self.layers[-1].attention.remember(hidden, past and past[-1])]
 
 
-class DinoWMModel(LeWMPreTrainedModel):
+class DinoWMModel(FrozenBackboneModel):
     """Frozen backbone, embeddings of action and proprioception, predictor. Latents `(P, W)`."""
 
     config: DinoWMConfig
     config_class = DinoWMConfig
     _no_split_modules = ["DinoWMPredictorLayer"]
+    learned = "its dynamics learned from actions and frozen features"
+
+    @property
+    def method(self) -> tuple[str, str | None]:
+        """Name and link; on another backbone than DINOv2 it is not called DINO-WM."""
+        architecture = self.config.backbone_config or {}
+        if str(architecture.get("model_type", "")).startswith("dinov2"):
+            return "DINO-WM", "https://arxiv.org/abs/2411.04983"
+        return f"world model on frozen features of {self.config.backbone}", None
 
     def __init__(self, config: DinoWMConfig):
         super().__init__(config)
-        self.encoder = build_backbone(
-            config.backbone, config.backbone_revision, config.backbone_config, config.backbone_size or config.image_size
-        )
+        self.encoder = self.build_frozen_encoder()
         made, told = (self.encoder.patches, self.encoder.width), (config.num_patches, config.feature_size)
         if made != told:
             raise ValueError(
                 f"backbone {config.backbone} makes {made[0]} tokens of {made[1]}, but the config says {told[0]} of "
                 f"{told[1]}: set num_patches={made[0]} and feature_size={made[1]}"
             )
-        config.backbone_config = self.encoder.architecture
         self.action_encoder = nn.Linear(config.action_block_size, config.action_embed_size)
         self.proprioception_encoder = (
             nn.Linear(config.proprioception_size, config.proprioception_embed_size)
@@ -162,67 +172,13 @@ class DinoWMModel(LeWMPreTrainedModel):
         )
         self.predictor = DinoWMPredictor(config)
         self.post_init()
-        if config.pretrained:
-            # The backbone has its own source; a second copy in every checkpoint would only go stale.
-            self._keys_to_ignore_on_save |= {f"encoder.{name}" for name in self.encoder.state_dict()}
-            self._keys_to_ignore_on_load_missing |= {r"^encoder\."}
-        self._freeze()
-
-    def _freeze(self) -> None:
-        """Fetches the backbone's weights, unless this is only the outline of a model, and keeps gradients off them."""
-        outline = any(parameter.is_meta for parameter in self.encoder.parameters())
-        if self.config.pretrained and not outline:
-            self.encoder.load_weights()
-            found = weights_fingerprint(self.encoder)
-            if self.config.backbone_fingerprint not in (None, found):
-                raise ValueError(
-                    f"backbone {self.config.backbone} holds other weights than this model was trained on (SHA-256 "
-                    f"{found[:12]}, not {self.config.backbone_fingerprint[:12]}): pass backbone=... and "
-                    "backbone_revision=... of the one that was"
-                )
-            self.config.backbone_fingerprint = found
-        self.encoder.requires_grad_(False).eval()
-
-    @classmethod
-    def from_pretrained(cls, *args, output_loading_info: bool = False, **kwargs):
-        """Strict like every model here; the backbone's weights come from its source and are compared with the config.
-
-        Raises:
-            OSError: where checkpoint or backbone cannot be found.
-            ValueError: where either is damaged, or the backbone is not the one that the model was trained on.
-        """
-        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
-        model._freeze()
-        return (model, info) if output_loading_info else model
-
-    def train(self, mode: bool = True):
-        super().train(mode)
-        self.encoder.eval()  # its BatchNorm and dropout stay as they were trained
-        return self
+        self.freeze_backbone()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
         if isinstance(module, DinoWMPredictor):
             init.normal_(module.position_embedding)
-
-    @torch.no_grad()
-    def patch_tokens(self, pixel_values: Tensor) -> Tensor:
-        """Normalized frames `(B, T, 3, H, W)` -> the backbone's tokens `(B, T, P, feature_size)`.
-
-        Raises:
-            ValueError: on another rank, channel count or size than the config's.
-        """
-        size = (self.config.num_channels, self.config.image_size, self.config.image_size)
-        if pixel_values.dim() != 5 or pixel_values.shape[2:] != size:
-            raise ValueError(
-                f"pixel_values of shape {tuple(pixel_values.shape)} do not fit: expected (batch, time, "
-                f"{', '.join(map(str, size))})"
-            )
-        frames = pixel_values.flatten(0, 1)
-        if self.config.backbone_size not in (None, self.config.image_size):
-            frames = F.interpolate(frames, size=self.config.backbone_size, mode="bilinear", antialias=True)
-        return self.encoder(frames).unflatten(0, pixel_values.shape[:2])
 
     def encode(self, pixel_values: Tensor, proprioception: Tensor | None = None) -> Tensor:
         """Normalized frames `(B, T, 3, H, W)` and, of models with it, proprioception `(B, T, N)` -> `(B, T, P, W)`.
@@ -312,7 +268,8 @@ class DinoWMModel(LeWMPreTrainedModel):
             `"loss"`, the same as `"prediction_loss"`; `"feature_loss"` and, where there is any,
             `"proprioception_loss"` are its two parts; `"embeddings"` `(B, T, P, W)`.
         """
-        tokens = batch["patch_tokens"] if "patch_tokens" in batch else self.patch_tokens(batch["pixel_values"])
+        tokens = batch.get("patch_tokens")
+        tokens = self.patch_tokens(batch["pixel_values"]) if tokens is None else tokens.to(self.predictor.norm.weight)
         latents = self.with_proprioception(tokens, batch.get("proprioception"))
         predicted = self.predict(latents[:, :-1], batch["actions"][:, : latents.shape[1] - 1])
         with torch.autocast(latents.device.type, enabled=False):
@@ -352,33 +309,3 @@ class DinoWMModel(LeWMPreTrainedModel):
     def _tokens(self, latents: Tensor, actions: Tensor) -> Tensor:
         embedded = self._embedded(actions)[:, :, None].expand(*latents.shape[:3], -1)
         return torch.cat([latents, embedded.to(latents.dtype)], -1)
-
-
-class PatchGoalCost:
-    """Goal distance in patch features and, with a weight, in proprioception; a `PlanSettings(cost=...)`.
-
-    Args:
-        config: of the model that plans.
-        proprioception_weight: alpha of the paper: 1 in PushT and Wall, 0 in the maze.
-
-    Raises:
-        ValueError: for a negative weight, or one for proprioception that the model does not have.
-    """
-
-    def __init__(self, config: DinoWMConfig, proprioception_weight: float = 0.0):
-        if not 0 <= proprioception_weight < float("inf"):
-            raise ValueError(f"proprioception_weight={proprioception_weight} must be a finite number of at least 0")
-        if proprioception_weight and not config.proprioception_size:
-            raise ValueError(
-                f"proprioception_weight={proprioception_weight}, but the model knows no proprioception: leave it at 0, "
-                "or train with proprioception_size on data that recorded some"
-            )
-        self.feature_size, self.weight = config.feature_size, proprioception_weight
-
-    def __call__(self, predicted: Tensor, goal: Tensor) -> Tensor:
-        """`(B, S, T, P, W)` and `(B, P, W)` -> costs `(B, S)`: mean squared errors of the last step."""
-        error = (predicted[:, :, -1].float() - goal[:, None].float()).square()
-        cost = error[..., : self.feature_size].mean((-2, -1))
-        if self.weight:
-            cost = cost + self.weight * error[..., self.feature_size :].mean((-2, -1))
-        return cost

@@ -83,6 +83,7 @@ class PLDMModel(LeWMModel):
 
     config: PLDMConfig
     config_class = PLDMConfig
+    method = ("PLDM", "https://arxiv.org/abs/2502.14819")
     output_class = PLDMOutput
 
     def __init__(self, config: PLDMConfig):

@@ -38,7 +38,7 @@ def test_commands_are_understood(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     listed = reproduce(name, RUNS="/data/runs").stdout.splitlines()
     commands = [shlex.split(line) for line in listed if not line.startswith("#")]
-    assert commands or name == "table7"
+    assert commands
     verbs = next(action for action in parser()._actions if action.dest == "verb").choices
     for command in commands:
         match command:
@@ -77,7 +77,7 @@ def test_what_another_table_has_trained_is_continued(tmp_path):
     (tmp_path / "push_t").mkdir()
     (tmp_path / "push_t" / "recipe.yaml").touch()
     assert reproduce("table1", "--run", **environment).returncode == 0
-    trained = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("train ")]
+    trained = [line for line in (tmp_path / "log").read_text().splitlines() if "recipes/pusht.yaml" in line]
     assert [line.endswith("--resume") for line in trained] == [False, True]
     wrong = reproduce("table1", "--rn")
     assert wrong.returncode == 2 and wrong.stderr == "error: what is --rn? Leave it out, or give --run\n"

@@ -62,9 +62,6 @@ class PatchWorldModel(PreTrainedModel):
         spread = (1 - latents.flatten(0, 2).std(0)).square().mean()
         return {"loss": prediction_loss + spread, "prediction_loss": prediction_loss, "embeddings": latents}
 
-    def forward(self, batch, step_inputs):
-        return self.losses(batch, step_inputs)
-
     def step_inputs(self, seed, number):
         return {}
 

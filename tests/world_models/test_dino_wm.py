@@ -11,7 +11,8 @@ from transformers import AutoModel, Dinov2Model
 from lewm_hf.planning import CEM, PlanSettings, plan
 from lewm_hf.testing import check_world_model
 from lewm_hf.world_models.backbones import register_backbone
-from lewm_hf.world_models.dino_wm import DinoWMConfig, DinoWMModel, PatchGoalCost
+from lewm_hf.world_models.dino_wm import DinoWMConfig, DinoWMModel
+from lewm_hf.world_models.patch_goal_cost import PatchGoalCost
 
 SIZES = {
     "image_size": 28, "num_patches": 4, "feature_size": 24, "action_embed_size": 3, "predictor_layers": 2,
@@ -197,8 +198,11 @@ def test_bad_input_is_one_line(dinov2_folder, model):
         model.encode(torch.randn(1, 1, 3, 28, 28), torch.randn(1, 1, 2))
     with pytest.raises(ValueError, match="expected \\(batch, time, 3, 28, 28\\)"):
         model.encode(torch.randn(1, 1, 3, 42, 42))
-    with pytest.raises(ValueError, match="unknown field 'feature_sise', the closest one is 'feature_size'"):
+    with pytest.raises(ValueError, match="unknown field 'feature_sise', the closest known one is 'feature_size'"):
         DinoWMConfig.from_dict({"feature_sise": 3})
+    with pytest.raises(FileNotFoundError, match="backbone '/no/where' is neither a folder nor a Hub id") as caught:
+        DinoWMModel(DinoWMConfig(backbone="/no/where", **SIZES))
+    assert "\n" not in str(caught.value)
     assert DinoWMConfig.from_dict({"a_key_of_a_future_transformers": 1}).feature_size == 384
 
 

@@ -13,6 +13,7 @@ from transformers import AutoImageProcessor, AutoModel
 
 from ...configuration_lewm import LeWMConfig
 from ...planning.world_model import check_ready
+from ...world_models.registry import import_offered
 from .outputs import read_object
 from .provenance import model_fingerprint
 
@@ -85,7 +86,7 @@ def load_agent(
         raise FileNotFoundError(f"{model} holds no config.json: give the folder of a checkpoint, such as RUN/best")
     try:
         # Names the converter where AutoModel would only find an unknown config.
-        LeWMConfig.get_config_dict(model, revision=revision)
+        import_offered(LeWMConfig.get_config_dict(model, revision=revision)[0].get("model_type"))
         loaded, info = AutoModel.from_pretrained(
             model, revision=revision, output_loading_info=True, ignore_mismatched_sizes=True
         )

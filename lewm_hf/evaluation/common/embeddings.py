@@ -1,5 +1,6 @@
 """Frames and stretches of episodes, drawn with explicit seeds, and what a frozen world model makes of them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,37 +161,46 @@ def check_frozen(model: Any) -> None:
         )
 
 
+Reduction = Callable[[Tensor], Tensor]  # `(n, *latent)` -> `(n, ...)`, of one batch after the other
+
+
 @torch.no_grad()
-def encode(model, processor, frames: np.ndarray, batch_size: int = BATCH) -> dict[str, Tensor]:
+def encode(
+    model, processor, frames: np.ndarray, batch_size: int = BATCH, reduce: Reduction | None = None
+) -> dict[str, Tensor]:
     """What the model makes of pictures, float32 on the CPU.
 
     Args:
         model: a world model in eval mode; runs on its device.
         frames: `(n, H, W, 3)` uint8.
+        reduce: what is kept of each batch, where all latents together would not fit into memory.
 
     Returns:
-        `"embeddings"` `(n, *latent)`, what the planner works with, and where the model tells it apart `"features"`
-        `(n, width)`, the encoder's output before the projector (the CLS token of LeWM's ViT).
+        `"embeddings"` `(n, *latent)`, what the planner works with, and where the model tells it apart (by a method
+        `observe`) `"features"` `(n, width)`, the encoder's output before the projector (the CLS token of LeWM's ViT).
     """
     device = next(model.parameters()).device
-    split = hasattr(model, "features") and hasattr(model, "projector")
     parts: dict[str, list[Tensor]] = {"features": [], "embeddings": []}
     for chunk in torch.from_numpy(np.ascontiguousarray(frames)).split(batch_size):
         pixels = processor.normalize(chunk.to(device))[:, None]
-        if split:
-            features = model.features(pixels)
-            parts["features"].append(features[:, 0].float().cpu())
-            parts["embeddings"].append(model.projector(features)[:, 0].float().cpu())
+        if hasattr(model, "observe"):
+            embeddings, features = model.observe(pixels)
+            found = {"features": features, "embeddings": embeddings}
         else:
-            parts["embeddings"].append(model.encode(pixels)[:, 0].float().cpu())
+            found = {"embeddings": model.encode(pixels)}
+        for name, latents in found.items():
+            latents = latents[:, 0].float().cpu()
+            parts[name].append(latents if reduce is None else reduce(latents))
     return {name: torch.cat(part) for name, part in parts.items() if part}
 
 
-def encode_rows(model, processor, episodes, rows: np.ndarray, batch_size: int = BATCH) -> dict[str, Tensor]:
+def encode_rows(
+    model, processor, episodes, rows: np.ndarray, batch_size: int = BATCH, reduce: Reduction | None = None
+) -> dict[str, Tensor]:
     """Like `encode`, for rows of a data set in any shape: `(*rows.shape, *latent)`; each row is decoded once."""
     unique, inverse = np.unique(rows, return_inverse=True)
     parts = [
-        encode(model, processor, episodes.frames(unique[first : first + batch_size]), batch_size)
+        encode(model, processor, episodes.frames(unique[first : first + batch_size]), batch_size, reduce)
         for first in range(0, len(unique), batch_size)
     ]
     index = torch.from_numpy(inverse.reshape(rows.shape))

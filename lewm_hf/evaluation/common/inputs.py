@@ -1,5 +1,6 @@
 """What an analysis is made of, opened and checked against each other before any work starts."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from ...configuration_lewm_decoder import LeWMDecoderConfig
 from ...modeling_lewm_decoder import LeWMDecoder
 from ...tasks.registry import short_name
+from ...world_models.base import latent_shape
 from .agent import Agent, first_sentence, load_agent
 from .embeddings import check_frozen
 from .provenance import dataset_fingerprint, hardware, library_versions, model_fingerprint
@@ -89,10 +91,11 @@ def open_decoder(decoder: Any, agent: Agent, revision: str | None = None) -> LeW
             raise FileNotFoundError(f"no decoder at {source!r}, neither a folder nor a Hub id: {reason}") from None
     check_frozen(decoder)
     model = agent.model
-    if decoder.config.embed_dim != model.config.embed_dim:
+    size = math.prod(latent_shape(model))
+    if decoder.config.embed_dim != size:
         raise ValueError(
             f"{source} decodes embeddings of size {decoder.config.embed_dim}, but {agent.source} makes them of size "
-            f"{model.config.embed_dim}: train a decoder for this model with training/train_decoder.py"
+            f"{size}: train a decoder for this model with training/train_decoder.py"
         )
     trained_on = decoder.config.world_model_fingerprint
     if trained_on not in (None, model_fingerprint(model)):

@@ -13,6 +13,7 @@ from ...image_processing_lewm import LeWMImageProcessor
 from ...measures.pixels import pixel_metrics
 from ...measures.significance import band
 from ...modeling_lewm_decoder import LeWMDecoder
+from ...planning.world_model import check_imagines
 from ..common.embeddings import BATCH, Stretches, blocks_of, encode_rows, sample_stretches
 from ..common.inputs import Inputs, open_decoder, open_inputs
 from ..common.outputs import check_out, clear
@@ -103,6 +104,7 @@ def decode(
         device=device,
     )  # fmt: skip
     config = inputs.agent.model.config
+    check_imagines(inputs.agent.model, "decode")
     decoder = open_decoder(decoder, inputs.agent, decoder_revision)
     horizon = steps // config.frameskip
     if horizon < 1:
@@ -159,8 +161,8 @@ def render_strips(inputs: Inputs, decoder: LeWMDecoder, stretches: Stretches) ->
         frames = torch.from_numpy(episodes.frames(rows.ravel()))
         real = (resize(frames) * 255).round_().to(torch.uint8).movedim(1, -1)
         parts["real"].append(real.unflatten(0, rows.shape))
-        parts["decoded"].append(decoder.pictures(latents[part, history - 1 :].to(device)).cpu())
-        parts["imagined"].append(decoder.pictures(torch.cat([known[:, -1:], rollout], 1)).cpu())
+        parts["decoded"].append(decoder.pictures(latents[part, history - 1 :].flatten(2).to(device)).cpu())
+        parts["imagined"].append(decoder.pictures(torch.cat([known[:, -1:], rollout], 1).flatten(2)).cpu())
     pictures = {name: torch.cat(part).numpy() for name, part in parts.items()}
     steps = tuple(model.config.frameskip * column for column in range(pictures["real"].shape[1]))
     return Strips(steps, **pictures)

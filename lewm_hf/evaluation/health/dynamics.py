@@ -9,20 +9,25 @@ from torch import Tensor
 
 from ...action_blocks import to_blocks
 from ...measures.significance import band, paired_test
-from ..common.embeddings import BATCH, Stretches, blocks_of, other_episode
+from ...planning.world_model import candidate_bytes
+from ..common.embeddings import Stretches, blocks_of, other_episode
 
+MEMORY = 2**31  # bytes that the futures imagined at once may hold
 WAYS = ("true", "swapped", "none", "copy")
 
 
 @torch.no_grad()
-def rollout_errors(model, latents: Tensor, stretches: Stretches, seed: int) -> dict[str, np.ndarray]:
+def rollout_errors(
+    model, latents: Tensor, stretches: Stretches, seed: int, part: np.ndarray | slice = slice(None)
+) -> dict[str, np.ndarray]:
     """Mean squared error of imagined embeddings, `(n, horizon)` by what the model was told about the future.
 
     The first `history_size` frames of a stretch and the true actions between them are given in every case.
 
     Args:
-        latents: `(n, T, *latent)` embeddings of the stretches' frames.
-        seed: of the swap.
+        latents: `(n, T, *latent)` embeddings of the frames of the stretches in `part`.
+        seed: of the swap, which is drawn over all stretches.
+        part: which stretches; default: all.
 
     Returns:
         `"true"`: its own actions; `"swapped"`: those of another episode; `"none"`: zero actions in environment units;
@@ -31,19 +36,25 @@ def rollout_errors(model, latents: Tensor, stretches: Stretches, seed: int) -> d
     config, device = model.config, next(model.parameters()).device
     history = config.history_size
     blocks = blocks_of(stretches, config)
-    future = blocks[:, history - 1 :]
-    nothing = to_blocks(torch.zeros(config.frameskip, config.action_dim), config)
-    swapped = future[torch.from_numpy(other_episode(stretches.episodes, seed))]
-    plans = torch.stack([future, swapped, nothing.expand_as(future)], dim=1)
+    known, future = blocks[part], blocks[:, history - 1 :]
+    nothing = to_blocks(torch.zeros(config.frameskip, config.action_dim), config).expand_as(future[part])
+    swapped = future[torch.from_numpy(other_episode(stretches.episodes, seed))][part]
+    plans = torch.stack([future[part], swapped, nothing], dim=1)
+    context = latents[:, :history]
     errors = []
-    for first in range(0, len(latents), BATCH):
-        part = slice(first, first + BATCH)
-        known, executed = latents[part, :history], blocks[part, : history - 1]
-        rollout = model.rollout(known.to(device), plans[part].to(device), executed.to(device) if history > 1 else None)
-        imagined = torch.cat([rollout.float().cpu(), known[:, None, -1:].expand_as(rollout[:, :1])], dim=1)
-        errors.append((imagined - latents[part, None, history:]).square().flatten(3).mean(3))
+    for rows in torch.arange(len(latents)).split(_portion(model, context, plans)):
+        executed = known[rows, : history - 1].to(device) if history > 1 else None
+        rollout = model.rollout(context[rows].to(device), plans[rows].to(device), executed)
+        imagined = torch.cat([rollout.float().cpu(), context[rows, None, -1:].expand_as(rollout[:, :1])], dim=1)
+        errors.append((imagined - latents[rows, None, history:]).square().flatten(3).mean(3))
     found = torch.cat(errors).double().numpy()
     return {way: found[:, number] for number, way in enumerate(WAYS)}
+
+
+def _portion(model, context: Tensor, plans: Tensor) -> int:
+    """Stretches whose futures fit into memory together."""
+    _, samples, horizon, _ = plans.shape
+    return max(1, min(len(context), MEMORY // max(1, samples * candidate_bytes(model, context, horizon))))
 
 
 def summarize(errors: dict[str, np.ndarray]) -> dict[str, Any]:

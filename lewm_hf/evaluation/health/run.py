@@ -9,10 +9,10 @@ import torch
 
 from ...measures.normality import epps_pulley, normal_quantile, standardized
 from ...measures.significance import mean_interval
-from ...measures.spectrum import effective_rank
-from ...measures.straightness import cosines, pixel_straightness, straightness
-from ...planning.world_model import check_ready
-from ..common.embeddings import encode_rows, sample_frames, sample_stretches
+from ...measures.spectrum import effective_rank, isometric, singular_values, token_rows
+from ...measures.straightness import cosines, pixel_straightness
+from ...planning.world_model import check_imagines, check_ready
+from ..common.embeddings import BATCH, encode_rows, sample_frames, sample_stretches
 from ..common.inputs import open_inputs
 from ..common.outputs import check_out, clear
 from ..common.results import write_result
@@ -21,6 +21,8 @@ from .dynamics import rollout_errors, summarize
 from .geometry import Geometry
 
 LEAST_EPISODES, LEAST_FRAMES = 5, 50
+# Dimensions whose statistic is listed one by one.
+DRAWN = 4096
 # Distances are compared within episodes too.
 FRAMES_OF_AN_EPISODE = 4
 
@@ -87,6 +89,7 @@ def health(
     )  # fmt: skip
     agent, episodes = inputs.agent, inputs.episodes
     check_ready(agent.model)
+    check_imagines(agent.model, "health")
     if len(episodes.lengths) < LEAST_EPISODES:
         raise ValueError(
             f"{len(episodes.lengths)} episodes are too few to compare: give at least {LEAST_EPISODES} episodes"
@@ -95,15 +98,17 @@ def health(
     parts = sample_stretches(episodes, stretches, config.history_size + horizon, config.frameskip, seed)
     sample = sample_frames(episodes, frames, seed, together=FRAMES_OF_AN_EPISODE)
 
-    embeddings = encode_rows(agent.model, agent.processor, episodes, sample.rows)["embeddings"].flatten(1)
-    latents = encode_rows(agent.model, agent.processor, episodes, parts.rows)["embeddings"]
-    geometry = Geometry(inputs, sample, embeddings.double().numpy(), seed)
+    embeddings = encode_rows(agent.model, agent.processor, episodes, sample.rows)["embeddings"]
+    geometry = Geometry(inputs, sample, isometric(embeddings.flatten(1)).numpy(), seed)
+    spectrum, normality = _spectrum(embeddings), _normality(embeddings.flatten(1), config)
+    del embeddings
+    angles, errors = _along(agent, episodes, parts, seed)
     sections = {
-        "straightness": _straightness(episodes, parts.rows, latents),
-        "spectrum": _spectrum(embeddings),
-        "normality": _normality(embeddings, config),
+        "straightness": _straightness(episodes, parts.rows, angles),
+        "spectrum": spectrum,
+        "normality": normality,
         "distances": geometry.distances(),
-        "dynamics": summarize(rollout_errors(agent.model, latents, parts, seed)),
+        "dynamics": summarize(errors),
         "retrieval": geometry.retrieval(),
     }
     result = {
@@ -128,27 +133,43 @@ def health(
     return Health(result)
 
 
-def _straightness(episodes, rows: np.ndarray, latents: torch.Tensor) -> dict[str, Any]:
-    each = cosines(latents)
-    per_stretch = each.nanmean(1)
+def _along(agent, episodes, stretches, seed: int) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
+    """Cosines of consecutive velocities and errors of imagined latents, stretch by stretch.
+
+    In portions, because the latents of all stretches together may be larger than memory.
+    """
+    angles, errors = [], []
+    for first in range(0, len(stretches), BATCH):
+        part = slice(first, first + BATCH)
+        latents = encode_rows(agent.model, agent.processor, episodes, stretches.rows[part])["embeddings"]
+        angles.append(cosines(latents))
+        errors.append(rollout_errors(agent.model, latents, stretches, seed, part))
+    return torch.cat(angles), {way: np.concatenate([one[way] for one in errors]) for way in errors[0]}
+
+
+def _straightness(episodes, rows: np.ndarray, angles: torch.Tensor) -> dict[str, Any]:
+    known = angles[angles.isfinite()]
+    per_stretch = angles.nanmean(1)
     per_stretch = per_stretch[per_stretch.isfinite()]
     # Pictures of whole stretches are large: a few tell enough.
     some = rows[:: max(1, len(rows) // 32)]
     frames = torch.from_numpy(episodes.frames(some.ravel())).view(*some.shape, *episodes.frames(some[0, :1]).shape[1:])
     return {
-        "mean": straightness(latents),
+        "mean": float(known.mean()) if len(known) else 0.0,
         "interval": mean_interval(per_stretch.numpy()) if len(per_stretch) else None,
-        "terms": int(each.isfinite().sum()),
-        "still_terms": int((~each.isfinite()).sum()),
+        "terms": int(angles.isfinite().sum()),
+        "still_terms": int((~angles.isfinite()).sum()),
         "pixels": pixel_straightness(frames),
     }
 
 
 def _spectrum(embeddings: torch.Tensor) -> dict[str, Any]:
-    values = torch.linalg.svdvals(embeddings.double() - embeddings.double().mean(0))
+    """Of single frames; of a latent of patches every patch counts as a row."""
+    rows = token_rows(embeddings)
+    values = singular_values(rows.double())
     std = embeddings.double().std(0, correction=0)
     return {
-        "dimensions": embeddings.shape[1],
+        "dimensions": rows.shape[1],
         "effective_rank": effective_rank(embeddings),
         "singular_values": (values / values.max().clamp_min(1e-12)).tolist(),
         "std_min": float(std.min()),
@@ -158,14 +179,14 @@ def _spectrum(embeddings: torch.Tensor) -> dict[str, Any]:
 
 
 def _normality(embeddings: torch.Tensor, config) -> dict[str, Any]:
-    """Per dimension; `usual` is the 95 % quantile of as many independent Gaussian draws, treated alike."""
+    """Per dimension, of which some thousands are listed; `usual` is the 95 % quantile of as many Gaussian draws."""
     knots = {"knots": getattr(config, "sigreg_knots", 17), "t_max": getattr(config, "sigreg_t_max", 3.0)}
     draws = min(len(embeddings), 500)
     found: dict[str, Any] = {"n": len(embeddings)}
     for name, values in (("raw", embeddings), ("standardized", standardized(embeddings))):
         statistic, usual = epps_pulley(values, **knots), normal_quantile(draws, fitted=name == "standardized")
         found[name] = {
-            "values": statistic.tolist(),
+            "values": statistic[:: -(-len(statistic) // DRAWN)].tolist(),
             "mean": float(statistic.mean()),
             "usual": usual,
             "share_usual": float((statistic <= usual).float().mean()),

@@ -14,6 +14,7 @@ LEARNING_RATE = 1e-3
 BATCH_SIZE = 128
 STD_FLOOR = 1e-8
 PCA_FRAMES = 1000
+WIDEST, SKETCHED = 4096, 1024
 
 Predictor = Callable[[np.ndarray], np.ndarray]
 
@@ -33,6 +34,30 @@ class Standardizer:
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         return (np.asarray(values, dtype=np.float64) - self.mean) / self.std
+
+
+class Sketch:
+    """Latents wider than `WIDEST` in `SKETCHED` random directions, which keeps their geometry and fits into memory.
+
+    Gaussian directions, the same in every process: distances change by some percent (Johnson and Lindenstrauss 1984).
+    Narrower latents are flattened and otherwise left alone.
+    """
+
+    def __init__(self):
+        self.used = False
+        self._directions: dict[int, Tensor] = {}
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        """`(n, *latent)` -> `(n, latent entries or SKETCHED)`."""
+        rows = latents.flatten(1)
+        width = rows.shape[1]
+        if width <= WIDEST:
+            return rows
+        if width not in self._directions:
+            generator = torch.Generator().manual_seed(width)
+            self._directions[width] = torch.randn(width, SKETCHED, generator=generator) / SKETCHED**0.5
+        self.used = True
+        return rows @ self._directions[width]
 
 
 def fit_ridge(inputs: np.ndarray, targets: np.ndarray, alpha: float = RIDGE_ALPHA) -> Predictor:

@@ -21,7 +21,7 @@ from ..common.inputs import Inputs, open_inputs
 from ..common.outputs import check_out, clear
 from ..common.results import write_result
 from ..success.protocol import content_hash
-from .regression import Standardizer, fit_mlp, fit_ridge, pixel_components
+from .regression import SKETCHED, Sketch, Standardizer, fit_mlp, fit_ridge, pixel_components
 
 WINDOW = 3
 TRAIN_SHARE = 0.7
@@ -144,7 +144,10 @@ def probe(
     values = _values(inputs, chosen, sample)
     kinds = [("frame", target) for target in chosen] + [("window", target) for target in chosen if target.moving]
     splits = [_split(sample, seed) for seed in seeds]
-    representations = _representations(inputs, sample, any(target.moving for target in chosen), controls, splits)
+    sketch = Sketch()
+    representations = _representations(
+        inputs, sample, any(target.moving for target in chosen), controls, splits, sketch
+    )  # fmt: skip
     rows = []
     mlp_device = next(inputs.agent.model.parameters()).device
     with progress_bar(
@@ -166,7 +169,7 @@ def probe(
         "kind": "probe",
         "settings": {
             "frames": len(sample), "seeds": seeds, "train_share": TRAIN_SHARE, "window": WINDOW,
-            "mlp_steps": mlp_steps, "split_by": "episode",
+            "mlp_steps": mlp_steps, "split_by": "episode", **({"sketched_to": SKETCHED} if sketch.used else {}),
         },
         "env": inputs.env,
         "units": {target.name: target.unit for target in chosen},
@@ -236,15 +239,15 @@ def _values(inputs: Inputs, chosen: Sequence[Target], sample: FrameSample):
 
 
 def _representations(
-    inputs: Inputs, sample: FrameSample, windows: bool, controls: bool, splits: Sequence[Split]
+    inputs: Inputs, sample: FrameSample, windows: bool, controls: bool, splits: Sequence[Split], sketch: Sketch
 ) -> dict[str, list[np.ndarray]]:
     """Per name and split the vectors of the sampled frames, and of those before them: `(n, WINDOW or 1, width)`."""
     agent, episodes = inputs.agent, inputs.episodes
     rows = sample.rows[:, None] + np.arange(1 - WINDOW if windows else 0, 1)
-    encoded = encode_rows(agent.model, agent.processor, episodes, rows)
+    encoded = encode_rows(agent.model, agent.processor, episodes, rows, reduce=sketch)
     vectors = {_NAMES[name]: part.flatten(2).numpy() for name, part in encoded.items()}
     if controls:
-        blind = encode_rows(_untrained(agent.model), agent.processor, episodes, rows)
+        blind = encode_rows(_untrained(agent.model), agent.processor, episodes, rows, reduce=sketch)
         vectors["untrained encoder"] = next(iter(blind.values())).flatten(2).numpy()
     found = {name: [part] * len(splits) for name, part in vectors.items()}
     if controls:
@@ -259,11 +262,14 @@ def _representations(
 
 
 def _untrained(model: torch.nn.Module) -> torch.nn.Module:
-    """A fresh model of the same class and config, with random weights."""
+    """A fresh model of the same class and config, with random weights, those of a pretrained backbone included."""
     device = next(model.parameters()).device
+    config = copy.deepcopy(model.config)
+    if hasattr(config, "pretrained"):
+        config.pretrained = False
     with preserved_randomness(torch.device("cpu")):
         torch.manual_seed(UNTRAINED_SEED)
-        fresh = type(model)(copy.deepcopy(model.config))
+        fresh = type(model)(config)
     return fresh.eval().to(device)
 
 

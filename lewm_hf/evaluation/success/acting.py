@@ -6,7 +6,7 @@ from ...named_settings import content_hash, label
 from ...planning.actor import ActorPolicy
 from ...planning.mpc import MPCPolicy
 from ...planning.planners import Planner
-from ...planning.world_model import check_actor
+from ...planning.world_model import check_actor, check_imagines
 from ...tasks.vector import GoalVectorEnv
 from ..common.agent import Agent
 from .floors import RandomPolicy, ZeroPolicy
@@ -26,6 +26,7 @@ def check_policy(policy: str, planner: Planner, agent: Agent) -> None:
     if policy == "actor":
         check_actor(agent.model, "policy=actor")
     if policy == "planner":
+        check_imagines(agent.model, f"planner {planner.label}")
         planner.frames(agent.model.config)
         if planner.proposal is not None:
             check_actor(agent.model, f"planner {planner.label}")

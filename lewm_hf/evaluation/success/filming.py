@@ -99,7 +99,7 @@ def film(
 
 @torch.no_grad()
 def _decoded(decoder: LeWMDecoder, embeddings: Tensor) -> np.ndarray:
-    return decoder.pictures(embeddings.to(next(decoder.parameters()).device)).cpu().numpy()
+    return decoder.pictures(embeddings.flatten(1).to(next(decoder.parameters()).device)).cpu().numpy()
 
 
 def _render(env, states: np.ndarray) -> np.ndarray:

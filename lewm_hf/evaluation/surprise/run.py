@@ -16,6 +16,7 @@ from torch import Tensor
 from ...action_blocks import to_blocks
 from ...measures.correlation import roc_auc
 from ...measures.significance import bootstrap_interval, paired_test
+from ...planning.world_model import check_imagines
 from ...progress import progress_bar
 from ...tasks.registry import make_env, task_names
 from ..common.embeddings import encode
@@ -133,6 +134,7 @@ def surprise(
     if episodes is not None and env is not None and env_name(env) != env_name(episodes.env_id):
         raise ValueError(f"env={env} contradicts the episodes, which are of {episodes.env_id}: leave one of them out")
     agent = open_agent(model, processor, revision, device)
+    check_imagines(agent.model, "surprise")
     name = _environment(agent, env or (episodes and episodes.env_id))
     config = agent.model.config
     kwargs = {"image_size": config.image_size, **agent.env_kwargs}

@@ -11,11 +11,11 @@ import yaml
 from huggingface_hub import CardData, DatasetCard, ModelCard
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
+from transformers import CONFIG_MAPPING, MODEL_MAPPING
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ...evaluation.common.agent import check_processor
 from ...files import replacing
-from ...modeling_lewm import LeWMModel
 from ...modeling_lewm_decoder import LeWMDecoder
 from ..convert.weights import sha256
 
@@ -67,7 +67,7 @@ def check_card(text: str, kind: str) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Whether a folder holds a checkpoint of LeWM or of a decoder that loads, with the image processor that it needs.
+    """Whether a folder holds a world model or decoder that loads, with the image processor that it needs.
 
     Raises:
         FileNotFoundError, ValueError: one line.
@@ -79,13 +79,14 @@ def check_folder(folder: Path) -> None:
             raise FileNotFoundError(f"{folder} has no {name}: give the folder of a checkpoint, such as RUN/best")
     weight_files(folder)
     config, processor = (read_json(folder / name) for name in ("config.json", "preprocessor_config.json"))
-    kinds = {kind.config_class.model_type: kind for kind in (LeWMModel, LeWMDecoder)}
-    if config.get("model_type") not in kinds:
+    known = config.get("model_type") in CONFIG_MAPPING
+    kind = MODEL_MAPPING.get(CONFIG_MAPPING[config["model_type"]], None) if known else None
+    if not (hasattr(kind, "encode") or kind is LeWMDecoder):
         raise ValueError(
-            f"{folder}/config.json has model_type={config.get('model_type')!r}: only LeWM and its decoders have a card "
-            "here"
+            f"{folder}/config.json has model_type={config.get('model_type')!r}: only world models and their decoders "
+            "have a card here"
         )
-    loaded = kinds[config["model_type"]].from_pretrained(folder).config  # strict: all tensors, no others
+    loaded = kind.from_pretrained(folder).config  # strict: all tensors, no others
     check_processor(folder, processor.get("image_size"), loaded.image_size)
 
 

@@ -1,7 +1,10 @@
 """The prose of model cards. Every figure comes from the facts; what is fixed text is true of every LeWM."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from transformers import PreTrainedConfig
 
 from ...configuration_lewm import LeWMConfig
 from ...data.storage.local_paths import published
@@ -28,13 +31,19 @@ PAPER_RECIPE = {
 }
 # What the machine needed rather than what was learned from; architecture stands in config.json and among deviations.
 _NOT_RECIPE = (
-    "dataset", "dataset_revision", "frame_cache", "num_workers", "log_every", "save_every", "tracker",
-    *LeWMConfig.__annotations__,
+    "dataset", "dataset_revision", "frame_cache", "num_workers", "log_every", "save_every", "tracker", "model_type",
 )  # fmt: skip
 # Fields that belong to the task or the software, not to the paper's model.
 _NOT_ARCHITECTURE = (
     "action_dim", "action_mean", "action_std", "action_statistics_source", "action_low", "action_high",
+    "backbone_config", "backbone_fingerprint",
 )  # fmt: skip
+
+
+def own_fields(kind: type) -> list[str]:
+    """Names of a configuration's fields, less those that transformers gives to every one."""
+    common = {field.name for field in dataclasses.fields(PreTrainedConfig)}
+    return [field.name for field in dataclasses.fields(kind) if field.name not in common]
 
 
 def model_values(facts: "CardFacts") -> dict[str, Any]:
@@ -49,16 +58,17 @@ def model_values(facts: "CardFacts") -> dict[str, Any]:
         "source": source,
         "film": facts.film,
         "film_text": "The agent, what it imagined, and its goal",
-        "sentence": f"A {PAPER} for {learned}: {parameters / 1e6:.2f} M parameters, learned end to end from pixels and "
-        "actions alone; given a picture of now and one of the goal, it plans the actions between them by imagining "
-        f"futures in a latent space of {config.embed_dim} numbers.",
+        "sentence": f"A {facts.method} for {learned}: {parameters / 1e6:.2f} M parameters, {facts.learned}; given a "
+        f"picture of now and one of the goal, {_acts(facts)}.",
         "results": result_rows(facts.results),
         "measured": measured_text(facts),
         "notes": facts.notes,
         "install": install(facts.env_id),
-        "snippet": planner_snippet(source, facts.env_id, published(known or {}), config.image_size, shape),
+        "snippet": planner_snippet(source, facts.env_id, published(known or {}), config.image_size, shape)
+        if facts.plans
+        else _imitates(source),
         "remote_code": facts.remote_code,
-        "interface": _interface(config),
+        "interface": _interface(config, facts.latent),
         "origin": _training(facts) if facts.training else _conversion(facts.conversion),
         "data": _data(facts),
         "limits": _limits(facts),
@@ -99,21 +109,34 @@ def conversion_values(
         "statistics": scale,
         "install": "'lewm-hf[envs]'" if env_id else "lewm-hf",
         "snippet": planner_snippet(source, env_id, {}, config.image_size, shape),
-        "interface": _interface(config),
+        "interface": _interface(config, (config.embed_dim,)),
         "source": source,
         "env": env or "ENV",
         "bibtex": BIBTEX,
     }
 
 
-def _interface(config: LeWMConfig) -> str:
+def _acts(facts: "CardFacts") -> str:
+    if not facts.plans:
+        return "it returns the actions that the data's behavior took on its way between two such pictures"
+    size = " x ".join(map(str, facts.latent))
+    return f"it plans the actions between them by imagining futures in a latent space of {size} numbers"
+
+
+def _imitates(source: str) -> str:
+    return f"""from lewm_hf.evaluation.success.run import evaluate
+
+evaluate("{source}", policy="actor", n=10).result["success"]  # on the pairs that ship with the package"""
+
+
+def _interface(config: Any, latent: tuple[int, ...]) -> str:
     size, block = config.image_size, config.action_block_size
     statistics = "none" if config.action_mean is None else _statistics(config)
     return f"""| | shape | content |
 |---|---|---|
 | observation, goal | `(H, W, 3)` | RGB, uint8; resized to {size} x {size}, ImageNet statistics |
 | `pixel_values` | `(batch, time, 3, {size}, {size})` | float32, from the image processor |
-| embeddings | `(batch, time, {config.embed_dim})` | float32, no unit |
+| embeddings | `(batch, time, {", ".join(map(str, latent))})` | float32, no unit |
 | action blocks | `(batch, time, {block})` | {config.frameskip} actions of {config.action_dim} dimensions, z-scored |
 | planned actions | `(horizon * {config.frameskip}, {config.action_dim})` | float32, environment units |
 
@@ -169,7 +192,9 @@ def _training(facts: "CardFacts") -> str:
     training, recipe = facts.training, facts.training["recipe"]
     hours = training["seconds"] * training["num_processes"] / 3600
     rows = "\n".join(
-        f"| `{name}` | {plain(value)} |" for name, value in published(recipe).items() if name not in _NOT_RECIPE
+        f"| `{name}` | {plain(value)} |"
+        for name, value in published(recipe).items()
+        if name not in (*_NOT_RECIPE, *own_fields(type(facts.config)))
     )
     return f"""## Training
 
@@ -198,10 +223,10 @@ many steps and with which seed they were trained has not been published."""
 
 
 def _deviations(facts: "CardFacts") -> str:
-    defaults = LeWMConfig()
+    defaults = type(facts.config)()
     rows = [
         (name, getattr(facts.config, name), getattr(defaults, name))
-        for name in LeWMConfig.__annotations__
+        for name in own_fields(type(facts.config))
         if name not in _NOT_ARCHITECTURE and getattr(facts.config, name) != getattr(defaults, name)
     ]
     if facts.training:

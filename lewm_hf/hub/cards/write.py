@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCardData
+from transformers import AutoModel
 
 from ...configuration_lewm import LeWMConfig
 from ...configuration_lewm_decoder import LeWMDecoderConfig
 from ...evaluation.common.provenance import model_fingerprint
 from ...evaluation.common.results import read_result
-from ...modeling_lewm import LeWMModel
+from ...world_models.base import latent_shape
 from ..convert.released import find_release
 from ..export.code import export_code
 from .checks import (
@@ -63,7 +64,9 @@ class CardFacts:
         repo_id: where the checkpoint will live; for a local one its folder, as it was typed.
         license: of the weights; `data_license`: of the episodes they were trained on.
         dataset_id, dataset_revision: of those episodes, on the Hub; `None` for a local checkpoint.
-        config: the checkpoint's.
+        config: the checkpoint's; `latent` the shape of one of its latents.
+        method, learned, plans: what the model says of itself: its paper as a link, how it was learned, and whether it
+            plans or only imitates.
         training: content of `training.json`, for a checkpoint trained with this package.
         conversion: content of `conversion.json`, for a converted one.
         results: of its evaluations; none where the training episodes have no environment.
@@ -81,7 +84,11 @@ class CardFacts:
     data_license: str
     dataset_id: str | None
     dataset_revision: str | None
-    config: LeWMConfig
+    config: Any
+    latent: tuple[int, ...]
+    method: str
+    learned: str
+    plans: bool
     results: list[dict[str, Any]]
     weights_sha256: dict[str, str]
     training: dict[str, Any] | None = None
@@ -235,7 +242,7 @@ def collect_facts(
     if local and training and not lacks(training, "train_fingerprint"):
         collection = find_collection(folder, training, episodes)
         missing += ["--episodes: the directory of the training episodes"] if collection is None else []
-    model = LeWMModel.from_pretrained(folder)
+    model = AutoModel.from_pretrained(folder).eval()
     if model.config.action_mean is None:
         missing.append("config.json: action_mean, action_std")
     paths = [path for given in results or [folder / "evaluation"] for path in _result_files(Path(given))]
@@ -254,11 +261,17 @@ def collect_facts(
             raise ValueError(f"{path} was measured on other weights than those of {folder}: evaluate this checkpoint")
     remote_code, notes = (folder / "pipeline_lewm.py").exists(), folder / NOTES_FILE
     return CardFacts(
-        repo_id, license, data_license, dataset_id, dataset_revision, model.config, read,
-        weight_hashes(folder), training, conversion, remote_code,
+        repo_id, license, data_license, dataset_id, dataset_revision, model.config, latent_shape(model), *method(model),
+        hasattr(model, "rollout"), read, weight_hashes(folder), training, conversion, remote_code,
         tuple(_within(folder, path) for path in paths), local, collection,
         notes.read_text(encoding="utf-8").strip() if notes.is_file() else None, find_film(folder),
     )  # fmt: skip
+
+
+def method(model: Any) -> tuple[str, str]:
+    """A model's paper as a link, and how it was learned: its attributes `method` and `learned`."""
+    name, link = getattr(model, "method", (type(model).__name__, None))
+    return f"[{name}]({link})" if link else name, getattr(model, "learned", "learned from pixels and actions")
 
 
 def model_card(facts: CardFacts) -> str:

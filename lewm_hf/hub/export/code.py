@@ -12,22 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers import CONFIG_MAPPING, MODEL_MAPPING
+
 from ... import __version__
 from ...configuration_lewm import PIPELINE_TASK
 from ...files import replacing
 
 PACKAGE = Path(__file__).resolve().parents[2]
-ENTRIES = {
-    "lewm": ("configuration_lewm", "modeling_lewm", "image_processing_lewm", "pipeline_lewm"),
-    "lewm_decoder": ("configuration_lewm_decoder", "modeling_lewm_decoder", "image_processing_lewm"),
-}
-AUTO_MAPS = {
-    "lewm": {"AutoConfig": "configuration_lewm.LeWMConfig", "AutoModel": "modeling_lewm.LeWMModel"},
-    "lewm_decoder": {
-        "AutoConfig": "configuration_lewm_decoder.LeWMDecoderConfig",
-        "AutoModel": "modeling_lewm_decoder.LeWMDecoder",
-    },
-}
 PROCESSOR_AUTO_MAP = {"AutoImageProcessor": "image_processing_lewm.LeWMImageProcessor"}
 PIPELINES = {PIPELINE_TASK: {"impl": "pipeline_lewm.LeWMPlanner", "pt": ["AutoModel"], "type": "multimodal"}}
 HEADER = f"# Part of lewm-hf {__version__}, Apache-2.0. Exported for trust_remote_code; the package is the original.\n"
@@ -54,17 +45,14 @@ def export_code(folder: str | Path) -> list[str]:
     """
     folder = Path(folder)
     config, processor = (_read_config(folder / name) for name in ("config.json", "preprocessor_config.json"))
-    model_type = config.get("model_type")
-    if model_type not in ENTRIES:
-        raise ValueError(
-            f"{folder}/config.json has model_type={model_type!r}: only checkpoints of LeWM and its decoders take its "
-            "code"
-        )
-    config["auto_map"] = AUTO_MAPS[model_type]
-    if model_type == "lewm":
+    kinds = _classes(folder, config.get("model_type"))
+    config["auto_map"] = {auto: f"{_flat(_module(kind))}.{kind.__name__}" for auto, kind in kinds.items()}
+    entries = [*map(_module, kinds.values()), ("image_processing_lewm",)]
+    if hasattr(kinds["AutoModel"], "rollout"):
         config["custom_pipelines"] = PIPELINES
+        entries.append(("pipeline_lewm",))
     processor["auto_map"] = PROCESSOR_AUTO_MAP
-    files = {f"{name}.py": HEADER + source for name, source in flat_sources(ENTRIES[model_type]).items()}
+    files = {f"{name}.py": HEADER + source for name, source in flat_sources(entries).items()}
     # The configs come last: they name the files.
     files["preprocessor_config.json"] = json.dumps(processor, indent=2) + "\n"
     files["config.json"] = json.dumps(config, indent=2) + "\n"
@@ -74,10 +62,27 @@ def export_code(folder: str | Path) -> list[str]:
     return list(files)
 
 
-def flat_sources(entries: Sequence[str]) -> dict[str, str]:
+def _classes(folder: Path, model_type: str | None) -> dict[str, type]:
+    """The classes of this package behind a model type, by the auto class that finds them."""
+    package = __name__.split(".")[0]
+    if model_type in CONFIG_MAPPING:
+        config = CONFIG_MAPPING[model_type]
+        if config in MODEL_MAPPING and config.__module__.split(".")[0] == package:
+            return {"AutoConfig": config, "AutoModel": MODEL_MAPPING[config]}
+    raise ValueError(
+        f"{folder}/config.json has model_type={model_type!r}: only checkpoints of models of {package} take its code"
+    )
+
+
+def _module(kind: type) -> Module:
+    """Where a class of this package is defined, as a path within it."""
+    return tuple(kind.__module__.split(".")[1:])
+
+
+def flat_sources(entries: Sequence[Module]) -> dict[str, str]:
     """Modules of this package and all that they import of it, flattened: flat name -> source."""
     sources: dict[str, str] = {}
-    waiting: list[Module] = [(name,) for name in entries]
+    waiting: list[Module] = list(entries)
     while waiting:
         module = waiting.pop()
         if _flat(module) not in sources:

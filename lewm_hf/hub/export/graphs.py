@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...evaluation.common.agent import load_agent
 from ...extras import requires_extra
+from ...world_models.base import latent_shape
 from ..staging import check_new_folder, new_folder
 
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt"}
@@ -116,7 +117,7 @@ def describe(agent, format: str, differences: dict[str, float]) -> dict[str, Any
     """What a program needs to know to use the graphs: names, shapes, normalization, action statistics."""
     config, processor = agent.model.config, agent.processor
     size, history = config.image_size, config.history_size
-    latent, block = ["batch", "time", config.embed_dim], ["batch", "time", config.action_block_size]
+    latent, block = ["batch", "time", *latent_shape(agent.model)], ["batch", "time", config.action_block_size]
     return {
         "format": format,
         "source": agent.source,
@@ -205,7 +206,7 @@ def _random_inputs(graph, batch: int, time: int, generator: torch.Generator) -> 
     config = graph.model.config
     sizes = {
         "pixel_values": (config.num_channels, config.image_size, config.image_size),
-        "embeddings": (config.embed_dim,),
+        "embeddings": latent_shape(graph.model),
         "actions": (config.action_block_size,),
     }
     return tuple(torch.randn(batch, time, *sizes[name], generator=generator) for name in graph.inputs)

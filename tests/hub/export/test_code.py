@@ -104,7 +104,7 @@ def test_save_pretrained_itself_can_export_the_modeling_code(tmp_path, tiny_mode
 
 
 def test_flattened_sources_import_each_other_flatly():
-    sources = flat_sources(["pipeline_lewm"])
+    sources = flat_sources([("pipeline_lewm",)])
     for name, source in sources.items():
         code = compile(source, f"{name}.py", "exec", dont_inherit=True)
         assert code and "lewm_hf." not in "".join(line for line in source.splitlines() if "import" in line)

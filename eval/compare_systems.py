@@ -1,0 +1,285 @@
+"""The systems that LeWM is measured against, in one run: same data, steps, encoder and problems.
+
+    python eval/compare_systems.py two_room push_t --out runs/comparison
+    python eval/compare_systems.py two_room --systems lewm pldm gcbc --seeds 0 --pairs 30 --out runs/few
+
+Collects episodes, trains every system from the task's mini recipe, evaluates all of them on the same held-out pairs
+(goals 25, 50 and 100 steps away, and goals of other episodes, which no behavior in the data pursued), probes them,
+shows them impossible events, and writes OUT/comparison.json, comparison.md and comparison.png. What is finished is not
+done again: the same command continues after an interruption.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lewm_hf.data.collect import collect
+from lewm_hf.data.episodes import load_episodes
+from lewm_hf.evaluation.common.results import read_result, read_rows
+from lewm_hf.evaluation.probe.run import probe
+from lewm_hf.evaluation.success.manifest import Manifest, sample_manifest
+from lewm_hf.evaluation.success.protocol import load_protocol
+from lewm_hf.evaluation.success.run import evaluate
+from lewm_hf.evaluation.surprise.run import surprise
+from lewm_hf.measures.intervals import wilson_interval
+from lewm_hf.training.arguments import known_keys, read_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+TASKS = {"two_room": ("tworoom-mini", 800), "push_t": ("pusht-mini", 700)}
+# Environment steps to the goal, and the budget under which it has to be reached.
+GOALS = {"25": (25, 50), "50": (50, 100), "100": (100, 200), "other": (25, 100)}
+PLANNER = "small"
+
+
+@dataclass(frozen=True)
+class System:
+    """One way to train, and the ways to act with what comes out.
+
+    Args:
+        acts: `evaluate`'s arguments by the name of the row.
+        changes: recipe keys beside those of the task.
+        backbone: another system whose checkpoint is the frozen encoder.
+    """
+
+    acts: Mapping[str, Mapping[str, Any]]
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    backbone: str | None = None
+
+
+PLANS, IMITATES = {"planner": PLANNER}, {"policy": "actor"}
+CLONING = {"model_type": "goal_imitation", "actor_hidden_size": 256}
+SYSTEMS = {
+    "lewm": System({"LeWM": PLANS, "random actions": {"policy": "random"}, "zero actions": {"policy": "zero"}}),
+    "lewm-inverse": System({"LeWM + inverse dynamics": PLANS}, {"inverse_weight": 1.0}),
+    "lewm-actor": System(
+        {
+            "LeWM + actor: actor alone": IMITATES,
+            "LeWM + actor: CEM alone": PLANS,
+            "LeWM + actor: CEM from the actor": {"planner": "actor-guided"},
+        },
+        {"actor_weight": 1.0, "inverse_weight": 1.0},
+    ),
+    "pldm": System({"PLDM": PLANS}, {"model_type": "pldm"}),
+    "imagenet": System(
+        {"frozen ImageNet features": PLANS},
+        {
+            "model_type": "dino_wm", "backbone": "efficientnet-lite0", "num_patches": 16, "feature_size": 112,
+            "predictor_layers": 2, "predictor_heads": 4, "predictor_head_dim": 32, "predictor_mlp_size": 256,
+            "learning_rate": 5e-4,
+        },
+    ),
+    "gcbc": System({"GCBC from pixels": IMITATES}, CLONING),
+    "gc-idm": System({"GC-IDM on LeWM": IMITATES}, CLONING, "lewm"),
+    "gc-idm-pldm": System({"GC-IDM on PLDM": IMITATES}, CLONING, "pldm"),
+    "gc-idm-random": System({"GC-IDM on a random encoder": IMITATES}, CLONING | {"pretrained": False}, "lewm"),
+    "gc-idm-imagenet": System(
+        {"GC-IDM on ImageNet features": IMITATES}, CLONING | {"backbone": "efficientnet-lite0"}
+    ),
+}  # fmt: skip
+
+
+def recipe_of(task: str, system: System, folder: Path, seed: int) -> dict[str, Any]:
+    """The task's mini recipe with a system's changes, less what its kind of model does not know."""
+    known = known_keys(system.changes.get("model_type", "lewm"))
+    values = {key: value for key, value in read_recipe(TASKS[task][0]).items() if key in known}
+    values |= dict(system.changes) | {"seed": seed}
+    if system.backbone:
+        values["backbone"] = str(folder.parent.parent / system.backbone / f"seed-{seed}" / "last")
+    return values | {"eval_pairs": 0, "eval_every": None}  # all are judged at their end, and by the same pairs
+
+
+def train(task: str, name: str, folder: Path, episodes: Path, seed: int, steps: int | None) -> dict[str, Any]:
+    """Trains one system unless that is done, and returns the facts of its training."""
+    facts = folder / "last" / "training.json"
+    values = recipe_of(task, SYSTEMS[name], folder, seed)
+    values |= {"max_steps": steps} if steps else {}
+    if not facts.is_file() or json.loads(facts.read_text(encoding="utf-8"))["steps"] < values["max_steps"]:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        recipe = folder.parent / f"seed-{seed}.yaml"
+        recipe.write_text(yaml.safe_dump(values), encoding="utf-8")
+        command = [sys.executable, str(ROOT / "training" / "train.py"), str(recipe)]
+        command += ["--dataset", str(episodes), "--output_dir", str(folder)]
+        subprocess.run([*command, *(["--resume"] if (folder / "recipe.yaml").exists() else [])], check=True)
+    return json.loads(facts.read_text(encoding="utf-8"))
+
+
+def problems(episodes, goals: str, pairs: int, seeds: Sequence[int]) -> tuple[Any, list[Manifest]]:
+    """The protocol and the pairs of one kind of goal, for every system the same."""
+    offset, budget = GOALS[goals]
+    protocol = load_protocol("clean", {"goal_offset": offset, "budget": budget})
+    manifests = [sample_manifest(episodes, protocol, pairs, seed) for seed in seeds]
+    if goals == "other":
+        protocol = load_protocol("clean", {"goal_offset": offset, "budget": budget, "deadline": False})
+        manifests = [swap_goals(manifest) for manifest in manifests]
+    return protocol, manifests
+
+
+def swap_goals(manifest: Manifest) -> Manifest:
+    """Every start with the goal of another episode: half of the list further on, which leaves no pair as it was."""
+    shifted = manifest.pairs[len(manifest) // 2 :] + manifest.pairs[: len(manifest) // 2]
+    return dataclasses.replace(
+        manifest,
+        pairs=tuple(
+            dataclasses.replace(pair, goal_state=other.goal_state)
+            for pair, other in zip(manifest.pairs, shifted, strict=True)
+        ),
+    )
+
+
+def act(checkpoint: Path, episodes, out: Path, goals: str, pairs: int, seeds: Sequence[int], how: Mapping) -> dict:
+    """Success of one row on one kind of goal."""
+    if not (out / "results.json").is_file():
+        protocol, manifests = problems(episodes, goals, pairs, seeds)
+        # Swapped goals are pictures of other episodes than the pairs name: they are rendered.
+        evaluate(
+            checkpoint, episodes=None if goals == "other" else episodes, manifest=manifests, protocol=protocol,
+            out=out, floors=False, **how,
+        )  # fmt: skip
+    result = read_result(out)
+    outcomes = {(row.seed, row.episode, row.start): row.success for row in read_rows(out)}
+    return {"outcomes": outcomes, "seconds_per_plan": result["planning"]["seconds_per_plan"]}
+
+
+def look(checkpoint: Path, episodes: Path, out: Path, plans: bool) -> dict[str, float | None]:
+    """Mean R2 of MLP probes on single frames, and the AUC of teleports; the latter of what can predict."""
+    if not (out / "probe" / "probe.json").is_file():
+        probe(checkpoint, episodes, out=out / "probe", probes=["mlp"], seeds=(0, 1), frames=2000, controls=False)
+    rows = json.loads((out / "probe" / "probe.json").read_text(encoding="utf-8"))["rows"]
+    scores = [row["r2"] for row in rows if row["representation"] == "projected" and row["input"] == "frame"]
+    if plans and not (out / "surprise" / "surprise.json").is_file():
+        surprise(checkpoint, episodes=episodes, out=out / "surprise", trajectories=40)
+    auc = None
+    if plans:
+        found = json.loads((out / "surprise" / "surprise.json").read_text(encoding="utf-8"))
+        auc = found["events"]["teleport"]["at_event"]["roc_auc"]
+    return {"probe_r2": statistics.mean(scores), "teleport_auc": auc}
+
+
+def compare_task(task: str, arguments) -> list[dict[str, Any]]:
+    """All rows of one task."""
+    folder = arguments.out / task
+    episodes = folder / "episodes"
+    if not (episodes / "episodes.json").exists():
+        collect(task, episodes, arguments.episodes or TASKS[task][1], seed=0, image_size=64, test_fraction=0.3)
+    held_out, rows = load_episodes(episodes, "test"), []
+    for name in arguments.systems:
+        system, trained, looked = SYSTEMS[name], [], []
+        for seed in arguments.seeds:
+            run = folder / name / f"seed-{seed}"
+            trained.append(train(task, name, run, episodes, seed, arguments.steps))
+            plans = any("planner" in how for how in system.acts.values())
+            looked.append(look(run / "last", episodes, folder / name / f"looks-{seed}", plans))
+        for row, how in system.acts.items():
+            success, seconds = {}, []
+            for goals in arguments.goals:
+                outcomes = []
+                for seed in arguments.seeds:
+                    out = folder / name / "acts" / f"{row}-{goals}-{seed}".replace(" ", "_")
+                    found = act(
+                        folder / name / f"seed-{seed}" / "last", held_out, out, goals, arguments.pairs,
+                        arguments.pair_seeds, how,
+                    )  # fmt: skip
+                    outcomes += found["outcomes"].values()
+                    seconds.append(found["seconds_per_plan"])
+                low, high = wilson_interval(sum(outcomes), len(outcomes))
+                success[goals] = {"rate": sum(outcomes) / len(outcomes), "low": low, "high": high, "n": len(outcomes)}
+            rows.append({
+                "task": task, "system": name, "row": row, "success": success,
+                "seconds_per_plan": statistics.median([s for s in seconds if s] or [0.0]),
+                "parameters": trained[0]["parameters"], "steps": trained[0]["steps"],
+                "training_seconds": statistics.mean(facts["seconds"] for facts in trained),
+                "windows_per_second": statistics.mean(
+                    facts["steps"] * facts["recipe"]["batch_size"] / facts["seconds"] for facts in trained
+                ),
+                **{key: _mean([one[key] for one in looked]) for key in ("probe_r2", "teleport_auc")},
+                "hardware": trained[0]["hardware"], "versions": trained[0]["versions"],
+            })  # fmt: skip
+    return rows
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.mean(known) if known else None
+
+
+def table(rows: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> str:
+    """Markdown, one line per row."""
+    heads = [*(f"goals {name}" for name in goals), "s / plan", "probe R2", "teleport AUC", "parameters", "windows/s"]
+    lines = [f"| task | system | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 2)]
+    for row in rows:
+        rates = [row["success"][name] for name in goals]
+        cells = [f"{100 * one['rate']:.0f} ({100 * one['low']:.0f}-{100 * one['high']:.0f})" for one in rates]
+        cells.append(f"{row['seconds_per_plan']:.3f}")
+        cells += ["" if row[key] is None else f"{row[key]:.2f}" for key in ("probe_r2", "teleport_auc")]
+        cells += [f"{row['parameters']:,}", f"{row['windows_per_second']:.0f}"]
+        lines.append(f"| {row['task']} | {row['row']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(path: Path, rows: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> None:
+    """Success by kind of goal, one panel per task."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    figure, axes = pyplot.subplots(1, len(tasks), figsize=(6 * len(tasks), 0.45 * len(rows) + 1.5), squeeze=False)
+    for axis, task in zip(axes[0], tasks, strict=True):
+        shown = [row for row in rows if row["task"] == task]
+        for place, name in enumerate(goals):
+            rates = [row["success"][name] for row in shown]
+            heights = [index + 0.8 * place / len(goals) for index in range(len(shown))]
+            errors = [[one["rate"] - one["low"] for one in rates], [one["high"] - one["rate"] for one in rates]]
+            axis.barh(heights, [one["rate"] for one in rates], 0.8 / len(goals), xerr=errors, label=f"goals {name}")
+        axis.set(title=task, xlim=(0, 1), xlabel="success", yticks=range(len(shown)))
+        axis.set_yticklabels([row["row"] for row in shown])
+        axis.invert_yaxis()
+        axis.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tasks", nargs="+", choices=TASKS)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--goals", nargs="+", choices=GOALS, default=list(GOALS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], help="of the trainings")
+    parser.add_argument("--pairs", type=int, default=50, help="problems per seed of the pairs")
+    parser.add_argument("--pair-seeds", nargs="+", type=int, default=[42])
+    parser.add_argument("--episodes", type=int, help="default: the task's")
+    parser.add_argument("--steps", type=int, help="of a training; default: the recipe's")
+    arguments = parser.parse_args(argv)
+    for name in arguments.systems:
+        needed = SYSTEMS[name].backbone
+        if needed and needed not in arguments.systems[: arguments.systems.index(name)]:
+            print(f"error: {name} stands on {needed}: name {needed} before it in --systems", file=sys.stderr)
+            return 2
+    try:
+        rows = [row for task in arguments.tasks for row in compare_task(task, arguments)]
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except subprocess.CalledProcessError as error:  # the training has said why
+        return error.returncode
+    (arguments.out / "comparison.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (arguments.out / "comparison.md").write_text(table(rows, arguments.goals), encoding="utf-8")
+    draw(arguments.out / "comparison.png", rows, arguments.goals)
+    print(table(rows, arguments.goals))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""The comparison of systems: what is trained, on which problems, and what is printed."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from lewm_hf.evaluation.success.manifest import sample_manifest
+from lewm_hf.evaluation.success.protocol import load_protocol
+from lewm_hf.training.arguments import parse_recipe, read_recipe
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def script():
+    sys.path.insert(0, str(ROOT / "eval"))
+    try:
+        import compare_systems
+
+        return compare_systems
+    finally:
+        sys.path.remove(str(ROOT / "eval"))
+
+
+def test_every_system_is_a_recipe_of_the_same_data_and_steps(script, tmp_path, tiny_model):
+    tiny_model.save_pretrained(tmp_path / "lewm")
+    for task in script.TASKS:
+        for name, system in script.SYSTEMS.items():
+            values = script.recipe_of(task, system, tmp_path / task / name / "seed-3", 3)
+            if system.backbone:
+                assert values["backbone"] == str(tmp_path / task / system.backbone / "seed-3" / "last")
+                values |= {"backbone": str(tmp_path / "lewm"), "image_size": 28, "patch_size": 14}
+            recipe_file = tmp_path / "recipe.yaml"
+            recipe_file.write_text(yaml.safe_dump(values))
+            recipe, config = parse_recipe([str(recipe_file), "--output_dir", "run"])
+            base = read_recipe(script.TASKS[task][0])
+            assert (recipe.seed, recipe.max_steps, recipe.batch_size) == (3, base["max_steps"], base["batch_size"])
+            assert config.model_type == system.changes.get("model_type", "lewm")
+            for key, value in system.changes.items():
+                assert key == "model_type" or getattr(config, key, getattr(recipe, key, None)) == value
+
+
+def test_swapped_goals_are_of_other_episodes(script, episodes):
+    manifest = sample_manifest(episodes, load_protocol("clean"), 8, 1)
+    swapped = script.swap_goals(manifest)
+    np.testing.assert_array_equal(swapped.start_states, manifest.start_states)
+    assert sorted(map(tuple, swapped.goal_states)) == sorted(map(tuple, manifest.goal_states))
+    assert not any(a.goal_state == b.goal_state for a, b in zip(swapped.pairs, manifest.pairs, strict=True))
+
+
+def test_a_system_without_its_backbone_is_refused(script, capsys, tmp_path):
+    assert script.main(["two_room", "--systems", "gc-idm", "lewm", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "error: gc-idm stands on lewm: name lewm before it in --systems\n"
+    assert not any(tmp_path.iterdir())
+
+
+def test_table_and_drawing(script, tmp_path):
+    rate = {"rate": 0.5, "low": 0.4, "high": 0.61, "n": 50}
+    row = {
+        "task": "two_room", "row": "PLDM", "success": {"25": rate}, "seconds_per_plan": 0.1234, "probe_r2": 0.987,
+        "teleport_auc": None, "parameters": 1234567, "windows_per_second": 321.4,
+    }  # fmt: skip
+    lines = script.table([row], ["25"]).splitlines()
+    assert lines[2] == "| two_room | PLDM | 50 (40-61) | 0.123 | 0.99 |  | 1,234,567 | 321 |"
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
+    script.draw(tmp_path / "a.png", [row, row | {"row": "LeWM"}], ["25"])
+    assert (tmp_path / "a.png").stat().st_size > 1000

@@ -1,0 +1,61 @@
+"""The planner of the package plans with every world model, and says why it cannot with what imagines nothing."""
+
+import numpy as np
+import pytest
+import torch
+
+from lewm_hf import (
+    DinoWMConfig,
+    DinoWMModel,
+    ImitationConfig,
+    ImitationModel,
+    LeWMImageProcessor,
+    LeWMPlanner,
+    PLDMConfig,
+    PLDMModel,
+)
+
+SIZES = {"image_size": 28, "action_mean": [0.1, -0.2], "action_std": [0.5, 0.6]}
+LEWM = SIZES | {
+    "encoder_hidden_size": 24, "encoder_layers": 1, "encoder_mlp_size": 48, "embed_dim": 12, "predictor_layers": 1,
+    "projector_hidden_size": 32, "predictor_hidden_size": 24, "predictor_heads": 2, "predictor_head_dim": 8,
+    "predictor_mlp_size": 32, "action_mlp_size": 48,
+}  # fmt: skip
+
+
+def saved(model, folder):
+    model.eval().save_pretrained(folder)
+    LeWMImageProcessor(image_size=28).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["pldm", "original", "dino_wm"])
+def test_plans(name, tmp_path, dinov2_folder):
+    torch.manual_seed(0)
+    model = {
+        "pldm": lambda: PLDMModel(PLDMConfig(**LEWM)),
+        "original": lambda: PLDMModel(PLDMConfig(objective="original", **LEWM)),
+        "dino_wm": lambda: DinoWMModel(
+            DinoWMConfig(
+                backbone=str(dinov2_folder),
+                num_patches=4,
+                feature_size=24,
+                predictor_layers=1,
+                predictor_heads=1,
+                predictor_head_dim=8,
+                predictor_mlp_size=8,
+                **SIZES,
+            )  # fmt: skip
+        ),
+    }[name]()
+    planner = LeWMPlanner.from_pretrained(saved(model, tmp_path), samples=8, iterations=2, elites=4, horizon=2)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 3), dtype=np.uint8)
+    plan = planner({"observation": frames[0], "goal": frames[1]})
+    assert plan["actions"].shape == (10, 2) and np.isfinite(plan["actions"]).all()
+    assert np.isfinite(plan["cost"])
+
+
+def test_imitation_is_no_planner(tmp_path):
+    folder = saved(ImitationModel(ImitationConfig(**LEWM)), tmp_path)
+    with pytest.raises(ValueError, match="planning asks what follows from actions, which ImitationModel does not"):
+        LeWMPlanner.from_pretrained(folder)

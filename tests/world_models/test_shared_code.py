@@ -1,0 +1,82 @@
+"""Every world model brings its code: loaded in a process that cannot import the package."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+
+import pytest
+import torch
+
+from lewm_hf import (
+    DinoWMConfig,
+    DinoWMModel,
+    ImitationConfig,
+    ImitationModel,
+    LeWMImageProcessor,
+    PLDMConfig,
+    PLDMModel,
+)
+from lewm_hf.hub.export.code import export_code
+
+SIZES = {"image_size": 28, "action_mean": [0.1, -0.2], "action_std": [0.5, 0.6]}
+LEWM = SIZES | {
+    "encoder_hidden_size": 24, "encoder_layers": 1, "encoder_mlp_size": 48, "embed_dim": 12, "predictor_layers": 1,
+    "projector_hidden_size": 32, "predictor_hidden_size": 24, "predictor_heads": 2, "predictor_head_dim": 8,
+    "predictor_mlp_size": 32, "action_mlp_size": 48,
+}  # fmt: skip
+DINO = SIZES | {
+    "num_patches": 4, "feature_size": 24, "predictor_layers": 1, "predictor_heads": 1, "predictor_head_dim": 8,
+    "predictor_mlp_size": 8,
+}  # fmt: skip
+PROGRAM = """
+import sys, torch
+from transformers import AutoModel, AutoImageProcessor
+assert "lewm_hf" not in sys.modules
+frames = torch.linspace(-1, 1, 3 * 28 * 28).view(1, 1, 3, 28, 28)
+found = {}
+for name in sys.argv[2:]:
+    model = AutoModel.from_pretrained(name, trust_remote_code=True)
+    assert type(model).__module__.startswith("transformers_modules."), type(model)
+    AutoImageProcessor.from_pretrained(name, trust_remote_code=True)
+    found[name] = model.encode(frames).detach()
+torch.save(found, sys.argv[1])
+"""
+
+
+def test_all_world_models_load_without_the_package(tmp_path, dinov2_folder):
+    torch.manual_seed(0)
+    models = {
+        "pldm": PLDMModel(PLDMConfig(**LEWM)),
+        "dino_wm": DinoWMModel(DinoWMConfig(backbone=str(dinov2_folder), **DINO)),
+        "goal_imitation": ImitationModel(ImitationConfig(**LEWM)),
+    }
+    for name, model in models.items():
+        model.eval().save_pretrained(tmp_path / name)
+        LeWMImageProcessor(image_size=28).save_pretrained(tmp_path / name)
+        written = export_code(tmp_path / name)
+        assert ("pipeline_lewm.py" in written) == hasattr(model, "rollout")
+    environment = os.environ | {
+        "PYTHONPATH": sysconfig.get_paths()["purelib"], "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }  # fmt: skip
+    folders = [str(tmp_path / name) for name in models]
+    run = subprocess.run(
+        [sys.executable, "-S", "-c", PROGRAM, str(tmp_path / "found.pt"), *folders],
+        cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert (tmp_path / "found.pt").exists(), run.stderr[-3000:]
+    frames = torch.linspace(-1, 1, 3 * 28 * 28).view(1, 1, 3, 28, 28)
+    for name, embeddings in torch.load(tmp_path / "found.pt", weights_only=True).items():
+        model = models[name.rsplit("/", 1)[-1]]
+        torch.testing.assert_close(embeddings, model.encode(frames).detach())
+
+
+def test_models_of_others_are_not_exported(tmp_path):
+    LeWMImageProcessor(image_size=28).save_pretrained(tmp_path)
+    for kind in ("bert", "no_such_model"):
+        (tmp_path / "config.json").write_text(f'{{"model_type": "{kind}"}}')
+        with pytest.raises(
+            ValueError, match=f"model_type='{kind}': only checkpoints of models of lewm_hf take its code"
+        ):
+            export_code(tmp_path)
