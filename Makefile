@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long test-space lint types clean
+.PHONY: demo test test-long test-space test-lerobot lint types clean
 
 # Rewritten whenever the metadata or the pinned set changes, so that a stale environment repairs itself.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -42,6 +42,18 @@ test-space: $(SPACE_VENV)/.installed
 		|| { echo "install Chromium, or name it: make test-space CHROMIUM=/path/to/chromium"; exit 1; }
 	CHROMIUM=$(CHROMIUM) $(SPACE_VENV)/bin/python -m pytest tests/space -m "space or not long"
 
+# lerobot pins older libraries than the tested set, and wants Python 3.12: it lives apart, and reads what this one wrote.
+LEROBOT_PYTHON ?= python3.12
+LEROBOT_VENV := .venv-lerobot
+
+$(LEROBOT_VENV)/.installed: Makefile
+	test -x $(LEROBOT_VENV)/bin/python || $(LEROBOT_PYTHON) -m venv $(LEROBOT_VENV)
+	$(LEROBOT_VENV)/bin/python -m pip install --quiet 'lerobot[dataset]>=0.4,<0.7'
+	touch $@
+
+test-lerobot: $(VENV)/.installed $(LEROBOT_VENV)/.installed
+	LEROBOT_PYTHON=$(abspath $(LEROBOT_VENV)/bin/python) $(BIN)/python -m pytest tests/lerobot -m long
+
 lint: types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -51,4 +63,4 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(SPACE_VENV) demo runs
+	rm -rf $(VENV) $(SPACE_VENV) $(LEROBOT_VENV) demo runs

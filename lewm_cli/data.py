@@ -1,4 +1,4 @@
-"""Verbs about episodes: collect, import, data-stats."""
+"""Verbs about episodes: collect, import, export-lerobot, data-stats."""
 
 import argparse
 from pathlib import Path
@@ -32,14 +32,22 @@ def add(verbs: Verbs) -> None:
     verb = verbs.add(
         "import", "episodes of another format -> a data set of this package, lossless and resumable", _import, CONTINUES
     )
-    verb.add("format", choices=["hdf5", "lerobot", "mp4csv"], help="what the source is")
-    verb.add("source", type=Path, help="HDF5 file, LeRobot directory, or folder of MP4 and CSV files")
+    verb.add("format", choices=["hdf5", "lerobot", "mp4csv", "table"], help="what the source is")
+    verb.add("source", type=Path, help="HDF5 file, or a folder: LeRobot, videos and CSV files, a table")
     verb.add("out", type=Path, help="directory of the data set")
     verb.add("--mapping", type=Path, help="YAML file: which columns are what, fps, action_dim")
     verb.add_env("environment that the states belong to, if any")
     verb.add("--image-size", type=int, help="refuses frames of another size, or resizes with a mapping's `fit`")
     verb.add("--test-fraction", type=float, default=0.1, help="share of episodes that is held out")
     verb.add("--workers", type=int, help="processes; one per core by default")
+
+    verb = verbs.add(
+        "export-lerobot", "episodes as a LeRobot v3 data set, which lerobot opens: the same frames and numbers",
+        _export_lerobot,
+    )  # fmt: skip
+    verb.add("directory", type=Path, help="of a data set of this package")
+    verb.add_out("new directory of the LeRobot data set", required=True)
+    verb.add("--task", help="what the episodes are for, in words; names the environment by default")
 
     verb = verbs.add("data-stats", "measure a data set again and compare with its card", _data_stats)
     verb.add("directory", type=Path, help="of the data set")
@@ -79,6 +87,13 @@ def _import(args: argparse.Namespace) -> None:
         test_fraction=args.test_fraction, workers=args.workers, progress=True,
     )  # fmt: skip
     print(f"{out}: datasets.load_dataset({str(out)!r}) loads it")
+
+
+def _export_lerobot(args: argparse.Namespace) -> None:
+    from lewm_hf.data.storage.lerobot import write_lerobot
+
+    out = write_lerobot(args.directory, args.out, task=args.task)
+    print(f"{out}: LeRobotDataset('local/{out.name}', root={str(out)!r}) opens it")
 
 
 def _data_stats(args: argparse.Namespace) -> None:

@@ -27,6 +27,7 @@ from .statistics import action_statistics
 from .storage.arrow_copies import load_files, load_folder
 from .storage.dataset_card import DESCRIPTION_FILE, check_complete, read_description
 from .storage.encoding import decode
+from .storage.lerobot import is_lerobot, lerobot_cameras
 from .storage.parquet import read_metadata, vectors
 
 logger = logging.getLogger(__name__)
@@ -338,17 +339,23 @@ def load_episodes(
     revision: str | None = None,
     *,
     image_key: str = IMAGE,
+    action_key: str | None = None,
+    fit: str | None = None,
     decode: Decoder = decode,
     cache_dir: str | Path | None = None,
 ) -> EpisodeData:
     """Opens a directory or a data set of the Hub; works without `episodes.json` too, on LeRobot's columns.
+
+    A data set in LeRobot's layout, with pictures or videos, is imported first, once; see `import_once`.
 
     Args:
         source: directory, or Hub id.
         split: `"train"`, `"test"` or whatever the data set has. One that has `"train"` alone is divided: its last
             tenth of episodes is `"test"`, and `"train"` is the rest.
         revision: branch, tag or commit of a Hub data set.
-        image_key: the image column.
+        image_key: the image column; a LeRobot data set with one camera needs none.
+        action_key: of a LeRobot data set: another column than `action`.
+        fit: of a LeRobot data set: `"crop"`, `"pad"` or `"stretch"` makes frames square.
         decode: turns the bytes of one frame into `(H, W, 3)` uint8.
         cache_dir: where `datasets` keeps its Arrow copy; default: its own cache.
 
@@ -360,6 +367,19 @@ def load_episodes(
     # The Hub's cache names the folder of a snapshot after its commit, whatever branch or tag was asked for.
     commit = None if Path(source).is_dir() else directory.name
     description = read_description(directory)
+    if description is None and is_lerobot(directory):
+        from .importers.mapping import ColumnMapping
+        from .recordings import import_once  # which needs what reads those formats
+
+        camera = None if image_key == IMAGE and IMAGE not in lerobot_cameras(directory) else image_key
+        columns = ColumnMapping(image=camera, action=(action_key,) if action_key else (), fit=fit)
+        directory, image_key = import_once(directory, columns, cache_dir), IMAGE
+        description = read_description(directory)
+    elif action_key or fit:
+        raise ValueError(
+            f"{source} is no LeRobot data set, for which action_key and fit are: import it with `lewm import`, or "
+            "leave them away"
+        )
     found = sorted({path.name.partition("-")[0] for path in (directory / "data").glob("*.parquet")})
     part = found == ["train"] and "test" not in _described(description) and split in ("train", "test")
     stored = "train" if part else split

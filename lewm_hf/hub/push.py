@@ -14,9 +14,10 @@ from huggingface_hub.constants import EVAL_RESULTS_FOLDER
 from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
 
 from ..data.storage.dataset_card import check_complete, read_description
+from ..data.storage.lerobot import INFO_FILE, is_lerobot
 from ..data.storage.local_paths import SUFFIXES, clean_text
 from ..files import size_text
-from .cards.checks import CARD_FILE, check_card, check_folder, check_repo_id, weight_files
+from .cards.checks import CARD_FILE, check_card, check_folder, check_repo_id, read_json, weight_files
 from .cards.eval_results import check_eval_results, eval_result_files
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,10 @@ BELONGS = {
         "collection.json", "*.py", "evaluation/*.json", "evaluation/*.jsonl", "evaluation/*.gif", "evaluation/*.png",
         ".eval_results/*.yaml", "assets/*",
     ),
-    "dataset": (CARD_FILE, "LICENSE*", "episodes.json", "data/*.parquet", "assets/*"),
+    "dataset": (
+        CARD_FILE, "LICENSE*", "episodes.json", "data/*.parquet", "meta/*.json", "meta/*.jsonl", "meta/*.parquet",
+        "videos/*.mp4", "assets/*",
+    ),
 }  # fmt: skip
 
 
@@ -111,7 +115,7 @@ def push(
     Args:
         repo_id: repository of the model; of the data set, if that goes alone.
         model: folder of a checkpoint with its card.
-        dataset: directory of episodes with its card.
+        dataset: directory of episodes with its card; one in LeRobot's layout gets the tag that lerobot looks for.
         dataset_repo_id: of the data set, where both go. Default: `repo_id` with `-episodes`.
         public: new repositories are private unless this is set; an existing public one is refused without it.
         dry_run: list what would go, contact nobody.
@@ -149,15 +153,17 @@ def _plan(folder: Path, kind: str, repo_id: str, include: Sequence[str]) -> Uplo
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: give the folder of a {kind}")
     check_repo_id(repo_id)
-    if missing := [name for name in REQUIRED[kind] if not (folder / name).is_file()]:
+    lerobot = kind == "dataset" and is_lerobot(folder)
+    required = (CARD_FILE, INFO_FILE) if lerobot else REQUIRED[kind]
+    if missing := [name for name in required if not (folder / name).is_file()]:
         remedy = {
             CARD_FILE: "write its card with `lewm card`",
             "preprocessor_config.json": "save the image processor beside the model",
         }.get(missing[0], f"give the complete folder of a {kind}")
         raise FileNotFoundError(f"{folder} has no {', '.join(missing)}: {remedy}")
-    if kind == "dataset" and not any((folder / "data").glob("*.parquet")):
+    if kind == "dataset" and not any((folder / "data").rglob("*.parquet")):
         raise FileNotFoundError(f"{folder} has no data/*.parquet: finish collecting first")
-    if kind == "dataset":
+    if kind == "dataset" and not lerobot:
         check_complete(folder, read_description(folder))
     check_card((folder / CARD_FILE).read_text(encoding="utf-8"), kind)
     if kind == "model":
@@ -236,7 +242,18 @@ def _send(api: HfApi, upload: Upload, revision: str | None, message: str | None)
             revision=revision,
             commit_message=message or f"Upload {upload.kind} with lewm-hf",
         )
+    if upload.kind == "dataset" and is_lerobot(upload.folder):
+        _tag_version(api, upload, commit.oid)
     return str(commit.commit_url)
+
+
+def _tag_version(api: HfApi, upload: Upload, revision: str) -> None:
+    """lerobot loads the revision that is tagged with the version of the layout."""
+    repo = {"repo_id": upload.repo_id, "repo_type": "dataset"}
+    version = read_json(upload.folder / INFO_FILE).get("codebase_version")
+    if any(tag.name == version for tag in api.list_repo_refs(**repo).tags):
+        api.delete_tag(**repo, tag=version)
+    api.create_tag(**repo, tag=version, revision=revision)
 
 
 def _ask(upload: Upload, action: Callable[[], str | None]) -> str | None:

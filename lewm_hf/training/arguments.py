@@ -13,6 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from ..data.cache import CACHES
+from ..pictures import FITS
 from ..world_models.registry import find_world_model
 from .recipe_files import field_names, find_recipe, parse, peek, read_yaml
 from .trackers import TRACKERS
@@ -31,6 +32,11 @@ class RunRecipe:
 
     dataset: str = option("", "directory or Hub id of the episodes")
     dataset_revision: str | None = option(None, "branch, tag or commit of a Hub data set")
+    image_key: str | None = option(None, "camera of a LeRobot data set that has several")
+    action_key: str | None = option(None, "action column of a LeRobot data set, where it is not called action")
+    fit: str | None = option(
+        None, "crop, pad or stretch: how frames of a LeRobot data set become square; planning repeats it"
+    )
     frame_cache: str | None = option(
         None, "ram or memmap: decode every frame once and keep it; none: frames are decoded when used"
     )
@@ -62,6 +68,12 @@ class RunRecipe:
     }  # fmt: skip
     precisions: ClassVar[tuple[str, ...]] = ("auto", "fp32", "bf16")
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """Arguments of `load_episodes` for a data set whose columns have other names."""
+        given = {"image_key": self.image_key, "action_key": self.action_key, "fit": self.fit}
+        return {name: value for name, value in given.items() if value is not None}
+
     def __post_init__(self):
         for name in self.needed:
             if not getattr(self, name):
@@ -78,7 +90,8 @@ class RunRecipe:
         if not 0 <= self.warmup_fraction < 1:
             raise ValueError(f"warmup_fraction={self.warmup_fraction} must lie in [0, 1)")
         for name, choices in {
-            "precision": self.precisions, "tracker": (*TRACKERS, "none"), "frame_cache": (None, "none", *CACHES)
+            "precision": self.precisions, "tracker": (*TRACKERS, "none"), "frame_cache": (None, "none", *CACHES),
+            "fit": (None, *FITS),
         }.items():  # fmt: skip
             if getattr(self, name) not in choices:
                 known = ", ".join(choice for choice in choices if choice)

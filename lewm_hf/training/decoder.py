@@ -58,7 +58,10 @@ class DecoderJob(Job):
     def open(self, accelerator: Accelerator) -> None:
         recipe, self.device, self.main = self.recipe, accelerator.device, accelerator.is_main_process
         self.share = accelerator.process_index, accelerator.num_processes
-        episodes = {split: load_episodes(recipe.dataset, split, recipe.dataset_revision) for split in ("train", "test")}
+        episodes = {
+            split: load_episodes(recipe.dataset, split, recipe.dataset_revision, **recipe.columns)
+            for split in ("train", "test")
+        }
         train = episodes["train"]
         agent = open_inputs(recipe.model, train, revision=recipe.model_revision, device=self.device).agent
         self.world_model = agent.model.requires_grad_(False)

@@ -75,7 +75,10 @@ class WorldModelJob(Job):
         self.share, self.main_first = (
             (accelerator.process_index, accelerator.num_processes), accelerator.main_process_first
         )  # fmt: skip
-        episodes = {split: load_episodes(recipe.dataset, split, recipe.dataset_revision) for split in ("train", "test")}
+        episodes = {
+            split: load_episodes(recipe.dataset, split, recipe.dataset_revision, **recipe.columns)
+            for split in ("train", "test")
+        }
         train = episodes["train"]
         self.config = config = with_action_statistics(self.config, train)
         self.goal_blocks = config.actor_max_blocks if getattr(config, "actor_weight", 0) else None

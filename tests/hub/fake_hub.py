@@ -29,6 +29,7 @@ class Repo:
     private: bool
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)  # sha -> files
     branches: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
 
     def commit(self, files: dict[str, bytes], branch: str = "main") -> str:
         content = repr(sorted((path, hashlib.sha256(data).hexdigest()) for path, data in files.items()))
@@ -37,7 +38,7 @@ class Repo:
         return sha
 
     def resolve(self, revision: str) -> str | None:
-        sha = self.branches.get(revision, revision)
+        sha = self.branches.get(revision) or self.tags.get(revision, revision)
         return sha if sha in self.commits else None
 
 
@@ -121,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.handle_one()
 
-    do_HEAD = do_POST = do_PUT = do_GET
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_GET
 
     def handle_one(self):
         hub = self.hub
@@ -194,6 +195,21 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if rest and rest[0] == "branch":
             repo.branches.setdefault("/".join(rest[1:]), repo.branches["main"])
+            return self.reply(200, {})
+        if rest == ["refs"]:
+            named = {"branches": repo.branches, "tags": repo.tags}
+            refs = {
+                kind: [{"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": sha} for name, sha in found.items()]
+                for kind, found in named.items()
+            }
+            return self.reply(200, refs | {"converts": []})
+        if rest and rest[0] == "tag":
+            if self.command == "DELETE":
+                del repo.tags[rest[1]]
+            elif (name := json.loads(self.body)["tag"]) in repo.tags:
+                return self.error(409, None, "Tag reference exists already")
+            else:
+                repo.tags[name] = repo.resolve(rest[1])
             return self.reply(200, {})
         verb, revision = (rest[0], rest[1]) if len(rest) > 1 else ("revision", "main")
         sha = repo.resolve(revision)

@@ -13,6 +13,7 @@ from huggingface_hub import HfApi, snapshot_download
 
 from lewm_hf import LeWMImageProcessor, LeWMModel, LeWMPlanner
 from lewm_hf.data.episodes import load_episodes
+from lewm_hf.data.storage.lerobot import write_lerobot
 from lewm_hf.hub.push import push
 
 SPLITS = ("train", "test")
@@ -146,6 +147,18 @@ def test_a_branch_can_be_named(online, model_folder):
     push("org/lewm", model=model_folder, revision="next")
     assert b"more" in online.files("model", "org/lewm", "next")["README.md"]
     assert b"more" not in online.files("model", "org/lewm", "main")["README.md"]
+
+
+def test_a_lerobot_data_set_is_tagged_with_its_version(online, collected, tmp_path):
+    folder = write_lerobot(collected, tmp_path / "lerobot")
+    for _ in range(2):  # the tag moves along
+        push("org/set", dataset=folder)
+        repo = online.repos["dataset", "org/set"]
+        assert repo.tags == {"v3.0": repo.branches["main"]}
+        (folder / "README.md").write_text((folder / "README.md").read_text() + "\nMore.\n")
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert online.files("dataset", "org/set").keys() == names | GIT
+    assert {"meta/info.json", "meta/episodes/chunk-000/file-000.parquet", "data/chunk-001/file-000.parquet"} <= names
 
 
 def test_an_interrupted_upload_continues_where_it_stopped(online, episode_folder):

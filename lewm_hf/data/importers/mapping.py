@@ -84,7 +84,7 @@ class ColumnMapping:
         return {name: value for name, value in values.items() if value not in (None, [])}
 
 
-def read_mapping(path: Path | None) -> ColumnMapping:
+def read_mapping(path: str | Path | None) -> ColumnMapping:
     """Reads a mapping; `None` gives an empty one.
 
     Raises:

@@ -28,14 +28,14 @@ from ..storage.encoding import FrameEncoder, check_image_format
 from ..storage.parquet import content_key, file_name, write_episodes
 from ..workers import run_tasks, usable_cores
 from .frames import Conversion
-from .mapping import read_mapping
+from .mapping import ColumnMapping, read_mapping
 from .source import ImportedEpisode, Source
 from .work import Import, check_continues, describe
 from .written import Written
 
 logger = logging.getLogger(__name__)
 
-FORMATS = ("hdf5", "lerobot", "mp4csv")
+FORMATS = ("hdf5", "lerobot", "mp4csv", "table")
 PROBE_FRAMES = 16
 # Numbers and bookkeeping take some 100 bytes a row.
 ROW_BYTES = 100
@@ -55,7 +55,7 @@ def import_dataset(
     source: str | Path,
     out: str | Path,
     *,
-    mapping: str | Path | None = None,
+    mapping: str | Path | ColumnMapping | None = None,
     env: str | None = None,
     image_size: int | None = None,
     test_fraction: float = 0.1,
@@ -71,11 +71,12 @@ def import_dataset(
     a sample of each episode's is compared bit for bit once it is written.
 
     Args:
-        format: `"hdf5"` (released layout), `"lerobot"` (2.0, 2.1, 3.0) or `"mp4csv"` (a video per episode and CSV).
+        format: `"hdf5"` (released layout), `"lerobot"` (2.0, 2.1, 3.0), `"mp4csv"` (a video per episode and
+            CSV) or `"table"` (whatever `datasets` loads, with columns as mapped).
         source: file or directory.
         out: the directory, new, empty, or holding the same import.
-        mapping: YAML file that says which columns are what, see `lewm_hf.data.importers.mapping`; default: the
-            format's usual names.
+        mapping: which columns are what: a YAML file, see `lewm_hf.data.importers.mapping`, or its content; default:
+            the format's usual names.
         env: short name or id of the environment that the episodes come from: fixes sizes and frames per second, and
             tells which columns are its state. Without one nothing can be restored or called a success.
         image_size: side of the frames; default: the source's. Another size is refused unless the mapping says `fit`.
@@ -148,17 +149,19 @@ def import_dataset(
     return out
 
 
-def open_source(format: str, path: Path, mapping: str | Path | None, task: Task | None) -> Source:
+def open_source(format: str, path: Path, mapping: str | Path | ColumnMapping | None, task: Task | None) -> Source:
     """Opens a source and checks its metadata. Only the format's own libraries are imported.
 
     Raises:
         See `import_dataset`.
     """
-    columns = read_mapping(None if mapping is None else Path(mapping))
+    columns = mapping if isinstance(mapping, ColumnMapping) else read_mapping(mapping)
     if format == "hdf5":
         from .hdf5 import Hdf5Source as kind
     elif format == "lerobot":
         from .lerobot import LeRobotSource as kind
+    elif format == "table":
+        from .table import TableSource as kind
     else:
         from .mp4csv import Mp4CsvSource as kind
     return kind(path, columns, task)

@@ -5,15 +5,15 @@ import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 
 from ...files import size_text
-from ..workers import usable_cores
+from ..storage.arrow_copies import DIGESTS, content_digest
 from .mapping import ColumnMapping
 
 logger = logging.getLogger(__name__)
@@ -198,24 +198,19 @@ def check_total(path: Path, name: str, stated: int, counted: int) -> None:
 
 
 def content_sha256(source: Source) -> str:
-    """One digest of all files of a source, with their names; reads them all once.
+    """One digest of all files of a source, with their names.
 
-    A time of change or a size would be cheaper, and would not notice a source that was corrected.
+    A size or a time of modification would not notice a source that was corrected. Files that nobody has touched since
+    are not read again.
     """
     files = source.files()
     total = sum(file.stat().st_size for file in files)
     if total > WORTH_TELLING:
-        logger.info("reading all of %s (%s) to know it again", source.path, size_text(total))
-
-    def digest(file: Path) -> bytes:
-        with open(file, "rb") as content:
-            return hashlib.file_digest(content, "sha256").digest()
-
+        logger.info("comparing the content of %s (%s)", source.path, size_text(total))
     base = source.path if source.path.is_dir() else source.path.parent
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        digests = pool.map(digest, files)
-        names = [file.relative_to(base).as_posix().encode() for file in files]
-        return sha256(*(part for pair in zip(names, digests, strict=True) for part in (*pair, b"\0")))
+    names = "\0".join(file.relative_to(base).as_posix() for file in files)
+    notes = Path(datasets.config.HF_DATASETS_CACHE) / DIGESTS
+    return sha256(names.encode(), content_digest(files, notes).encode())
 
 
 def sha256(*parts: bytes | np.ndarray | dict) -> str:

@@ -1,0 +1,140 @@
+"""Any table that `datasets` loads, with a column of pictures, one of actions and one that tells episodes apart.
+
+A folder of Parquet, Arrow, CSV or JSON Lines files, or of pictures with a `metadata.csv`. Rows of an episode need not
+stand together; they are in the order of a frame index where there is one, else as they come. `episode` in the mapping
+names the episode column (`episode_index` by default), which may hold numbers or names.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from datasets.exceptions import DatasetGenerationError
+
+from ...tasks.task import Task
+from ..storage.arrow_copies import load_folder
+from ..storage.encoding import decode
+from ..storage.parquet import vectors
+from .mapping import ColumnMapping
+from .names import visible
+from .source import Source, require_columns, sha256
+
+EPISODE = "episode_index"
+FRAME_COLUMNS = ("frame_index", "frame", "step_idx", "step", "timestep")
+TIMESTAMP = "timestamp"
+DEFAULTS = {
+    "image": [("observation.image",), ("image",)],
+    "action": [("action",)],
+    "observation": [("observation.state",), ("state",)],
+    "success": [("next.success",)],
+}
+
+
+class TableSource(Source):
+    """See the module.
+
+    Args:
+        path: the folder.
+        mapping: columns that have other names; `fps`, where no `timestamp` column tells it.
+        task: where the episodes come from; its state is only known where the mapping tells.
+
+    Raises:
+        FileNotFoundError, ValueError: one line where the folder is no table, or its columns contradict each other.
+    """
+
+    packages = ("datasets", "pyarrow")
+
+    def __init__(self, path: Path, mapping: ColumnMapping, task: Task | None):
+        if not path.is_dir():
+            raise FileNotFoundError(f"there is no folder {path}: give the folder of a data set")
+        self.path = path
+        try:
+            splits = datasets.get_dataset_split_names(str(path))
+            parts = [load_folder(path, split, None)[0] for split in splits]
+            self._table = datasets.concatenate_datasets(parts).with_format("arrow")
+        except (DatasetGenerationError, datasets.exceptions.DatasetNotFoundError, ValueError, OSError) as error:
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            raise ValueError(f"{path} is no table that `datasets` loads ({reason})") from None
+        names = self._table.column_names
+        self.mapping = mapping.with_defaults(names, DEFAULTS)
+        require_columns(path, self.mapping, names)
+        if not isinstance(self._table.features[self.mapping.image], datasets.Image):
+            raise ValueError(
+                f"column {self.mapping.image!r} of {path} is {self._table.features[self.mapping.image]}, expected "
+                "pictures: name another with `image` in the mapping"
+            )
+        self._rows = self._order(self.mapping.episode or EPISODE)
+        self.lengths = np.array([len(rows) for rows in self._rows], dtype=np.int64)
+        self.fps = mapping.fps or self._measured_fps()
+        wanted = [name for names in self.mapping.vectors.values() for name in names]
+        self._values = {name: self._numbers(name) for name in dict.fromkeys(wanted)}
+        self.metadata = {"sha256": {"actions": sha256(*(self._values[name] for name in self.mapping.action))}}
+
+    def column(self, name: str, episode: int) -> np.ndarray:
+        return self._values[name][self._rows[episode]]
+
+    def frames(self, episode: int) -> Iterator[np.ndarray]:
+        for row in self._rows[episode].tolist():
+            stored = self._table[row].column(self.mapping.image)[0].as_py() or {}
+            data = stored.get("bytes")
+            if data is None:
+                if not stored.get("path") or not Path(stored["path"]).is_file():
+                    raise ValueError(f"row {row} of {self.path} has no picture: repair it, or skip its episode")
+                data = Path(stored["path"]).read_bytes()
+            yield decode(data)
+
+    def files(self) -> list[Path]:
+        return visible((path for path in self.path.rglob("*") if path.is_file()), self.path)
+
+    def close(self) -> None:
+        """Nothing stays open but mapped memory."""
+
+    def _order(self, episode_column: str) -> list[np.ndarray]:
+        """Rows of each episode, in the order of their frames."""
+        names = self._table.column_names
+        if episode_column not in names:
+            raise ValueError(
+                f"{self.path} has no column {episode_column!r} that tells episodes apart: name it with `episode` in "
+                f"the mapping; there are {', '.join(names)}"
+            )
+        episodes = self._table.data.column(episode_column).to_pandas()
+        if episodes.isna().any():
+            raise ValueError(f"{self.path} has rows without {episode_column}: repair or drop them")
+        frame = self.mapping.frame or next((name for name in FRAME_COLUMNS if name in names), None)
+        if frame is not None and frame not in names:
+            raise ValueError(f"{self.path} has no column {frame!r} for the frame: there are {', '.join(names)}")
+        numbers = None if frame is None else self._table.data.column(frame).to_numpy()
+        found = []
+        for name, rows in sorted(episodes.groupby(episodes).indices.items()):
+            if numbers is not None:
+                rows = rows[np.argsort(numbers[rows], kind="stable")]
+                if not np.array_equal(numbers[rows], np.arange(len(rows))):
+                    raise ValueError(
+                        f"episode {name} of {self.path} does not have the frames 0 to {len(rows) - 1}, each once: its "
+                        f"{frame} has gaps or repeats"
+                    )
+            found.append(rows)
+        return found
+
+    def _measured_fps(self) -> float | None:
+        if TIMESTAMP not in self._table.column_names:
+            return None
+        times = self._table.data.column(TIMESTAMP).to_numpy().astype(np.float64)
+        steps = np.concatenate([np.diff(times[rows]) for rows in self._rows])
+        if not len(steps) or not (steps > 0).all():
+            raise ValueError(f"{self.path} has rows whose {TIMESTAMP} does not grow: sort them, or name a frame column")
+        return float(np.round(1 / np.median(steps), 3))
+
+    def _numbers(self, name: str) -> np.ndarray:
+        column = self._table.data.column(name)
+        kind = column.type
+        nested = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+        value = kind.value_type if nested else kind
+        if not (pa.types.is_integer(value) or pa.types.is_floating(value) or pa.types.is_boolean(value)):
+            raise ValueError(f"column {name!r} of {self.path} is {kind}, expected numbers: map another column")
+        try:
+            return vectors(column) if nested else column.to_numpy().reshape(-1, 1)
+        except ValueError as error:
+            raise ValueError(f"column {name!r} of {self.path} has vectors of different sizes: {error}") from None
