@@ -23,9 +23,14 @@ from .configuration_lewm import LeWMConfig
 _ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 
 
+@torch.compiler.assume_constant_result  # a compiled graph cannot ask; what judges alone is not compiled
+def _is_alone() -> bool:
+    return _ALONE.get()
+
+
 def world_size() -> int:
     """Number of ranks that share one batch."""
-    if _ALONE.get() or not (dist.is_available() and dist.is_initialized()):
+    if _is_alone() or not (dist.is_available() and dist.is_initialized()):
         return 1
     return dist.get_world_size()
 

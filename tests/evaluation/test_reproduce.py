@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lewm_cli import parser
-from lewm_hf.evaluation.common.results import REQUIRED
+from lewm_hf.evaluation.common.results import FORMAT, REQUIRED
 from lewm_hf.evaluation.report.analyses import find_analyses
 from lewm_hf.training.arguments import parse_recipe
 from lewm_hf.training.decoder_arguments import parse_decoder_recipe
@@ -88,7 +88,7 @@ def test_success_table(tmp_path):
         folder = tmp_path / name
         folder.mkdir(parents=True)
         result = dict.fromkeys(REQUIRED) | {
-            "format": 2,
+            "format": FORMAT,
             "protocol": {"hash": protocol, "label": f"{protocol}-v3"},
             "success": {"rate": rate, "n": 50},
             "floors": {"random": {"rate": 0.1}},

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...planning.planners import Planner, load_planner, planner_keys, planner_names, planner_of
-from ..success.acting import describe_policy
+from ..success.described import describe_policy
 from ..success.protocol import Protocol
 
 # Format 2 wrote protocol and planner into one mapping. Whoever planned then executed plans as the paper does.
@@ -18,7 +18,7 @@ def upgraded(result: Mapping[str, Any]) -> dict[str, Any]:
     the planner used, which `deadline` cannot contradict.
     """
     old = dict(result["protocol"])
-    changed = dict(old["overrides"])
+    changed = dict(old.get("overrides", {}))
     planning = {
         name: value for name, value in old.items() if name in planner_keys() and name not in ("name", "version")
     }

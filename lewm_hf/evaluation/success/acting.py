@@ -2,15 +2,17 @@
 
 from typing import Any
 
-from ...named_settings import content_hash, label
 from ...planning.actor import ActorPolicy
 from ...planning.mpc import MPCPolicy
 from ...planning.planners import Planner
 from ...planning.world_model import check_actor, check_imagines
 from ...tasks.vector import GoalVectorEnv
 from ..common.agent import Agent
+from .described import describe_policy
 from .floors import RandomPolicy, ZeroPolicy
 from .rollouts import Policy
+
+__all__ = ["POLICIES", "check_policy", "describe_bounds", "describe_policy", "make_policy", "seen_frames"]
 
 POLICIES = ("planner", "actor", "random", "zero")
 
@@ -30,14 +32,6 @@ def check_policy(policy: str, planner: Planner, agent: Agent) -> None:
         planner.frames(agent.model.config)
         if planner.proposal is not None:
             check_actor(agent.model, f"planner {planner.label}")
-
-
-def describe_policy(policy: str, planner: Planner) -> dict[str, Any]:
-    """Label, hash and values of who acts, as results name it under `planner`."""
-    if policy == "planner":
-        return planner.to_dict() | {"label": planner.label, "hash": planner.hash}
-    content = {"name": policy, "version": 1}
-    return content | {"overrides": {}, "label": label(policy, 1, None), "hash": content_hash(content)}
 
 
 def seen_frames(policy: str, planner: Planner, agent: Agent) -> int:

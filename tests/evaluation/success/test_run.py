@@ -264,7 +264,7 @@ def test_pairs_that_ship_with_the_package_are_the_default(agent, tmp_path):
     (tmp_path / "model" / "training.json").write_text(json.dumps(facts))
     clean = {"protocol": "clean", "planner": "small", "overrides": QUICK}
     done = evaluate(tmp_path / "model", **clean, n=3, seeds=[42, 44])
-    shipped = shipped_manifests("two_room", clean, [42, 44], 3)
+    shipped = shipped_manifests("two_room", load_protocol("clean"), [42, 44], 3)
     assert [entry["hash"] for entry in done.result["manifests"]] == [one.hash for one in shipped]
     assert done.result["pairs"] == "shipped"
     # The environment looks and moves as in training, at the model's picture size.

@@ -1,0 +1,14 @@
+"""What a result says about who acted; needs neither environments nor models."""
+
+from typing import Any
+
+from ...named_settings import content_hash, label
+from ...planning.planners import Planner
+
+
+def describe_policy(policy: str, planner: Planner) -> dict[str, Any]:
+    """Label, hash and values of who acts, as results name it under `planner`."""
+    if policy == "planner":
+        return planner.to_dict() | {"label": planner.label, "hash": planner.hash}
+    content = {"name": policy, "version": 1}
+    return content | {"overrides": {}, "label": label(policy, 1, None), "hash": content_hash(content)}
