@@ -6,6 +6,7 @@ weights were trained with, quirks included. Shapes: B batch, T time, D embedding
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,7 @@ from .configuration_lewm import LeWMConfig
 from .encoders import build_encoder, register_encoder
 from .encoders.convolutions import check_stride, stack
 from .heads_lewm import LeWMActors, LeWMInverseDynamics
+from .rollout_lewm import is_plain, prepare
 from .sigreg import GlobalBatchNorm, SIGReg, global_batch_norms
 
 # On CPUs the fused kernel loses to two matrix products on sequences this short: a bf16 training step over 17 tokens
@@ -67,7 +69,8 @@ def eager_attention_forward(module, query, key, value, attention_mask=None, drop
     """Attention spelled out, for `attn_implementation="eager"`; q, k, v are `(B, heads, T, head_dim)`."""
     scores = query @ key.transpose(-1, -2) * scaling
     if module.is_causal and query.shape[2] > 1:
-        future = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).triu(1)
+        past = key.shape[2] - query.shape[2]
+        future = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).triu(past + 1)
         scores = scores.masked_fill(future, float("-inf"))
     weights = F.dropout(scores.softmax(-1), dropout, module.training)
     return (weights @ value).transpose(1, 2).contiguous(), weights
@@ -82,19 +85,13 @@ def attend(
         `(B, T, heads * head_dim)`, and the probabilities `(B, heads, T, T)` where the implementation makes them.
     """
     attention = ALL_ATTENTION_FUNCTIONS.get_interface(module.config._attn_implementation, eager_attention_forward)
-    if query.device.type == "cpu" and key.shape[1] <= SHORT_SEQUENCE:
+    short = query.device.type == "cpu" and key.shape[1] <= SHORT_SEQUENCE
+    if short or 1 < query.shape[1] < key.shape[1]:  # the others would let the first query see the first key alone
         attention = eager_attention_forward
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     dropout = dropout if module.training else 0.0
     out, weights = attention(module, query, key, value, None, dropout=dropout, scaling=query.shape[-1] ** -0.5)
     return out.flatten(2), weights
-
-
-def is_plain_linear(module: nn.Module) -> bool:
-    """Whether calling `module` does nothing but `x @ weight.T + bias`: no adapter, quantizer, offloading or hook."""
-    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    plain_weight = type(module.weight) is nn.Parameter and not module.weight.is_meta
-    return type(module) is nn.Linear and "forward" not in vars(module) and plain_weight and not hooks
 
 
 class LeWMEncoderAttention(nn.Module):
@@ -276,7 +273,7 @@ class LeWMPredictorAttention(nn.Module):
     def forward(self, hidden: Tensor, past: tuple[Tensor, Tensor] | None = None, last_only: bool = False):
         """Returns the attended tokens and the keys and values, `(B, T, heads, head_dim)` each, of all tokens so far."""
         hidden = self.norm(hidden)
-        if last_only and hidden.shape[1] > 1 and is_plain_linear(self.qkv):
+        if last_only and hidden.shape[1] > 1 and is_plain(self.qkv, (nn.Linear,)):
             query_weight, key_value_weight = self.qkv.weight.tensor_split([self.qkv.out_features // 3])
             query = F.linear(hidden[:, -1:], query_weight).unflatten(-1, (self.heads, -1))
             key, value = F.linear(hidden, key_value_weight).unflatten(-1, (2, self.heads, -1)).unbind(2)
@@ -461,6 +458,13 @@ class LeWMPreTrainedModel(PreTrainedModel):
             module.initialize_weights()
 
 
+# What a roll-out runs through.
+ROLLOUT_TYPES = (
+    LeWMActionEncoder, LeWMPredictor, LeWMPredictorLayer, LeWMPredictorAttention, LeWMPredictorMLP, LeWMModulation,
+    LeWMProjector, GlobalBatchNorm, nn.Linear, nn.LayerNorm, nn.Identity, nn.ModuleList,
+)  # fmt: skip
+
+
 class LeWMModel(LeWMPreTrainedModel):
     """Encoder, action encoder, predictor and both loss terms."""
 
@@ -554,17 +558,63 @@ class LeWMModel(LeWMPreTrainedModel):
         """Imagines `S` candidate plans from one context: `(B, S, T, D)`, entry t after block t.
 
         Equal to sliding a window of `history_size` frames and calling `predict` each time, but computes no number
-        twice: keys and values are kept while the window grows from its first position, the action modulation is made
-        once per block, and of the window's top layer and `pred_proj` only the last token is evaluated. Once the window
-        slides its positions are re-indexed, so that its earlier tokens have to be computed again.
+        twice: keys and values are kept while the window grows from its first position, those of the context before its
+        last frame are shared by all candidates, the action modulation is made once per block, and of the window's top
+        layer and `pred_proj` only the last token is evaluated. Once the window slides its positions are re-indexed, so
+        that its earlier tokens have to be computed again. `prepare_rollout` is faster still.
 
         Args:
             context: `(B, C, D)` embeddings of the last C frames; more than `history_size` are cut off.
             candidates: `(B, S, T, A)` z-scored action blocks; the first one leaves the last context frame.
             executed: `(B, C - 1, A)` z-scored blocks between the context frames; needed if C > 1.
         """
+        context, executed = self.check_rollout(context, candidates, executed)
+        history, (samples, horizon) = self.config.history_size, candidates.shape[1:3]
+        # Tokens whose block was executed are the same for all candidates; from `shared` on they are not.
+        shared = context.shape[1] - 1
+        condition = self.action_encoder(candidates.flatten(0, 1))
+        modulations = [layer.modulate(condition) for layer in self.predictor.layers]
+        known = self.action_encoder(executed) if shared else None
+        imagined = [context[:, -1:].repeat_interleave(samples, 0)]
+        past, begin = None, 0  # keys and values of the window's tokens before `begin`
+        for end in range(shared + 1, shared + 1 + horizon):
+            start = max(0, end - history)
+            if past is None or start > 0:
+                past, begin = None, max(start, shared)
+                if start < shared:
+                    _, past = self.predictor(context[:, start:shared], known[:, start:shared], last_only=True)
+                    past = [tuple(x.repeat_interleave(samples, 0) for x in layer) for layer in past]
+            new = slice(begin - shared, end - shared)
+            hidden, past = self.predictor(
+                torch.cat(imagined[new], 1), condition[:, new], [m[:, new] for m in modulations], begin - start, past,
+                last_only=True,
+            )  # fmt: skip
+            begin = end
+            imagined.append(self.pred_proj(hidden))
+        return torch.cat(imagined[1:], 1).unflatten(0, (-1, samples))
+
+    def prepare_rollout(self, dtype: torch.dtype | None = None) -> Callable[..., Tensor] | None:
+        """`rollout` for a search, a multiple as fast: right until the weights change, and from several threads at once.
+
+        Args:
+            dtype: of its matrix products and activations; default: the model's.
+
+        Returns:
+            A function with the arguments of `rollout`, equal to it up to rounding, or `None` where adapters,
+            quantizers, offloading or hooks have to be asked: call `rollout` then.
+        """
+        overridden = "rollout" in vars(self) or type(self).rollout is not LeWMModel.rollout
+        return None if overridden else prepare(self, ROLLOUT_TYPES, dtype)
+
+    def check_rollout(
+        self, context: Tensor, candidates: Tensor, executed: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Arguments of `rollout` -> what of context and executed blocks the first window sees.
+
+        Raises:
+            ValueError: for blocks of another width than the config's, or other numbers of frames and blocks.
+        """
         self._check_blocks(candidates)
-        samples, horizon = candidates.shape[1:3]
         frames = context.shape[1]
         if (0 if executed is None else executed.shape[1]) != frames - 1:
             raise ValueError(
@@ -572,26 +622,8 @@ class LeWMModel(LeWMPreTrainedModel):
                 f"{0 if executed is None else executed.shape[1]}: pass executed=(batch, {frames - 1}, "
                 f"{self.config.action_block_size})"
             )
-        history = self.config.history_size
-        context, frames = context[:, -history:], min(frames, history)
-        blocks = candidates.flatten(0, 1)
-        if frames > 1:
-            blocks = torch.cat([executed[:, 1 - frames :].repeat_interleave(samples, 0), blocks], 1)
-        condition = self.action_encoder(blocks)
-        modulations = [layer.modulate(condition) for layer in self.predictor.layers]
-        embeddings = list(context.repeat_interleave(samples, 0).split(1, 1))
-        past, known = None, 0  # keys and values of the first `known` tokens
-        for end in range(frames, frames + horizon):
-            if end > history:
-                past, known = None, end - history
-            first = known if past else 0
-            window = torch.cat(embeddings[known:end], 1)
-            hidden, past = self.predictor(
-                window, condition[:, known:end], [m[:, known:end] for m in modulations], first, past, last_only=True
-            )
-            known = end
-            embeddings.append(self.pred_proj(hidden))
-        return torch.cat(embeddings[frames:], 1).unflatten(0, (-1, samples))
+        seen = min(frames, self.config.history_size)
+        return context[:, -seen:], executed[:, 1 - seen :] if seen > 1 else None
 
     @capture_outputs(tie_last_hidden_states=False)
     def forward(

@@ -12,13 +12,14 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 
 from ..action_blocks import block_bounds, from_blocks
+from ..threads import side_by_side
 from ..world_models.base import WorldModel
 from .actor import propose
 from .costs import GOALS, STEPS, Cost, control_cost, goal_cost
 from .noise import Problem, colored, problem_noise
 from .solvers import CEM, Solver, change_solver, clip, make_solver
 from .solvers.base import check_numbers, check_solver
-from .world_model import candidate_bytes, check_actor, check_ready
+from .world_model import candidate_bytes, check_actor, check_ready, for_search
 
 PROPOSALS = (None, "actor")
 CLIPPED = ("executed", "candidates", "none")
@@ -51,8 +52,9 @@ class PlanSettings:
         memory_budget: bytes that the candidates of one roll-out may hold. Problems, and where one alone is too large
             its candidates, are taken in portions of that size.
         problem_batch: problems solved together. Default: as many as `memory_budget` allows on an accelerator, one on a
-            CPU, where that is faster. With 1 a plan is the same to the last bit whatever the batch; otherwise to
-            rounding, since matrix products of other sizes may add up in another order.
+            CPU, where that is faster: side by side on one thread each (`OMP_NUM_THREADS`), or a single problem on all
+            of them. With 1 a plan is the same to the last bit whatever the batch; otherwise to rounding, since matrix
+            products of other sizes may add up in another order.
 
     Raises:
         ValueError: for a setting that is unknown or out of range.
@@ -268,12 +270,18 @@ def plan(
     most = settings.problem_batch or (1 if device.type == "cpu" else capacity // samples)
     together = _even(batch, most)
     dtype = ROLLOUT_DTYPES.get(settings.rollout_dtype)
-    solved = []
-    with torch.autocast(device.type, dtype) if dtype else nullcontext():
-        for start in range(0, batch, together):
-            part = slice(start, start + together)
-            arguments = (problems[part], replans[part], context[part], executed[part] if executed is not None else None)
-            solved.append(_solve(model, settings, capacity, *arguments, goal[part], mean[part], limits))
+    imaginer, parallel = for_search(model, dtype, settings.compile)
+
+    def solve(start: int) -> dict[str, Tensor]:
+        part = slice(start, start + together)
+        arguments = (problems[part], replans[part], context[part], executed[part] if executed is not None else None)
+        with torch.autocast(device.type, dtype) if dtype else nullcontext():
+            return _solve(imaginer, settings, capacity, *arguments, goal[part], mean[part], limits)
+
+    starts = range(0, batch, together)
+    # As many problems as there are cores at a time; what is left over, one by one on all of them.
+    beside = len(starts) - len(starts) % torch.get_num_threads() if parallel and isinstance(settings.cost, str) else 0
+    solved = [*side_by_side(solve, starts[:beside]), *map(solve, starts[beside:])]
     found = {name: torch.cat([part[name] for part in solved]) for name in solved[0]}
     found["elites"] = from_blocks(clip(found["elites"], executable), model.config)
     return PlanOutput(actions=from_blocks(clip(found["blocks"], executable), model.config), **found)

@@ -1,5 +1,8 @@
 """What planning asks of a world model beyond the contract of `world_models/base.py`: evaluation mode and statistics."""
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
 
 from ..world_models.base import WorldModel
@@ -88,3 +91,27 @@ def candidate_bytes(model: WorldModel, context: Tensor, horizon: int) -> int:
     linear = (module for module in model.modules() if isinstance(module, nn.Linear) and module not in encoding)
     tokens = (model.config.history_size + horizon) * context[0, 0, ..., 0].numel()
     return sum(module.out_features for module in linear) * tokens * context.element_size()
+
+
+class _Prepared:
+    """A world model whose roll-out is laid out for one search."""
+
+    def __init__(self, model: WorldModel, rollout: Callable[..., Tensor]):
+        self.config, self.rollout = model.config, rollout
+
+
+def for_search(model: WorldModel, dtype: torch.dtype | None, compiled: bool) -> tuple[WorldModel | _Prepared, bool]:
+    """What imagines the candidates of one search, during which weights stay what they are.
+
+    A world model may offer `prepare_rollout(dtype)`: a faster `rollout`, which several threads may call, or `None`.
+
+    Args:
+        dtype: of its arithmetic, `None` for the model's.
+        compiled: whether it is going to be compiled: only a model's own weights need not be compiled anew every time.
+
+    Returns:
+        What has `rollout` and `config`, and whether several threads may use it at once.
+    """
+    prepare = getattr(model, "prepare_rollout", None)
+    rollout = prepare(dtype) if prepare is not None and not compiled else None
+    return (model, False) if rollout is None else (_Prepared(model, rollout), True)

@@ -5,6 +5,7 @@ forcing, and the terms at every time step. `objective="original"` is that of the
 window from its first frame, and variance and covariance are taken of that frame alone.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from ..configuration_lewm import LeWMConfig
-from ..modeling_lewm import LeWMModel, LeWMOutput
+from ..modeling_lewm import ROLLOUT_TYPES, LeWMModel, LeWMOutput
+from ..rollout_lewm import prepare
 from .variance_covariance import centered, over_batch, over_time
 
 OBJECTIVES = ("lewm", "original")
@@ -152,6 +154,10 @@ class PLDMModel(LeWMModel):
         self._check_blocks(candidates)
         first = context[:, -1].repeat_interleave(candidates.shape[1], 0)
         return self._imagine_from(first, candidates.flatten(0, 1)).unflatten(0, candidates.shape[:2])
+
+    def prepare_rollout(self, dtype: torch.dtype | None = None) -> Callable[..., Tensor] | None:
+        """See `LeWMModel.prepare_rollout`; the original's GRU has nothing to prepare."""
+        return prepare(self, ROLLOUT_TYPES, dtype) if self.config.objective != "original" else None
 
     def _predict_all(self, embeddings: Tensor, blocks: Tensor) -> Tensor:
         """Training's predictions: from every real frame, or in the original of the whole window from its first one."""
