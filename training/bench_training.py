@@ -3,25 +3,41 @@
     python training/bench_training.py --sizes mini full --variants fp32 bf16 --steps 10
     python training/bench_training.py --sizes full --variants bf16 bf16+compile --dataset runs/episodes --num_workers 12
 
-Without a data set the windows are random numbers in memory: the step alone. The device is Accelerate's.
+A step is that of `training/train.py`: Accelerate, the loader, the losses, the fused optimizer; waiting includes moving
+and normalizing a batch, as in metrics.jsonl. Steps are timed in turn with those of `--against`, by default one put
+together as the reference implementation's is (`training/reference_step.py`). Without a data set the windows are random
+numbers in memory: the step alone. The share of the peak counts the matrix products of forward and backward, and its
+peak is that of square ones, measured in the same run. Peak memory is the process's (of an accelerator: the tensors'),
+so measure one case per call for a clean figure.
 """
 
 import argparse
+import resource
+import statistics
+import sys
+import tempfile
 import time
+from collections.abc import Callable
+from importlib import import_module
 
 import torch
 from torch.utils.data import Dataset
+from torch.utils.flop_counter import FlopCounterMode
 
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
 from lewm_hf.data.episodes import load_episodes
 from lewm_hf.data.windows import WindowDataset
 from lewm_hf.evaluation.common.provenance import hardware
-from lewm_hf.training.arguments import parse_recipe
-from lewm_hf.training.batches import WindowBatches, batch_loader
-from lewm_hf.training.precision import training_device
+from lewm_hf.training.arguments import TrainingRecipe, parse_recipe
+from lewm_hf.training.batches import WindowBatches, loading
+from lewm_hf.training.launch import launched
+from lewm_hf.training.precision import encoder_in_bf16, training_device
+from lewm_hf.training.world_model import WorldModelJob, WorldModelLosses
 
-RECIPES = {"mini": "tworoom-mini.yaml", "full": "tworoom.yaml"}
-WARMUP = 3
+RECIPES = {"mini": "tworoom-mini.yaml", "pusht-mini": "pusht-mini.yaml", "full": "tworoom.yaml"}
+VARIANTS = ("fp32", "bf16", "bf16_encoder", "fp32+compile", "bf16+compile")
+ROUNDS = 5
+PEAK_SIZE = 2048
 
 
 class RandomWindows(Dataset):
@@ -29,7 +45,7 @@ class RandomWindows(Dataset):
 
     def __init__(self, config: LeWMConfig, count: int = 4096):
         generator = torch.Generator().manual_seed(0)
-        self.time, self.count = config.history_size + 1, count
+        self.time, self.count = config.window_frames, count
         shape = (64, config.image_size, config.image_size, 3)
         self.frames = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
         self.actions = torch.randn(64, self.time, config.action_block_size, generator=generator)
@@ -47,71 +63,161 @@ def synchronize(device: torch.device):
         getattr(torch, device.type).synchronize(device)
 
 
-def measure(config: LeWMConfig, windows: Dataset, variant: str, args, device: torch.device) -> dict:
-    """Seconds of `args.steps` optimizer steps after a warm-up, and the seconds of them spent waiting for data."""
+def matmul_peak(dtype: torch.dtype, device: torch.device) -> float:
+    """FLOP/s of the best of several square matrix products."""
+    left, right = (torch.randn(PEAK_SIZE, PEAK_SIZE, device=device, dtype=dtype) for _ in range(2))
+    times = []
+    for _ in range(12):
+        synchronize(device)
+        start = time.perf_counter()
+        left @ right
+        synchronize(device)
+        times.append(time.perf_counter() - start)
+    return 2 * PEAK_SIZE**3 / min(times)
+
+
+def window_flops(config: LeWMConfig) -> float:
+    """Operations of the matrix products and convolutions of one window, forward and backward."""
+    model, count = LeWMModel(config).train(), 2
+    model.set_attn_implementation("eager")  # on CPUs those of the fused kernel are not counted
+    pixels = torch.randn(count, config.window_frames, config.num_channels, config.image_size, config.image_size)
+    with FlopCounterMode(display=False) as counter:
+        model(pixels, torch.randn(count, config.window_frames - 1, config.action_block_size)).loss.backward()
+    return counter.get_total_flops() / count
+
+
+def peak_memory(device: torch.device) -> float:
+    """GB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def load_step(name: str) -> Callable:
+    """`MODULE:CALLABLE`, see `reference_step.build`.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"--against {name}: {error}; give MODULE:CALLABLE, with MODULE on PYTHONPATH") from error
+
+
+def measure(recipe: TrainingRecipe, config: LeWMConfig, windows: Dataset, variant: str, args) -> dict[str, float]:
+    """Seconds of a step, seconds of it spent waiting for data, and seconds of a step of `--against`, medians."""
     torch.manual_seed(0)
-    model = LeWMModel(config).to(device).train()
-    sigreg, normalize = model.sigreg, LeWMImageProcessor(image_size=config.image_size).normalize
-    if variant.endswith("+compile"):
-        model.compile()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=1e-3, fused=True)
-    order = WindowBatches(len(windows), args.batch_size, 0, 0, WARMUP + args.steps)
-    loader = iter(batch_loader(windows, order, args.num_workers, device))
-    started = waited = 0.0
-    for step in range(WARMUP + args.steps):
-        if step == WARMUP:
-            synchronize(device)
-            started, waited = time.perf_counter(), 0.0
-        asked = time.perf_counter()
-        batch = next(loader)
-        waited += time.perf_counter() - asked
-        pixels = normalize(batch["pixel_values"].to(device, non_blocking=True))
-        actions = batch["actions"].to(device, non_blocking=True)
-        directions = sigreg.directions(0, step).to(device, non_blocking=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=variant.startswith("bf16")):
-            loss = model(pixel_values=pixels, actions=actions, sigreg_directions=directions).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-    synchronize(device)
-    return {"seconds": time.perf_counter() - started, "waited": waited}
+    precision, _, compiled = variant.partition("+")
+    recipe.precision = precision
+    per_round = max(1, args.steps // ROUNDS)
+    total = (ROUNDS + 1) * per_round
+    job = WorldModelJob(recipe, config)
+    job.model, job.image_processor = LeWMModel(config), LeWMImageProcessor(image_size=config.image_size)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        launched(output_dir=folder, precision=precision, tracker="none", compile=bool(compiled)) as launch,
+    ):
+        accelerator, job.device = launch.accelerator, launch.accelerator.device
+        if precision == "bf16_encoder":
+            encoder_in_bf16(job.model, job.device)
+        module = WorldModelLosses(job.model)
+        optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5, weight_decay=recipe.weight_decay, fused=True)
+        module, optimizer = accelerator.prepare(module, optimizer)
+        if launch.compile_options is not None:
+            job.model.compile(**launch.compile_options)
+        module.train()
+        dtype = torch.bfloat16 if precision != "fp32" else None
+        other = load_step(args.against)(config, job.device, dtype, recipe.seed) if args.against != "none" else None
+        waited = 0.0
+
+        def ours(batches, number: int) -> None:
+            nonlocal waited
+            asked = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - asked
+            with accelerator.accumulate(module):
+                accelerator.backward(module(batch, job.step_inputs(number))["loss"])
+                accelerator.clip_grad_norm_(module.parameters(), recipe.max_grad_norm)
+                optimizer.step()
+                optimizer.zero_grad()
+
+        def theirs(batches, number: int) -> None:
+            other(next(batches), number)
+
+        def order() -> WindowBatches:
+            return WindowBatches(len(windows), args.batch_size, recipe.seed, 0, total)
+
+        with (
+            loading(windows, order(), args.num_workers, job.device) as loaded,
+            loading(windows, order(), args.num_workers, job.device) as loaded_too,
+        ):
+            sides = [(ours, job.prepared(loaded), []), *([(theirs, loaded_too, [])] if other else [])]
+            for round in range(ROUNDS + 1):  # the first one warms up
+                waited = 0.0 if round == 1 else waited
+                for step, batches, times in sides:
+                    synchronize(job.device)
+                    start = time.perf_counter()
+                    for number in range(round * per_round, (round + 1) * per_round):
+                        step(batches, number)
+                    synchronize(job.device)
+                    times.append((time.perf_counter() - start) / per_round)
+    seconds = [statistics.median(times[1:]) for _, _, times in sides]
+    return {"seconds": seconds[0], "waited": waited / (ROUNDS * per_round), "against": seconds[-1] if other else 0.0}
 
 
-def main():
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", choices=RECIPES, default=list(RECIPES))
-    parser.add_argument(
-        "--variants", nargs="+", choices=["fp32", "bf16", "fp32+compile", "bf16+compile"], default=["fp32", "bf16"]
-    )
+    parser.add_argument("--sizes", nargs="+", choices=RECIPES, default=["mini", "full"])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["fp32", "bf16"])
     parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=20, help=f"timed in {ROUNDS} rounds")
     parser.add_argument("--num_workers", type=int, default=0)
     parser.add_argument("--dataset", help="directory or Hub id of episodes; without it random windows in memory")
-    args = parser.parse_args()
+    parser.add_argument("--against", default="reference_step:build", help="MODULE:CALLABLE, or none")
+    try:
+        bench(parser.parse_args(argv))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def bench(args: argparse.Namespace) -> None:
+    if args.against != "none":
+        load_step(args.against)
     device = training_device()
+    precisions = {"fp32" if variant.startswith("fp32") else "bf16" for variant in args.variants}
+    peaks = {name: matmul_peak(torch.float32 if name == "fp32" else torch.bfloat16, device) for name in precisions}
     print(
         f"{hardware(device)['device_name']}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"batch {args.batch_size}, {args.num_workers} loader processes"
+        f"batch {args.batch_size}, {args.num_workers} loader processes; "
+        + ", ".join(f"{name} matrix products {peak / 1e9:,.0f} GFLOP/s" for name, peak in sorted(peaks.items()))
     )
-    print("| model | parameters | variant | windows/s | ms/step | waiting for data |")
-    print("|---|---|---|---|---|---|")
+    print("| model | parameters | variant | windows/s | ms/step | waiting for data | of peak | memory | against |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for size in args.sizes:
-        _, config = parse_recipe([RECIPES[size], "--dataset", "none", "--output_dir", "none"])
+        recipe, config = parse_recipe([RECIPES[size], "--dataset", "none", "--output_dir", "none"])
         windows = RandomWindows(config)
         if args.dataset:
             config.action_mean, config.action_std = [0.0] * config.action_dim, [1.0] * config.action_dim
-            windows = WindowDataset(load_episodes(args.dataset, "train"), config)
-        parameters = sum(p.numel() for p in LeWMModel(config).parameters())
+            goal_blocks = config.actor_max_blocks if config.actor_weight else None
+            windows = WindowDataset(load_episodes(args.dataset, "train"), config, goal_blocks=goal_blocks)
+        parameters, flops = sum(p.numel() for p in LeWMModel(config).parameters()), window_flops(config)
         for variant in args.variants:
-            result = measure(config, windows, variant, args, device)
-            rate = args.steps * args.batch_size / result["seconds"]
+            result = measure(recipe, config, windows, variant, args)
+            rate = args.batch_size / result["seconds"]
+            share = flops * rate / peaks["fp32" if variant.startswith("fp32") else "bf16"]
+            memory, waiting = f"{peak_memory(device):.1f} GB", f"{result['waited'] / result['seconds']:.0%}"
+            ratio = f"{result['against'] / result['seconds']:.2f}x" if result["against"] else ""
             print(
-                f"| {size} | {parameters:,} | {variant} | {rate:,.1f} | {1000 * result['seconds'] / args.steps:,.1f} "
-                f"| {result['waited'] / result['seconds']:.0%} |",
+                f"| {size} | {parameters:,} | {variant} | {rate:,.1f} | {1000 * result['seconds']:,.1f} "
+                f"| {waiting} | {share:.0%} | {memory} | {ratio} |",
                 flush=True,
             )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
