@@ -40,6 +40,9 @@ class WorldModel(Protocol):
 
     Latents may have any shape: `(D,)` in LeWM and PLDM, `(patches, D)` in DINO-WM. In evaluation mode both methods
     are deterministic, and no row depends on the others of its batch.
+
+    The optional method `prepare_rollout(dtype)` gives the planner a faster `rollout` for one search, during which the
+    weights do not change and which several threads may call, or `None`.
     """
 
     config: WorldModelConfig
