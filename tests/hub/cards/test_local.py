@@ -169,7 +169,7 @@ def test_a_reader_sees_the_agent_then_one_sentence_one_table_and_the_use(home):
     film, sentence, table, note, use = text.strip().split("\n\n")[1:6]
     assert film.endswith("(evaluation/drawn/videos/02-reached-seed1-episode1-frame1.gif)")
     assert sentence.startswith("A [LeWorldModel]") and sentence.count(". ") == 0
-    assert table.startswith("| protocol | success |") and note.startswith("Success: ") and use == "## Use"
+    assert table.startswith("| protocol | planner | success |") and note.startswith("Success: ") and use == "## Use"
     before, _, details = text.partition("\n## Details\n")
     assert not re.search(r"[0-9a-f]{12}", before)
     assert "SHA-256" in details and "hash `" in details
