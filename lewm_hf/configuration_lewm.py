@@ -24,9 +24,9 @@ LARGEST_IMAGE = 16_384
 # What transformers of several versions and the Hub keep in a config.json beside the fields.
 NOT_OURS = frozenset(
     {
-        "model_type", "auto_map", "custom_pipelines", "torch_dtype", "attn_implementation", "output_attentions",
-        "use_cache", "quantization_config", "tie_word_embeddings", "torchscript", "is_decoder", "add_cross_attention",
-        "loss_type", "trust_remote_code",
+        "model_type", "name_or_path", "auto_map", "custom_pipelines", "torch_dtype", "attn_implementation",
+        "output_attentions", "use_cache", "quantization_config", "tie_word_embeddings", "torchscript", "is_decoder",
+        "add_cross_attention", "loss_type", "trust_remote_code",
     }
 )  # fmt: skip
 
