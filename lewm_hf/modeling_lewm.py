@@ -21,8 +21,8 @@ from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_lewm import LeWMConfig
+from .encoder_convolutions import check_stride, stack
 from .encoders import build_encoder, register_encoder
-from .encoders.convolutions import check_stride, stack
 from .heads_lewm import LeWMActors, LeWMInverseDynamics
 from .rollout_lewm import is_plain, prepare
 from .sigreg import GlobalBatchNorm, SIGReg, global_batch_norms

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from lewm_hf import LeWMConfig, LeWMModel
+from lewm_hf.encoder_spatial_softmax import SpatialSoftmaxEncoder
 from lewm_hf.encoders import build_encoder, encoder_names, register_encoder
-from lewm_hf.encoders.spatial_softmax import SpatialSoftmaxEncoder
 
 
 @pytest.fixture

@@ -370,7 +370,7 @@ def test_a_data_set_card_is_measured_again(tmp_path, collected, online):
 @pytest.mark.parametrize(
     ("text", "kind", "match"),
     [
-        ("# no metadata", "model", "lacks license, library_name, pipeline_tag, model-index"),
+        ("# no metadata", "model", "lacks license, library_name, pipeline_tag"),
         ("---\nlicense: mit\n---\n", "dataset", "lacks configs, task_categories"),
         ("---\nmodel-index:\n- results: 3\n---\n", "model", "invalid"),
         ("---\n- a\n---\n", "model", "invalid"),

@@ -1,4 +1,4 @@
-"""Encoders: each turns frames into one feature vector, one file each.
+"""Encoders: each turns frames into one feature vector, one file each (`encoder_*.py`, flat like all modeling files).
 
 An encoder is any `nn.Module` that maps `(N, 3, H, W)` normalized frames to `(N, output_size)` and tells `output_size`.
 `register_encoder` makes one of your own available as `LeWMConfig(encoder="my-name", encoder_kwargs={...})`.
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from .conv import ConvEncoder
-from .spatial_softmax import SpatialSoftmaxEncoder
+from .encoder_conv import ConvEncoder
+from .encoder_spatial_softmax import SpatialSoftmaxEncoder
 
 if TYPE_CHECKING:
-    from ..configuration_lewm import LeWMConfig
+    from .configuration_lewm import LeWMConfig
 
 EncoderBuilder = Callable[["LeWMConfig"], nn.Module]
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from .convolutions import DEFAULT, check_stride, initialize, stack
+from .encoder_convolutions import DEFAULT, check_stride, initialize, stack
 
 if TYPE_CHECKING:
-    from ..configuration_lewm import LeWMConfig
+    from .configuration_lewm import LeWMConfig
 
 
 class SpatialSoftmaxEncoder(nn.Module):

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from .convolutions import DEFAULT, check_stride, initialize, stack
+from .encoder_convolutions import DEFAULT, check_stride, initialize, stack
 
 if TYPE_CHECKING:
-    from ..configuration_lewm import LeWMConfig
+    from .configuration_lewm import LeWMConfig
 
 
 class ConvEncoder(nn.Module):
