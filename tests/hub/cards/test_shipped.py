@@ -54,16 +54,18 @@ def test_its_card_is_what_the_command_writes(folder, tmp_path, monkeypatch):
 @shipped
 def test_its_card_states_each_result_under_its_own_protocol(folder):
     entries = ModelCard.load(folder / "README.md").data.eval_results
+    keys = ("protocol_hash", "planner_hash", "pairs")
     stated = {
-        (entry.dataset_args["protocol_hash"], entry.dataset_args["pairs"], entry.metric_type): entry.metric_value
+        (*(entry.dataset_args[key] for key in keys), entry.metric_type): entry.metric_value
         for entry in entries
         if entry.task_type == "robotics"
     }
     measured = {}
     for path in folder.glob("evaluation/*/results.json"):
         result = read_result(path)
+        where = result["protocol"]["hash"], result["planner"]["hash"], result["pairs"]
         for kind, rate in (("success_rate", result["success"]), ("random_success_rate", result["floors"]["random"])):
-            measured[result["protocol"]["hash"], result["pairs"], kind] = round(rate["rate"], 4)
+            measured[*where, kind] = round(rate["rate"], 4)
     assert stated == measured
     assert len(entries) == (len(stated) or 3)  # a decoder has three numbers of its own
 
