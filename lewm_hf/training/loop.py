@@ -227,12 +227,12 @@ class _Fit:
         names = [name for name in losses if name == "loss" or name.endswith("_loss")]
         means = self.accelerator.reduce(torch.stack([losses[name] for name in names]).detach(), "mean").tolist()
         scalars = dict(zip(names, means, strict=True))
-        watched = self.job.watch(losses, scalars, self.accelerator)
         if not math.isfinite(scalars["loss"]):
             raise ValueError(
                 f"the loss is {scalars['loss']} at step {progress.step}: lower learning_rate={recipe.learning_rate:g}; "
                 f"{self.folder.path} keeps what was saved before"
             )
+        watched = self.job.watch(losses, scalars, self.accelerator)
         seconds, steps, waited = pace.lap()
         progress.seconds += seconds
         windows = steps * recipe.gradient_accumulation_steps * recipe.batch_size
