@@ -234,7 +234,7 @@ def test_incomplete_and_damaged_folders_are_refused_before_anything_is_sent(onli
     (model_folder / "model.safetensors").write_bytes(weights)
     config = (model_folder / "config.json").read_text()
     for change, match in (
-        ({"model_type": "vit"}, "model_type='vit': only LeWM and its decoders"),
+        ({"model_type": "vit"}, "model_type='vit': only world models and their decoders"),
         ({"predictor_layers": 3}, "does not hold the tensors of its config"),
         ({"image_size": 56}, "does not hold the tensors of its config"),
         ({"history_sise": 3}, "unknown field 'history_sise', the closest known one is 'history_size'"),
