@@ -8,7 +8,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lewm_hf import LeWMImageProcessor
+from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
 from lewm_hf.action_blocks import to_blocks
 from lewm_hf.configuration_lewm_decoder import LeWMDecoderConfig
 from lewm_hf.evaluation.common.embeddings import sample_stretches
@@ -244,8 +244,10 @@ def test_a_recipe_is_read_and_checked(tmp_path):
 def test_shipped_recipes_are_valid(name, tiny_config):
     given = ["--model", "M", "--dataset", "D", "--output_dir", "O"]
     recipe = parse_decoder_recipe([f"training/recipes/{name}.yaml", *given])
-    tiny_config.image_size = 64
-    assert recipe.config(tiny_config, "f" * 64).num_patches == 16
-    tiny_config.image_size = 60
+
+    def world_model(**sizes):
+        return LeWMModel(LeWMConfig(**(tiny_config.to_dict() | sizes))).eval()
+
+    assert recipe.config(world_model(image_size=64, patch_size=16), "f" * 64).num_patches == 16
     with pytest.raises(ValueError, match="describes no decoder: image_size=60"):
-        recipe.config(tiny_config, "f" * 64)
+        recipe.config(world_model(image_size=60, patch_size=12), "f" * 64)
