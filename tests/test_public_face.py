@@ -61,3 +61,11 @@ def test_every_public_name_is_documented_and_typed():
             assert typed, f"{name}({parameter.name})"
         if not inspect.isclass(value):
             assert signature.return_annotation is not inspect.Signature.empty, name
+
+
+def test_modules_that_moved_are_found_under_the_names_that_scripts_know():
+    import lewm_hf.data.encoding as encoding
+    from lewm_hf.data.importers import convert, run
+    from lewm_hf.data.storage import encoding as home
+
+    assert encoding is home and convert.import_dataset is run.import_dataset
