@@ -19,7 +19,7 @@ class LeWMDecoderConfig(PreTrainedConfig):
         patch_size: side of the square that one query paints.
         hidden_size, layers, heads, mlp_size: the transformer of the queries.
         latent_tokens: tokens that an embedding is unfolded into (linearly), to be attended to; 1 is the paper's form.
-        world_model_fingerprint: SHA-256 of the weights whose embeddings the decoder was trained on.
+        world_model_fingerprint: SHA-256 of the weights whose embeddings it was trained on, optional heads apart.
     """
 
     model_type = "lewm_decoder"

@@ -471,6 +471,7 @@ class LeWMModel(LeWMPreTrainedModel):
     method = ("LeWorldModel", "https://arxiv.org/abs/2603.19312")
     learned = "learned end to end from pixels and actions alone"
     output_class = LeWMOutput
+    optional_heads = ("inverse_dynamics", "actor")
     _can_record_outputs = {"hidden_states": LeWMEncoderLayer, "attentions": LeWMEncoderAttention}
 
     def __init__(self, config: LeWMConfig):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..data.episodes import load_episodes
 from ..data.windows import WindowDataset
 from ..evaluation.common.inputs import open_inputs
-from ..evaluation.common.provenance import model_fingerprint
+from ..evaluation.common.provenance import latents_fingerprint
 from ..image_processing_lewm import LeWMImageProcessor
 from ..modeling_lewm_decoder import LeWMDecoder
 from .arguments import defaults_of
@@ -66,7 +66,7 @@ class DecoderJob(Job):
         agent = open_inputs(recipe.model, train, revision=recipe.model_revision, device=self.device).agent
         self.world_model = agent.model.requires_grad_(False)
         self.image_processor = agent.processor
-        fingerprint = model_fingerprint(self.world_model)
+        fingerprint = latents_fingerprint(self.world_model)
         self.config = recipe.config(self.world_model, fingerprint)
         # A window of one frame; the few rows behind an episode's last whole action block are left out.
         self.windows, self.heldout = (

@@ -42,7 +42,8 @@ class WorldModel(Protocol):
     are deterministic, and no row depends on the others of its batch.
 
     The optional method `prepare_rollout(dtype)` gives the planner a faster `rollout` for one search, during which the
-    weights do not change and which several threads may call, or `None`.
+    weights do not change and which several threads may call, or `None`. The optional attribute `optional_heads` names
+    children that latents and roll-outs do not depend on.
     """
 
     config: WorldModelConfig

@@ -13,7 +13,7 @@ from ...tasks.registry import short_name
 from ...world_models.base import latent_shape
 from .agent import Agent, first_sentence, load_agent
 from .embeddings import check_frozen
-from .provenance import dataset_fingerprint, hardware, library_versions, model_fingerprint
+from .provenance import dataset_fingerprint, hardware, latents_fingerprint, library_versions, model_fingerprint
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def open_decoder(decoder: Any, agent: Agent, revision: str | None = None) -> LeW
             f"{size}: train a decoder for this model with training/train_decoder.py"
         )
     trained_on = decoder.config.world_model_fingerprint
-    if trained_on not in (None, model_fingerprint(model)):
+    if trained_on not in (None, model_fingerprint(model), latents_fingerprint(model)):
         raise ValueError(
             f"{source} was trained on the embeddings of other weights than {agent.source} has: give that model, or "
             "train a decoder for this one with training/train_decoder.py"

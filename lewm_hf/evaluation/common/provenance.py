@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+from collections.abc import Collection
 from importlib import metadata
 from typing import Any
 
@@ -46,14 +47,29 @@ def hardware(device: torch.device | str) -> dict[str, Any]:
     return facts
 
 
-def model_fingerprint(model: torch.nn.Module) -> str:
-    """SHA-256 over names, shapes and values of all parameters and buffers; equal weights give equal fingerprints."""
+def model_fingerprint(model: torch.nn.Module, without: Collection[str] = ()) -> str:
+    """SHA-256 over names, shapes and values of all parameters and buffers; equal weights give equal fingerprints.
+
+    Args:
+        model: any module.
+        without: children of the model that are left out.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
+        if name.split(".")[0] in without:
+            continue
         tensor = tensor.detach().cpu().contiguous()
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
     return digest.hexdigest()
+
+
+def latents_fingerprint(model: torch.nn.Module) -> str:
+    """SHA-256 over the weights without the model's `optional_heads`: what its latents and imagined futures come from.
+
+    An actor that is fitted on frozen embeddings leaves it as it was.
+    """
+    return model_fingerprint(model, getattr(model, "optional_heads", ()))
 
 
 def dataset_fingerprint(episodes) -> str:

@@ -11,8 +11,10 @@ from torch import nn
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
 from lewm_hf.action_blocks import to_blocks
 from lewm_hf.configuration_lewm_decoder import LeWMDecoderConfig
+from lewm_hf.evaluation.common.agent import load_agent
 from lewm_hf.evaluation.common.embeddings import sample_stretches
-from lewm_hf.evaluation.common.provenance import model_fingerprint
+from lewm_hf.evaluation.common.inputs import open_decoder
+from lewm_hf.evaluation.common.provenance import latents_fingerprint, model_fingerprint
 from lewm_hf.evaluation.decode.report import format_decoding
 from lewm_hf.evaluation.decode.run import decode
 from lewm_hf.measures.pixels import pixel_metrics
@@ -216,6 +218,21 @@ def test_what_does_not_belong_together_is_refused(
     assert "less than one action block" in refused(steps=4)
     assert "holds no config.json" in refused(tmp_path)
     assert "neither a folder nor a Hub id" in refused(str(tmp_path / "nowhere"))
+
+
+def test_a_decoder_serves_the_same_latents_whatever_heads_stand_beside_them(tiny_model):
+    chosen = tiny_model.config.to_dict() | {"actor": True, "inverse_weight": 0.1}
+    with_heads = LeWMModel(LeWMConfig(**chosen)).eval()
+    with_heads.load_state_dict(with_heads.state_dict() | tiny_model.state_dict())
+    assert model_fingerprint(with_heads) != model_fingerprint(tiny_model)
+    assert latents_fingerprint(with_heads) == latents_fingerprint(tiny_model) == model_fingerprint(tiny_model)
+    decoder = LeWMDecoder(LeWMDecoderConfig(**SIZES, world_model_fingerprint=latents_fingerprint(tiny_model))).eval()
+    agent = load_agent(with_heads, processor=LeWMImageProcessor(size=28))
+    assert open_decoder(decoder, agent) is decoder
+    with torch.no_grad():  # a weight that latents do depend on
+        with_heads.projector.fc2.bias += 1e-3
+    with pytest.raises(ValueError, match="other weights"):
+        open_decoder(decoder, agent)
 
 
 def test_a_recipe_is_read_and_checked(tmp_path):
