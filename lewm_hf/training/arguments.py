@@ -15,10 +15,10 @@ from transformers import PreTrainedConfig
 from ..data.cache import CACHES
 from ..pictures import FITS
 from ..world_models.registry import find_world_model
-from .recipe_files import field_names, find_recipe, parse, peek, read_yaml
+from .parts import check_parts, learning_rate_factors
+from .recipe_files import field_names, find_recipe, parse, peek, read_keys, read_yaml
+from .starting_point import MEASURED, checkpoint_config
 from .trackers import TRACKERS
-
-MEASURED = ("action_mean", "action_std", "action_statistics_source", "action_low", "action_high")
 
 
 def option(default: Any, text: str, **metadata: Any) -> Any:
@@ -105,6 +105,17 @@ class TrainingRecipe(RunRecipe):
     """Everything about a run but the model, whose fields are its configuration's. Defaults: the released recipe."""
 
     model_type: str = option("lewm", "which world model, such as lewm, pldm, dino_wm or goal_imitation")
+    init_from: str | None = option(
+        None, "checkpoint to start from, folder or Hub id: all weights that fit; its architecture is the default"
+    )
+    init_from_revision: str | None = option(None, "branch, tag or commit of a Hub checkpoint")
+    freeze: list[str] = field(
+        default_factory=list,
+        metadata={"help": "parts that stay as they are, such as encoder: weights, dropout off, BatchNorm statistics"},
+    )
+    lr_factor: list[str] = field(
+        default_factory=list, metadata={"help": "PART=NUMBER, multiplies a part's learning rate, such as encoder=0.1"}
+    )
 
     moving_share: float = option(
         0.0, "share of the windows in which something moves, by moving_columns; 0 takes windows as they come"
@@ -153,6 +164,7 @@ class TrainingRecipe(RunRecipe):
             raise ValueError(f"moving_share={self.moving_share} must lie in [0, 1]")
         if self.moving_share and not self.moving_columns:
             raise ValueError(f"moving_share={self.moving_share} needs moving_columns: the entries of observation.state")
+        learning_rate_factors(self.lr_factor)
 
 
 @cache
@@ -196,20 +208,48 @@ def _model_type(argv: Sequence[str]) -> str:
     return peek(argv, "model_type") or TrainingRecipe.model_type
 
 
+def _begun_with(argv: Sequence[str]) -> dict[str, Any]:
+    """What a recipe that starts from a checkpoint says of the model where it says nothing: the checkpoint's fields.
+
+    A run that is resumed has noted them down; the checkpoint need not be there any more.
+    """
+    source, folder = peek(argv, "init_from"), peek(argv, "output_dir")
+    if not source:
+        return {}
+    begun = Path(folder) / "recipe.yaml" if folder else None
+    if begun is not None and begun.is_file():
+        config = read_keys(begun)
+        model_type = config.get("model_type", TrainingRecipe.model_type)
+    else:
+        config = checkpoint_config(source, peek(argv, "init_from_revision")).to_dict()
+        model_type = config["model_type"]
+    if (asked := peek(argv, "model_type")) not in (None, model_type):
+        raise ValueError(
+            f"init_from={source} is of another architecture: model_type={asked!r} here, {model_type!r} there; give a "
+            "checkpoint of this one, or leave model_type away"
+        )
+    names = field_names(model_fields(model_type))
+    return {"model_type": model_type} | {name: config[name] for name in names if name in config}
+
+
 def parse_recipe(argv: Sequence[str]) -> tuple[TrainingRecipe, PreTrainedConfig]:
     """`[recipe.yaml] [--key value ...]` -> recipe and model; the command line wins over the file.
+
+    With `init_from`, fields of the model that neither mentions are the checkpoint's.
 
     Raises:
         FileNotFoundError, ValueError: one line, naming the key, the value and what was expected.
     """
-    model_type = _model_type(argv)
+    begun = _begun_with(argv)
+    model_type = begun.get("model_type") or _model_type(argv)
     kind, model = find_world_model(model_type)
-    recipe, fields = parse(argv, TrainingRecipe, model_fields(model_type))
+    recipe, fields = parse(argv, TrainingRecipe, model_fields(model_type), defaults=begun)
     mappings = [entry.name for entry in dataclasses.fields(kind) if entry.type == dict | None]
     try:
         config = kind(**vars(fields) | {name: _mapping(name, getattr(fields, name)) for name in mappings})
         with torch.device("meta"):
-            model(config)  # refuses what it cannot build
+            outline = model(config)  # refuses what it cannot build
+        check_parts(outline, recipe.freeze, recipe.lr_factor)
         return recipe, config
     except StrictDataclassError as error:
         raise ValueError(f"the recipe describes no model: {one_line(error)}") from None

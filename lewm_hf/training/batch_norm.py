@@ -65,6 +65,7 @@ def recalibrate_batch_norm(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     forward: Callable = encode_and_predict,
+    kept: Iterable[nn.Module] = (),
 ) -> int:
     """Replaces every BatchNorm's running statistics by those of all rows of `batches`; returns the number of rows.
 
@@ -76,11 +77,17 @@ def recalibrate_batch_norm(
         model: anything with `torch.nn.BatchNorm*` inside; those that are frozen keep their statistics.
         batches: arguments of `forward` after the model; by default `(pixel_values, actions)` of training windows.
         forward: runs the model on one batch.
+        kept: parts of the model whose BatchNorms keep their statistics, too.
 
     Raises:
         ValueError: without a single batch, or with a single row.
     """
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and _learns(module)]
+    settled = {module for part in kept for module in part.modules()}
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and _learns(module) and module not in settled
+    ]
     if not norms:
         return 0
     modes = {module: module.training for module in model.modules()}

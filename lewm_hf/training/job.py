@@ -56,13 +56,19 @@ class Job(ABC):
         """What the optimizer is given: a module whose `forward(batch, step_inputs)` returns `loss`, a scalar, and more
         by name: scalars that end in `_loss` are logged. The global generators are seeded."""
 
+    def parameter_groups(self, module: nn.Module) -> list[dict[str, Any]]:
+        """What the optimizer takes of `build`'s module; the learning rate of a group is multiplied by its
+        `lr_factor`, where it has one."""
+        return [{"params": list(module.parameters())}]
+
     @abstractmethod
     def decode(self) -> None:
         """Whatever takes long: `frame_cache`."""
 
     @abstractmethod
     def begin(self, fresh: bool) -> None:
-        """Called once the folder of the run exists; `fresh`: it is not resumed, so that weights may depend on data."""
+        """Called once the folder of the run exists; `fresh`: no saved state will follow, so that weights are still to
+        be given, from data or a checkpoint."""
 
     @abstractmethod
     def order(self, start: int, stop: int) -> WindowBatches:

@@ -135,13 +135,14 @@ class _Fit:
         # Where the run stands.
         if not recipe.resume:
             folder.start(job.values)
-        job.begin(fresh=not recipe.resume)
-        optimizer = torch.optim.AdamW(module.parameters(), lr=0.0, weight_decay=recipe.weight_decay, fused=True)
+        saved = folder.progress() if recipe.resume else None
+        job.begin(fresh=saved is None)
+        groups = job.parameter_groups(module)
+        optimizer = torch.optim.AdamW(groups, lr=0.0, weight_decay=recipe.weight_decay, fused=True)
         self.model, self.optimizer = self.accelerator.prepare(module, optimizer)
         if launch.compile_options is not None:
             job.model.compile(**launch.compile_options)
         set_seed(recipe.seed, device_specific=True)  # dropout differs between ranks
-        saved = folder.progress() if recipe.resume else None
         if saved:
             self.accelerator.load_state(str(folder.state))
         self.progress = Progress.read(saved) if saved else Progress()
@@ -196,7 +197,7 @@ class _Fit:
             progress.step, self.length.schedule_steps, recipe.warmup_fraction, recipe.learning_rate
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
+            group["lr"] = self.rate * group.get("lr_factor", 1.0)
         accumulation = recipe.gradient_accumulation_steps
         for number in range(progress.step * accumulation, (progress.step + 1) * accumulation):
             with pace.waiting():

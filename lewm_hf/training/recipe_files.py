@@ -2,8 +2,9 @@
 
 import dataclasses
 import difflib
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def read_yaml(path: Path, known: Sequence[str]) -> dict[str, Any]:
     seen: list[Path] = []
     while path not in seen:
         seen.append(path)
-        found = _read(path)
+        found = read_keys(path)
         base = found.pop("base", None)
         refuse_unknown(list(found), known, str(path))
         keys = found | keys
@@ -51,7 +52,12 @@ def read_yaml(path: Path, known: Sequence[str]) -> dict[str, Any]:
     raise ValueError(f"{path} is its own base: take the key `base` away")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_keys(path: Path) -> dict[str, Any]:
+    """The keys that stand in one file, whatever they are.
+
+    Raises:
+        ValueError: one line, where it holds none.
+    """
     try:
         keys = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -69,16 +75,15 @@ def peek(argv: Sequence[str], key: str) -> str | None:
         FileNotFoundError, ValueError: one line, for a recipe that cannot be read.
     """
     for argument, following in zip(argv, [*argv, None][1:], strict=True):
-        if argument == f"--{key}":
-            return following
-        if argument.startswith(f"--{key}="):
-            return argument.partition("=")[2]
+        name, equals, value = argument.partition("=")
+        if name.replace("-", "_") == f"__{key}":
+            return value if equals else following
     if not argv or argv[0].startswith("-"):
         return None
     path, seen = find_recipe(argv[0]), []
     while path not in seen:
         seen.append(path)
-        found = _read(path)
+        found = read_keys(path)
         if key in found or "base" not in found:
             return found.get(key)
         path = _base(path, found["base"])
@@ -109,8 +114,11 @@ def field_names(*classes: type) -> list[str]:
     return [entry.name for part in classes for entry in dataclasses.fields(part)]
 
 
-def parse(argv: Sequence[str], *classes: type) -> list[Any]:
+def parse(argv: Sequence[str], *classes: type, defaults: Mapping[str, Any] | None = None) -> list[Any]:
     """`[recipe.yaml] [--key value ...]` -> an instance of each dataclass; the command line wins over the file.
+
+    Args:
+        defaults: values of keys that neither mentions, where they are not the dataclasses' own.
 
     Raises:
         FileNotFoundError, ValueError: one line, naming the key, the value and what was expected.
@@ -122,7 +130,8 @@ def parse(argv: Sequence[str], *classes: type) -> list[Any]:
     refuse_unknown([name for name in given if name not in flags | {"help"}], known, "the command line")
     # Through the command line, so that YAML's `5e-5`, a string to it, is read as the number it is meant to be.
     from_file = []
-    for key, value in keys.items():
+    for key, value in (dict(defaults or {}) | keys).items():
+        value = json.dumps(value) if isinstance(value, dict) else value
         texts = [str(text) for text in value] if isinstance(value, list) else [str(value)]
         from_file += [f"--{key}", *texts] if value not in (None, []) else []
     *parsed, unread = _Parser(classes, allow_abbrev=False).parse_args_into_dataclasses(

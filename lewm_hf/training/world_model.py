@@ -22,15 +22,18 @@ from ..world_models.registry import find_world_model
 from .arguments import TrainingRecipe, parse_recipe, recipe_defaults, recipe_values
 from .batch_norm import recalibrate_batch_norm
 from .batches import WindowBatches, loading
+from .checkpoints import RunDirectory
 from .command import run_command
 from .facts import content_fingerprint
 from .frozen_tokens import TokenCache, TokenWindows
 from .job import Job
 from .loop import fit
 from .monitors import embedding_monitors, heldout_metrics
+from .parts import freeze_parts, parameter_groups
 from .planning_success import PlanningSuccess
 from .precision import encoder_in_bf16
 from .schedule import RunLength
+from .starting_point import StartingPoint
 from .wrapping import LossModule
 
 logger = logging.getLogger(__name__)
@@ -56,7 +59,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class WorldModelLosses(LossModule):
-    """A world model's `losses` as a forward."""
+    """A world model's `losses` as a forward.
+
+    Args:
+        model: the world model.
+        freeze: names of its parts that stay as they are, see `parts`.
+    """
+
+    def __init__(self, model: nn.Module, freeze: Sequence[str] = ()):
+        super().__init__(model)
+        self._frozen = freeze_parts(model, freeze)
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
 
     def forward(self, batch: dict[str, Tensor], step_inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return self.model.losses(batch, step_inputs)
@@ -72,6 +90,10 @@ class WorldModelJob(Job):
 
     def open(self, accelerator: Accelerator) -> None:
         recipe, self.device, self.main = self.recipe, accelerator.device, accelerator.is_main_process
+        saved = RunDirectory(recipe.output_dir).progress() if recipe.resume else None
+        self.start = None
+        if recipe.init_from and saved is None:
+            self.start = StartingPoint.open(recipe.init_from, self.config, recipe.init_from_revision)
         self.share, self.main_first = (
             (accelerator.process_index, accelerator.num_processes), accelerator.main_process_first
         )  # fmt: skip
@@ -101,7 +123,11 @@ class WorldModelJob(Job):
             "env_id": train.env_id, "env_kwargs": train.env_kwargs, "train_fingerprint": content_fingerprint(train),
             "train_windows": len(self.windows),
         }  # fmt: skip
+        if recipe.init_from:
+            self.facts["base_model"] = self.start.facts if self.start else saved.get("base_model")
         self.remark = f", learning rate laid out for {self.length.schedule_steps:,}"
+        self.remark += self.start.remark if self.start else ""
+        self.remark += f"; frozen: {', '.join(recipe.freeze)}" if recipe.freeze else ""
         if getattr(config, "sigreg_weight", 0) > 0:
             gaussian, collapsed = sigreg_bounds(config, recipe.batch_size)
             self.remark += f"; SIGReg is {gaussian:.2f} on Gaussian embeddings, {collapsed:.1f} on collapsed ones"
@@ -118,7 +144,10 @@ class WorldModelJob(Job):
         fit = self.windows.episodes.fit
         self.image_processor = LeWMImageProcessor(image_size=self.config.image_size, fit=fit)
         self.num_parameters = self.model.num_parameters()
-        return WorldModelLosses(self.model)
+        return WorldModelLosses(self.model, self.recipe.freeze)
+
+    def parameter_groups(self, module: nn.Module) -> list[dict[str, Any]]:
+        return parameter_groups(self.model, self.recipe.lr_factor)
 
     def decode(self) -> None:
         if getattr(self.config, "backbone", None):
@@ -135,7 +164,10 @@ class WorldModelJob(Job):
         return TokenWindows(windows.episodes, self.config, tokens, goal_blocks=self.goal_blocks)
 
     def begin(self, fresh: bool) -> None:
-        if fresh:
+        if fresh and self.start:
+            self.start.fill(self.model)
+            self.start = None  # its weights need no more memory
+        elif fresh:
             initialize_from_data(self.model, self.windows, self.image_processor)
         # Is evaluated and saved; training never sees what happens to it.
         self.judged = copy.deepcopy(self.model).to(self.device)
@@ -171,7 +203,8 @@ class WorldModelJob(Job):
         judged.load_state_dict(self.model.state_dict())
         order = self.order(0, recipe.recalibration_batches, seed=recipe.seed + 1)
         with loading(self.windows, order, recipe.num_workers, self.device) as batches:
-            recalibrate_batch_norm(judged, ((batch,) for batch in self.prepared(batches)), all_losses)
+            frozen = [judged.get_submodule(name) for name in recipe.freeze]
+            recalibrate_batch_norm(judged, ((batch,) for batch in self.prepared(batches)), all_losses, frozen)
         judged.eval()
         if not self.main:
             return {}

@@ -52,6 +52,7 @@ class FakeHub:
         corrupted: file names whose bytes are flipped on the way out.
         cut: file name -> how many bytes of it are sent before the connection drops.
         uploads_left: how many more LFS uploads succeed; `None` is no limit.
+        gated: repositories whose files nobody may read yet.
     """
 
     def __init__(self):
@@ -61,6 +62,7 @@ class FakeHub:
         self.corrupted: set[str] = set()
         self.cut: dict[str, int] = {}
         self.uploads_left: int | None = None
+        self.gated: set[str] = set()
         self.blobs: dict[str, bytes] = {}
         self.lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
@@ -169,6 +171,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def repo(self, kind: str, repo_id: str) -> Repo | None:
         found = self.hub.repos.get((kind, repo_id))
+        if found is not None and repo_id in self.hub.gated:
+            self.error(403, "GatedRepo", f"Access to {kind} {repo_id} is restricted")
+            return None
         if found is None or (found.private and not self.authorized):
             self.error(404 if self.authorized else 401, "RepoNotFound", "Repository not found")
             return None

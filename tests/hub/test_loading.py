@@ -16,6 +16,8 @@ from lewm_hf.evaluation.common.agent import load_agent
 from lewm_hf.evaluation.common.inputs import open_decoder
 from lewm_hf.hub.convert.released import released_config
 from lewm_hf.hub.push import push
+from lewm_hf.training.arguments import parse_recipe
+from lewm_hf.training.starting_point import StartingPoint
 
 
 def one_line(error, match, load, *arguments, **kwargs):
@@ -222,3 +224,24 @@ def test_what_a_library_says_is_cut_after_its_first_sentence():
         with pytest.raises(FileNotFoundError, match="org/none.*neither.*couldn't.* cached files$") as caught:
             load("org/none")
         assert "\n" not in str(caught.value)
+
+
+def test_a_run_starts_from_a_checkpoint_of_the_hub_or_says_why_not(online, model_folder, tiny_model):
+    push("org/lewm", model=model_folder)
+    recipe, config = parse_recipe(
+        ["--dataset", "d", "--output_dir", "o", "--max_steps", "1", "--init_from", "org/lewm"]
+    )
+    assert config.embed_dim == tiny_model.config.embed_dim
+    start = StartingPoint.open(recipe.init_from, config)
+    fresh = LeWMModel(config)
+    start.fill(fresh)
+    assert same(fresh, tiny_model)
+    push("org/closed", model=model_folder)
+    online.gated.add("org/closed")
+    assert start.facts["revision"] == online.repos["model", "org/lewm"].branches["main"]
+    for source, reason in (
+        ("org/nothing", "not a local folder and is not a valid model identifier"),
+        ("org/closed", "gated repo"),
+    ):
+        arguments = ["--dataset", "d", "--output_dir", "o", "--max_steps", "1", "--init_from", source]
+        one_line(FileNotFoundError, f"init_from={source} is no checkpoint.*{reason}", parse_recipe, arguments)

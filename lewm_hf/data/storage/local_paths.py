@@ -12,6 +12,7 @@ import yaml
 PLACES = frozenset(
     {
         "dataset", "source", "model", "episodes", "world_model_source", "output_dir", "manifest", "weights", "mapping",
+        "init_from",
         "eval_protocol", "eval_planner",
     }
 )  # fmt: skip

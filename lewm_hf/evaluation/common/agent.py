@@ -111,10 +111,15 @@ def load_agent(
             )
     check_processor(model, getattr(processor, "image_size", None), loaded.config.image_size)
     loaded = loaded.eval().to(device or default_device())
-    commit = getattr(loaded.config, "_commit_hash", None)
+    commit = None if folder.exists() else commit_of(str(model), revision)
     facts = training_facts_of(model, revision)
     env_kwargs = {name: value for name, value in facts.get("env_kwargs", {}).items() if name != "image_size"}
     return Agent(loaded, processor, str(model), commit, facts.get("env_id"), env_kwargs)
+
+
+def commit_of(repo_id: str, revision: str | None) -> str:
+    """The commit that a Hub checkpoint was loaded from: the name of its folder in the cache."""
+    return Path(hf_hub_download(repo_id, "config.json", revision=revision)).parent.name
 
 
 def check_processor(source: str | Path, made: int | None, taken: int) -> None:

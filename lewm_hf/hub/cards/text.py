@@ -200,7 +200,7 @@ def _training(facts: "CardFacts") -> str:
 
 {training["steps"]:,} steps ({training["epochs"]:.2f} epochs over {training["train_windows"]:,} windows), batch \
 {recipe["batch_size"]}, precision {training["mixed_precision"]}, seed {recipe["seed"]}; {hours:.2f} device hours on \
-{training["num_processes"]} x {training["hardware"]["device_name"]}.
+{training["num_processes"]} x {training["hardware"]["device_name"]}.{_start(training.get("base_model"), recipe)}
 
 <details><summary>Recipe</summary>
 
@@ -209,6 +209,20 @@ def _training(facts: "CardFacts") -> str:
 {rows}
 
 </details>"""
+
+
+def _start(base: Mapping[str, Any] | None, recipe: Mapping[str, Any]) -> str:
+    """Which checkpoint a run started from, and what of it was kept."""
+    if not base:
+        return ""
+    source, revision = published({"source": base["source"]})["source"], base.get("revision")
+    where = f"[`{source}`](https://huggingface.co/{source}) at revision `{revision}`" if revision else f"`{source}`"
+    text = f" It started from {where} (fingerprint of the weights `{base['fingerprint'][:12]}`)"
+    if base.get("new_parts"):
+        text += f"; {', '.join(f'`{part}`' for part in base['new_parts'])} started from nothing"
+    if recipe.get("freeze"):
+        text += f"; {', '.join(f'`{part}`' for part in recipe['freeze'])} stayed as there"
+    return text + "."
 
 
 def _conversion(conversion: Mapping[str, Any]) -> str:

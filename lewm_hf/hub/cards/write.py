@@ -277,13 +277,16 @@ def method(model: Any) -> tuple[str, str]:
 def model_card(facts: CardFacts) -> str:
     """The text of a model's `README.md`, metadata included."""
     env = [facts.env_id.partition("/")[2].partition("-")[0].lower()] if facts.env_id else []
+    base = (facts.training or {}).get("base_model") or {}
+    started_from = base["source"] if base.get("revision") else None  # only a checkpoint of the Hub has one
     data = ModelCardData(
         license=facts.license,
         library_name=LIBRARY,
         pipeline_tag=PIPELINE_TAG,
         tags=[*TAGS, *env],
         datasets=[facts.dataset_id] if facts.dataset_id else None,
-        base_model=facts.conversion["release"] if facts.conversion else None,
+        base_model=facts.conversion["release"] if facts.conversion else started_from,
+        base_model_relation="finetune" if started_from else None,
         model_name=facts.name if facts.results else None,
         eval_results=model_index(facts) or None,
     )
