@@ -63,6 +63,7 @@ class ActorPolicy(BlockPolicy):
         num_envs: N.
         action_bounds: lowest and highest action, `(action_dim,)` each in environment units, where the checkpoint's
             config states none. Actions are clipped to them.
+        retry: blocks that a goal is given anew once it is overdue, as in `Planner`.
 
     Raises:
         ValueError: for a model without an actor or not ready, or bounds of another shape.
@@ -75,11 +76,12 @@ class ActorPolicy(BlockPolicy):
         *,
         num_envs: int = 1,
         action_bounds: tuple[Sequence[float], Sequence[float]] | None = None,
+        retry: int | None = None,
     ):
         check_actor(model, "policy 'actor'")
         super().__init__(
             model, processor, num_envs=num_envs, context_frames=1, longest=model.config.actor_max_blocks,
-            sees_features=True,
+            sees_features=True, retry=retry,
         )  # fmt: skip
         self.bounds = block_bounds(model.config, action_bounds, model.device)
 

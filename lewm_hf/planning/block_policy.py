@@ -61,17 +61,19 @@ class BlockPolicy(ABC):
         context_frames: frames that a decision looks at; fewer until an episode has as many.
         longest: blocks until the goal where nobody says when it is due.
         sees_features: whether decisions look at the encoder's features too.
+        retry: blocks that a goal is given anew, again and again, once it is overdue; `None`: always the shortest.
 
     Raises:
         ValueError: for a model that is not ready to plan, or `num_envs < 1`.
     """
 
     def __init__(
-        self, model: WorldModel, processor, *, num_envs: int, context_frames: int, longest: int, sees_features: bool
-    ):
+        self, model: WorldModel, processor, *, num_envs: int, context_frames: int, longest: int, sees_features: bool,
+        retry: int | None = None,
+    ):  # fmt: skip
         check_ready(model)
         self.model, self.processor, self.context_frames = model, processor, context_frames
-        self.longest, self.sees_features = longest, sees_features
+        self.longest, self.sees_features, self.retry = longest, sees_features, retry
         if num_envs < 1:
             raise ValueError(f"num_envs={num_envs} must be at least 1")
         self.plans = 0  # decisions made so far, for timing
@@ -182,9 +184,11 @@ class BlockPolicy(ABC):
         return actions
 
     def blocks_left(self, episode: Episode) -> int:
-        """Action blocks until the goal is due; 0 once it should have been reached."""
+        """Action blocks until the goal is due; once it should have been reached, 0 or what `retry` gives it."""
         frameskip = self.model.config.frameskip
         due = self.longest * frameskip if episode.due is None else episode.due
+        if self.retry is not None and episode.taken >= due:
+            return self.retry - (episode.taken - due) // frameskip % self.retry
         return blocks_until(due - episode.taken, frameskip)
 
     def _follow(self, episode: Episode, blocks: Tensor, actions: Tensor) -> None:

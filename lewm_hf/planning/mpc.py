@@ -57,7 +57,7 @@ class MPCPolicy(BlockPolicy):
         guided = self.planner.proposal is not None
         super().__init__(
             model, processor, num_envs=num_envs, context_frames=frames, longest=self.planner.horizon,
-            sees_features=guided,
+            sees_features=guided, retry=self.planner.retry,
         )  # fmt: skip
         if guided:
             check_actor(model, f"planner {self.planner.label}")

@@ -56,6 +56,16 @@ def test_a_proposal_is_the_actor_rolled_through_the_model():
         propose(world, context, torch.stack([goal, goal], 1), left, 4)
 
 
+@pytest.mark.parametrize(("retry", "expected"), [(None, [2, 1, 1, 1, 1, 1]), (3, [2, 1, 3, 2, 1, 3])])
+def test_an_overdue_goal_is_given_time_anew_where_asked_for(retry, expected):
+    world = ActingWorld()
+    policy, envs = ActorPolicy(world, LeWMImageProcessor(image_size=28), retry=retry), PointEnvs(1)
+    policy.reset([0], ["p"], PointEnvs.picture((1, 1))[None], steps_left=2 * world.config.frameskip)
+    for _ in range(len(expected) * world.config.frameskip):
+        envs.step(policy.act(envs.render(np.flatnonzero(policy.wants_frame()))))
+    assert [blocks for ([blocks], _) in world.acts] == expected
+
+
 def test_the_proposal_starts_the_search_and_the_guard_keeps_it():
     context, goal = problems()
     world = ActingWorld()

@@ -59,6 +59,10 @@ def test_the_horizon_shrinks_until_the_goal_is_due_and_stays_at_the_floor():
         (None, {}, [5, 4, 3, 2, 2, 2]),  # nobody knows: as if due at the end of the longest horizon
         (None, {"horizon_rule": "fixed"}, [5, 5, 5]),
         (4, {"horizon_rule": "fixed"}, [5, 5, 5]),
+        (6, {"retry": 4}, [3, 2, 2, 4, 3, 2, 2, 4, 3]),  # overdue: due again in four blocks, and again
+        (0, {"retry": 3, "horizon_floor": 1}, [3, 2, 1, 3]),
+        (5, {"retry": 3, "horizon_floor": 1}, [3, 2, 1, 3, 2, 1, 3]),  # a block that the deadline cut
+        (None, {"retry": 3}, [5, 4, 3, 2, 2, 3, 2, 2]),
     ],
 )
 def test_how_far_each_plan_looks(steps_left, changes, blocks):

@@ -26,7 +26,8 @@ def test_shipped_planners_state_every_value_and_their_hash_is_that_of_their_cont
         content = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
         planner = load_planner(name)
         assert planner.to_dict() == content | {"overrides": {}} and content["name"] == name
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        counted = {key: value for key, value in content.items() if (key, value) != ("retry", None)}
+        text = json.dumps(counted, sort_keys=True, separators=(",", ":"))
         assert planner.hash == hashlib.sha256(text.encode()).hexdigest()
         assert planner.label == f"{name}-v1"
 

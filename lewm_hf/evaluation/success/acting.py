@@ -67,5 +67,5 @@ def make_policy(policy: str, planner: Planner, agent: Agent, vector_env: GoalVec
     bounds = (space.low.tolist(), space.high.tolist()) if space.is_bounded() else None
     shared = {"num_envs": vector_env.num_envs, "action_bounds": bounds}
     if policy == "actor":
-        return ActorPolicy(agent.model, agent.processor, **shared)
+        return ActorPolicy(agent.model, agent.processor, retry=planner.retry, **shared)
     return MPCPolicy(agent.model, agent.processor, planner, seed=seed, **shared)

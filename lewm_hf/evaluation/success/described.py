@@ -10,5 +10,7 @@ def describe_policy(policy: str, planner: Planner) -> dict[str, Any]:
     """Label, hash and values of who acts, as results name it under `planner`."""
     if policy == "planner":
         return planner.to_dict() | {"label": planner.label, "hash": planner.hash}
-    content = {"name": policy, "version": 1}
+    content: dict[str, Any] = {"name": policy, "version": 1}
+    if policy == "actor" and planner.retry is not None:
+        content["retry"] = planner.retry
     return content | {"overrides": {}, "label": label(policy, 1, None), "hash": content_hash(content)}

@@ -25,6 +25,8 @@ class Planner:
         solver: the search, with its settings: `CEM(samples=300, iterations=30, elites=30)`.
         horizon, horizon_rule, horizon_floor: how far to look ahead, in action blocks.
         receding_horizon: action blocks executed before the next plan.
+        retry: once the goal is overdue, it is due again in so many blocks, as often as it takes; `None`: it stays
+            overdue, and the shortest plans are made.
         context_frames: frames that a plan starts from, `None` for as many as the model was trained with.
         cost, control_penalty, clip_actions, proposal, guard: see `PlanSettings`.
         overrides: what differs from the file, by field; part of the hash because the fields are.
@@ -40,6 +42,7 @@ class Planner:
     horizon_rule: str = "goal-time"
     horizon_floor: int = SHORTEST
     receding_horizon: int = 1
+    retry: int | None = None
     context_frames: int | None = None
     cost: str | Cost = "final"
     control_penalty: float = 0.0
@@ -51,9 +54,9 @@ class Planner:
     def __post_init__(self):
         if not isinstance(self.name, str) or type(self.version) is not int:
             raise ValueError(f"planner {self.name}: name must be text and version={self.version!r} a whole number")
-        for name in ("horizon_floor", "receding_horizon", "context_frames"):
+        for name in ("horizon_floor", "receding_horizon", "context_frames", "retry"):
             value = getattr(self, name)
-            if not (name == "context_frames" and value is None) and (type(value) is not int or value < 1):
+            if not (name in ("context_frames", "retry") and value is None) and (type(value) is not int or value < 1):
                 raise ValueError(f"planner {self.name}: {name}={value!r} must be a whole number of at least 1")
         if self.horizon_rule not in RULES:
             raise ValueError(
@@ -82,6 +85,8 @@ class Planner:
         """SHA-256 of the canonical content; formatting and comments of the file do not count."""
         content = self.to_dict()
         del content["overrides"]
+        if content["retry"] is None:  # planners from before there was one keep their hash
+            del content["retry"]
         return content_hash(content)
 
     def to_dict(self) -> dict[str, Any]:
