@@ -21,12 +21,15 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 import gradio as gr
 from clicks import CLICKS, Refused
 from pictures import curves, film
-from stage import VIEW_SIZE, Stage, Wishes
+from stage import ACTOR, GUIDED, SEARCH, VIEW_SIZE, Stage, Wishes
 
 HERE = Path(__file__).resolve().parent
 VARIABLE = "LEWM_CHECKPOINTS"
 PORT = 7860
 EVENTS = {"nothing happens": "unperturbed", "a teleport": "teleport", "the color changes": "color"}
+AGENTS = {
+    GUIDED: "the planner, started by the actor", ACTOR: "the actor alone", SEARCH: "the planner alone",
+}  # fmt: skip
 INTRODUCTION = """# Choose a goal, watch a world model plan
 The agent has seen nothing but pictures and the actions between them. It imagines where actions lead, in the space of
 its embeddings, and looks for those that end near the goal's. **Click on a picture** to change the start or the goal,
@@ -91,7 +94,9 @@ def build(stages: Mapping[str, Stage], notes: Sequence[str]) -> gr.Blocks:
         clicks = CLICKS[stages[title].name]
         part = gr.Radio(choices=list(clicks.parts), value=clicks.parts[0], visible=len(clicks.parts) > 1)
         angle = gr.Slider(label=clicks.angle or "", visible=clicks.angle is not None)
-        return part, angle, *draw(title, seed)
+        agents = stages[title].agents
+        who = gr.Radio([(AGENTS[one], one) for one in agents], value=agents[0], visible=len(agents) > 1)
+        return part, angle, who, *draw(title, seed)
 
     def draw(title: str, seed: float | None) -> tuple:
         try:
@@ -111,14 +116,14 @@ def build(stages: Mapping[str, Stage], notes: Sequence[str]) -> gr.Blocks:
         return place
 
     def plan(
-        title: str, task: tuple, event: str, samples: float, iterations: float, blocks: float, budget: float,
-        seed: float | None, progress=gr.Progress(),  # noqa: B008
+        title: str, task: tuple, who: str, event: str, samples: float, iterations: float, blocks: float,
+        budget: float, seed: float | None, progress=gr.Progress(),  # noqa: B008
     ) -> tuple:  # fmt: skip
         if task is None:
             return refuse(ValueError("draw a start and a goal first"), 3)
         stage, (start, goal) = stages[title], task
         wishes = Wishes(
-            samples=int(samples), iterations=int(iterations), blocks=int(blocks), budget=int(budget),
+            who=who, samples=int(samples), iterations=int(iterations), blocks=int(blocks), budget=int(budget),
             event=EVENTS[event], seed=int(seed or 0),
         )  # fmt: skip
         try:
@@ -148,16 +153,17 @@ def build(stages: Mapping[str, Stage], notes: Sequence[str]) -> gr.Blocks:
                 with gr.Row():
                     shuffle = gr.Button("Random start and goal", min_width=200, elem_id="shuffle")
                     go = gr.Button("Plan", variant="primary", min_width=200, elem_id="plan")
+                who = gr.Radio([(AGENTS[SEARCH], SEARCH)], value=SEARCH, label="Who acts", visible=False, elem_id="who")
                 event = gr.Radio(list(EVENTS), value=next(iter(EVENTS)), label="On the way", elem_id="event")
                 with gr.Accordion("Planner", open=False):
                     with gr.Row():
                         samples = gr.Slider(20, 300, 100, step=20, label="candidate plans")
                         iterations = gr.Slider(1, 30, 8, step=1, label="iterations")
                     with gr.Row():
-                        blocks = gr.Slider(1, 5, 5, step=1, label="action blocks until the next plan, of 5")
+                        blocks = gr.Slider(1, 5, 1, step=1, label="action blocks until the next plan, of 5")
                         budget = gr.Slider(50, 200, 100, step=25, label="steps at most")
                     seed = gr.Number(0, label="seed", precision=0, minimum=0, maximum=2**31 - 1)
-                    gr.Markdown("It looks 5 action blocks ahead; goals farther away than that are luck.")
+                    gr.Markdown("It takes the goal for 25 steps away, and looks no farther ahead.")
                 gr.Markdown(EXPLANATION)
             with gr.Column(scale=7):
                 verdict = gr.Markdown(elem_id="verdict")
@@ -167,14 +173,14 @@ def build(stages: Mapping[str, Stage], notes: Sequence[str]) -> gr.Blocks:
             gr.Markdown("\n".join(f"- {note}" for note in notes), elem_id="notes")
 
         scene = [task, start, goal]
-        gr.on([title.change, page.load], choose, [title, seed], [part, angle, *scene], show_progress="hidden")
+        gr.on([title.change, page.load], choose, [title, seed], [part, angle, who, *scene], show_progress="hidden")
         # The seed on show is the one that drew what is on show.
         shuffle.click(lambda seed: int(seed or 0) + 1, seed, seed, show_progress="hidden").then(
             draw, [title, seed], scene, show_progress="hidden"
         )
         for which, picture in enumerate((start, goal)):
             picture.select(click(which), [title, task, part, angle], scene, show_progress="hidden")
-        wishes = [event, samples, iterations, blocks, budget, seed]
+        wishes = [who, event, samples, iterations, blocks, budget, seed]
         go.click(plan, [title, task, *wishes], [verdict, moving, drawn], show_progress_on=moving)
     return page
 

@@ -17,14 +17,15 @@ EVENT_COLOR = COLORS[3]
 
 
 def film(run: Run, pictures: np.ndarray, goal: np.ndarray, every: int = 1) -> bytes:
-    """An animated WebP: the agent on the left, its goal on the right.
+    """An animated WebP: the agent on the left, what it imagines if that is known, its goal on the right.
 
     Args:
         pictures: `(n, H, W, 3)` uint8, every so many states of the run.
         goal: `(H, W, 3)` uint8.
     """
     font, height, width = ImageFont.load_default(16), *goal.shape[:2]
-    size = (2 * width + 3 * GAP, height + HEADER + FOOTER)
+    columns = 2 + (run.imagined is not None)
+    size = (columns * width + (columns + 1) * GAP, height + HEADER + FOOTER)
     frames, durations = [], []
     for number, picture in enumerate(pictures):
         step = number * every
@@ -38,7 +39,11 @@ def film(run: Run, pictures: np.ndarray, goal: np.ndarray, every: int = 1) -> by
             text, color = f"{verdict} after {run.steps} steps", GREEN if run.success else RED
         canvas = Image.new("RGB", size, PAPER)
         draw = ImageDraw.Draw(canvas)
-        for column, (label, shown) in enumerate((("agent", picture), ("goal", goal))):
+        panels = [("agent", picture), ("goal", goal)]
+        if run.imagined is not None:
+            imagined = Image.fromarray(run.imagined[min(step, len(run.imagined) - 1)])
+            panels.insert(1, ("imagined", np.asarray(imagined.resize((width, height), Image.Resampling.BICUBIC))))
+        for column, (label, shown) in enumerate(panels):
             left = GAP + column * (width + GAP)
             draw.text((left + width / 2, HEADER / 2), label, INK, font, anchor="mm")
             if column == 0:

@@ -6,6 +6,7 @@ What plans, what surprises and what happens comes from the library; this file on
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import clicks
@@ -16,9 +17,12 @@ from torch import Tensor
 from lewm_hf.action_blocks import to_blocks
 from lewm_hf.evaluation.common.agent import check_agent
 from lewm_hf.evaluation.common.embeddings import encode
-from lewm_hf.evaluation.common.inputs import open_agent
+from lewm_hf.evaluation.common.inputs import open_agent, open_decoder
+from lewm_hf.evaluation.success.imagination import imagine
 from lewm_hf.evaluation.surprise.events import happen
 from lewm_hf.evaluation.surprise.run import surprise_curve
+from lewm_hf.planning.actor import ActorPolicy
+from lewm_hf.planning.block_policy import BlockPolicy
 from lewm_hf.planning.costs import goal_cost
 from lewm_hf.planning.mpc import MPCPolicy
 from lewm_hf.planning.planners import load_planner
@@ -29,6 +33,8 @@ from lewm_hf.tasks.rollout import episode_rng, roll_out
 VIEW_SIZE = 320  # pixels, for people; the model sees its own size
 GOAL_OFFSET = 25  # steps from start to goal, as in the paper's protocol
 EPISODE_STEPS, MOST_EPISODES = 100, 100
+# Who acts: a search from nothing, a short one around the actor's proposal, the actor by itself.
+SEARCH, GUIDED, ACTOR = "search", "guided", "actor"
 TITLES = {"two_room": "TwoRoom", "push_t": "PushT", "reacher": "Reacher", "cube": "Cube"}
 
 
@@ -37,16 +43,18 @@ class Wishes:
     """What the visitor asks for.
 
     Args:
-        samples, iterations: of the cross-entropy method. The paper's are 300 and 30.
+        who: `"search"`; or, where the checkpoint has an actor, `"guided"` by it or the `"actor"` itself.
+        samples, iterations: of the search from nothing. The paper's are 300 and 30.
         blocks: action blocks executed before the next plan.
         budget: environment steps, rounded up to whole action blocks.
         event: `"unperturbed"`, `"color"` or `"teleport"`.
         seed: of the planner's noise and of the event.
     """
 
+    who: str = SEARCH
     samples: int = 100
     iterations: int = 8
-    blocks: int = 5
+    blocks: int = 1
     budget: int = 100
     event: str = "unperturbed"
     seed: int = 0
@@ -67,6 +75,7 @@ class Run:
         changed: factors of variation from then on.
         latent_distance: `(F,)` squared distance of embedding and goal's, what the planner brings down.
         surprise: `(F - history_size,)` as `lewm surprise` measures it.
+        imagined: `(T + 1, H, W, 3)` uint8, what the model expected to see, `None` without a decoder.
         frameskip: steps from one block boundary to the next.
     """
 
@@ -80,6 +89,7 @@ class Run:
     changed: dict[str, Any]
     latent_distance: np.ndarray
     surprise: np.ndarray
+    imagined: np.ndarray | None
     frameskip: int
 
 
@@ -97,7 +107,8 @@ class Stage:
     to come from one thread, because an OpenGL context belongs to one.
 
     Args:
-        source: folder or Hub id of a checkpoint whose `training.json` says what it was trained on.
+        source: folder or Hub id of a checkpoint whose `training.json` says what it was trained on. A decoder in the
+            folder of the same name with `-decoder` behind it draws what is imagined.
 
     Raises:
         ImportError: where the environment's extra is not installed, naming it.
@@ -113,12 +124,19 @@ class Stage:
         self.world = make_env(self.name, **kwargs, image_size=self.config.image_size)
         self.view = make_env(self.name, **kwargs, image_size=VIEW_SIZE)
         check_agent(self.agent, self.world, self.agent.trained_on)
+        drawn = Path(f"{source.rstrip('/')}-decoder")
+        self.decoder = open_decoder(drawn, self.agent) if drawn.is_dir() else None
         self.view.reset(seed=0)  # draws: a missing OpenGL shows now
 
     @property
     def film_every(self) -> int:
         """Steps between the pictures of a film: without a GPU, one of the cube's takes half a second."""
         return self.config.frameskip if self.name == "cube" else 1
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """Who can act with this checkpoint, best first."""
+        return (GUIDED, ACTOR, SEARCH) if getattr(self.config, "has_actor", False) else (SEARCH,)
 
     @property
     def title(self) -> str:
@@ -183,7 +201,7 @@ class Stage:
         budget = -(-wishes.budget // frameskip) * frameskip
         policy = self._policy(wishes)
         goal_frame = world.goal_image()
-        policy.reset([0], [0], goals=[goal_frame])
+        policy.reset([0], [0], goals=[goal_frame], steps_left=GOAL_OFFSET)
         record, plan_steps, seconds, changed, reached_at = _Recorder(), [], 0.0, {}, None
         for step in range(budget):
             if step == event_step:
@@ -207,7 +225,8 @@ class Stage:
                 break
         record.states.append(world.get_state())
         record.frames.append(world.render())
-        distance, surprise = self._judge(np.stack([*record.frames, goal_frame]), np.stack(record.actions))
+        actions = np.stack(record.actions)
+        distance, surprise = self._judge(np.stack([*record.frames, goal_frame]), actions)
         return Run(
             states=np.stack(record.states),
             goal=goal,
@@ -219,6 +238,7 @@ class Stage:
             changed=changed,
             latent_distance=distance,
             surprise=surprise,
+            imagined=self._imagined(record.frames, actions, plan_steps, policy.context_frames),
             frameskip=frameskip,
         )
 
@@ -231,12 +251,29 @@ class Stage:
         plans = f"{len(run.plan_steps)} plans, {1000 * run.seconds_per_plan:.0f} ms each"
         return f"### {verdict}\n{plans} · ends {end:.3g} from the goal ({self.view.distance_unit})"
 
-    def _policy(self, wishes: Wishes) -> MPCPolicy:
-        changes = {
+    def _policy(self, wishes: Wishes) -> BlockPolicy:
+        model, processor, changes = self.agent.model, self.agent.processor, {"receding_horizon": wishes.blocks}
+        if wishes.who not in self.agents:
+            raise ValueError(f"this checkpoint has no actor: choose {SEARCH}")
+        if wishes.who == ACTOR:
+            return ActorPolicy(model, processor, retry=load_planner("actor-guided").retry)
+        if wishes.who == GUIDED:
+            return MPCPolicy(model, processor, load_planner("actor-guided", changes), seed=wishes.seed)
+        changes |= {
             "samples": wishes.samples, "iterations": wishes.iterations, "elites": max(2, wishes.samples // 7),
-            "receding_horizon": wishes.blocks,
         }  # fmt: skip
-        return MPCPolicy(self.agent.model, self.agent.processor, load_planner("small", changes), seed=wishes.seed)
+        return MPCPolicy(model, processor, load_planner("goal-time-small", changes), seed=wishes.seed)
+
+    def _imagined(
+        self, frames: list[np.ndarray], actions: np.ndarray, plan_steps: list[int], context_frames: int
+    ) -> np.ndarray | None:
+        """Pictures of what the model expected while each plan was carried out."""
+        if self.decoder is None:
+            return None
+        looked = {number * self.config.frameskip: frame for number, frame in enumerate(frames)}
+        expected = imagine(self.agent.model, self.agent.processor, looked, plan_steps, actions, context_frames)
+        with torch.no_grad():
+            return self.decoder.pictures(expected.flatten(1)).cpu().numpy()
 
     def _judge(self, frames: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Latent distance to the goal and surprise, from the frames at block boundaries and, last, the goal's."""

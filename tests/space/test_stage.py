@@ -1,6 +1,7 @@
 """What the Space shows is what happened, judged by the library's own measures."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from PIL import Image
 from stage import Stage, Wishes
 
 from lewm_hf import LeWMConfig
+from lewm_hf.configuration_lewm_decoder import LeWMDecoderConfig
+from lewm_hf.modeling_lewm_decoder import LeWMDecoder
 
 QUICK = {"samples": 20, "iterations": 2, "budget": 50}
 
@@ -95,6 +98,34 @@ def test_a_checkpoint_has_to_say_what_it_was_trained_on(tiny_config, tmp_path, s
     )
     with pytest.raises(ValueError, match="action_dim=3, but lewm/TwoRoom-v0 has 2"):
         Stage(save_checkpoint(tmp_path, three))
+
+
+def test_an_actor_may_start_the_search_or_act_alone(tiny_config, tmp_path, save_checkpoint, stage):
+    acting = Stage(save_checkpoint(tmp_path / "acting", LeWMConfig.from_dict(tiny_config.to_dict() | {"actor": True})))
+    assert acting.agents == ("guided", "actor", "search") and stage.agents == ("search",)
+    start, goal = acting.sample(2)
+    runs = {who: acting.run(start, goal, Wishes(who=who, **QUICK)) for who in acting.agents}
+    ends = {who: tuple(run.states[-1]) for who, run in runs.items()}
+    # Without training no search promises so much more that the guard lets go of the actor's plan.
+    assert ends["guided"] == ends["actor"] != ends["search"]
+    assert all(run.plan_steps[:3] == [0, 5, 10] for run in runs.values())
+    with pytest.raises(ValueError, match="no actor"):
+        stage.run(start, goal, Wishes(who="guided", **QUICK))
+
+
+def test_a_decoder_beside_a_checkpoint_draws_what_it_imagines(tiny_config, tmp_path, save_checkpoint, stage):
+    source = save_checkpoint(tmp_path / "seen", tiny_config)
+    sizes = {"patch_size": 7, "hidden_size": 24, "layers": 1, "heads": 3, "mlp_size": 32}
+    config = LeWMDecoderConfig(embed_dim=tiny_config.embed_dim, image_size=tiny_config.image_size, **sizes)
+    LeWMDecoder(config).eval().save_pretrained(tmp_path / "seen-decoder")
+    run = Stage(source).run(*stage.sample(0), Wishes(**QUICK))
+    size = tiny_config.image_size
+    assert run.imagined.shape == (len(run.states), size, size, 3) and run.imagined.dtype == np.uint8
+    assert stage.run(*stage.sample(0), Wishes(**QUICK)).imagined is None
+    pictures = stage.pictures(run)
+    two, three = (Image.open(io.BytesIO(film(shown, pictures, pictures[-1]))).width
+                  for shown in (replace(run, imagined=None), run))  # fmt: skip
+    assert three - two == pictures.shape[2] + 10
 
 
 def test_film_and_curves(stage):
