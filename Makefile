@@ -1,6 +1,7 @@
 # make demo   episodes -> training -> a planning agent -> demo/report/index.html
-# make test   the whole test suite
+# make test   the whole test suite, by two processes; WORKERS=8 takes eight
 PYTHON ?= python3
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -17,8 +18,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed
 	$(BIN)/lewm demo --out demo
 
+# Neighbors share what their file builds, so each process gets a stretch of the tests and steals when it is done.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-long: $(VENV)/.installed
 	$(BIN)/python -m pytest -m long

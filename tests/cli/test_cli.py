@@ -1,9 +1,8 @@
 """The command line: thin, and what the user got wrong is one line and status 2."""
 
 import json
-import os
+import runpy
 import shutil
-import subprocess
 import sys
 
 import pytest
@@ -164,12 +163,14 @@ def test_eval_refuses_unknown_protocols_values_and_checkpoints(dataset, checkpoi
     assert "eacher" in said
 
 
-def test_the_entry_point_works_in_a_process_of_its_own(tmp_path):
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "lewm_hf.cli", "data-stats", str(tmp_path / "missing")]
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
-    assert run.returncode == 2
-    assert "Traceback" not in run.stderr and "missing" in run.stderr
+@pytest.mark.parametrize("module", ["lewm_hf.cli", "lewm_cli"])
+def test_the_package_is_the_command(module, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["lewm", "data-stats", str(tmp_path / "missing")])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module(module, run_name="__main__")
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said and "missing" in said
 
 
 def test_report_puts_a_run_on_one_page(tmp_path, capsys):

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from accelerate.state import AcceleratorState, GradientState
 
-from lewm_hf.cli import demo
+from lewm_hf.cli import demo, main
 from lewm_hf.cli.demo import run_demo
 
 TINY = {
@@ -26,11 +27,30 @@ TINY = {
 }  # fmt: skip
 
 
+def here(command: list[str]) -> int:
+    """Runs the command of the training in this process, which has imported everything already."""
+    assert command[:3] == [sys.executable, "-m", "lewm_hf.cli"]
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    try:
+        return main(command[3:])
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("demo") / "demo"
-    assert run_demo(out, **TINY) == out / "report" / "index.html"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "_run", here)
+        assert run_demo(out, **TINY) == out / "report" / "index.html"
     return out
+
+
+def test_the_training_is_a_process_whose_status_counts():
+    assert demo._run([sys.executable, "-c", "import sys; sys.exit(sys.argv[1:] != ['train'])", "train"]) == 0
+    assert demo._run([sys.executable, "-c", "raise SystemExit(3)"]) == 3
 
 
 def test_the_demo_ends_with_a_report_about_both_protocols(done):

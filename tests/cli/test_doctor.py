@@ -3,8 +3,6 @@
 import io
 import json
 import shutil
-import subprocess
-import sys
 from importlib import metadata
 from types import SimpleNamespace
 
@@ -101,15 +99,13 @@ def test_mujoco_missing(monkeypatch):
     assert [check.status for check in check_rendering()] == ["note"]
 
 
-def test_mujoco_gl_that_does_not_exist():
+def test_mujoco_gl_that_does_not_exist(monkeypatch):
     pytest.importorskip("mujoco")
-    code = (
-        "from lewm_hf.cli.doctor import *; found = check_rendering(); print(format_report(found)); "
-        "raise SystemExit(exit_status(found))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], env={"MUJOCO_GL": "vulkan"}, capture_output=True, text=True)
-    assert run.returncode == 1, run.stderr
-    assert "'vulkan' does not work" in run.stdout and "unset it" in run.stdout and "vulkan" in run.stdout
+    monkeypatch.setenv("MUJOCO_GL", "vulkan")
+    found = check_rendering()
+    report = format_report(found)
+    assert exit_status(found) == 1
+    assert "'vulkan' does not work" in report and "unset it" in report
 
 
 def test_one_back_end_is_enough(monkeypatch):
@@ -149,15 +145,6 @@ def test_a_full_disk_and_a_cache_that_is_a_file(tmp_path, monkeypatch):
 def test_packages_named_are_those_of_the_environments():
     backend = pytest.importorskip("lewm_hf.tasks.mujoco_backend")
     assert module.DEBIAN_PACKAGES == backend.DEBIAN_PACKAGES and module.NO_BACKEND == backend.NO_BACKEND
-
-
-def test_a_missing_module_does_not_stop_the_import():
-    code = (
-        "import sys; sys.modules.update({name: None for name in ('gymnasium', 'mujoco', 'dm_control', 'pymunk')})\n"
-        "from lewm_hf.cli.doctor import check_versions; print(len(check_versions()))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.returncode == 0 and int(run.stdout) > 10, run.stderr
 
 
 def test_the_report_shows_every_remedy_and_counts_problems():

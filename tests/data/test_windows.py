@@ -148,7 +148,7 @@ def test_caches_change_nothing(room, tmp_path, cache):
         (0, None, collate_windows),
         (2, "fork", None),
         (2, "fork", collate_windows),
-        (1, "spawn", collate_windows),
+        pytest.param(1, "spawn", collate_windows, marks=pytest.mark.long),  # imports everything anew
     ],
 )
 def test_loaders_yield_the_same_batches(room, tmp_path, workers, method, collate):
@@ -175,8 +175,10 @@ def test_collate_also_takes_windows_from_anywhere(room):
         assert torch.equal(values, together.batch[name])
 
 
-def test_pickles_are_small(room):
-    windows = WindowDataset(room, config())
+@pytest.mark.parametrize("cache", [None, "memmap"])
+def test_pickles_are_small(room, tmp_path, cache):
+    """What a loader's process gets where processes are spawned."""
+    windows = WindowDataset(room, config(), cache=cache, cache_dir=tmp_path)
     copy = pickle.loads(pickle.dumps(windows))
     assert len(pickle.dumps(windows)) < 40_000
     assert torch.equal(copy[3]["pixel_values"], windows[3]["pixel_values"])

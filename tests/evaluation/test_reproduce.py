@@ -24,6 +24,7 @@ def reproduce(*arguments: str, **environment) -> subprocess.CompletedProcess:
     )
 
 
+PARSER = parser()
 NAMES = [line.split()[0] for line in reproduce().stdout.splitlines()]
 
 
@@ -39,12 +40,12 @@ def test_commands_are_understood(name, monkeypatch):
     listed = reproduce(name, RUNS="/data/runs").stdout.splitlines()
     commands = [shlex.split(line) for line in listed if not line.startswith("#")]
     assert commands
-    verbs = next(action for action in parser()._actions if action.dest == "verb").choices
+    verbs = next(action for action in PARSER._actions if action.dest == "verb").choices
     for command in commands:
         match command:
             case ["lewm", verb, *rest]:
                 assert verb in verbs
-                parser().parse_args([verb, *rest])
+                PARSER.parse_args([verb, *rest])
             case ["accelerate", "launch", "training/train.py", *rest]:
                 recipe, _ = parse_recipe(rest)
                 assert recipe.dataset.startswith("/data/runs/episodes/")

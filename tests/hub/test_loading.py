@@ -206,17 +206,17 @@ def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path):
     settings = {
         "HF_ENDPOINT": "http://127.0.0.1:1", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
-    for words in (
-        ["eval", "org/none", "--env", "two_room"],
-        ["health", "org/none", "--episodes", "org/neither"],
-    ):
-        run = subprocess.run(
-            [sys.executable, "-m", "lewm_hf.cli", *words],
-            env=os.environ | settings, capture_output=True, text=True, timeout=240,
-        )  # fmt: skip
-        assert run.returncode == 2 and not run.stdout
-        assert run.stderr.startswith(f"lewm {words[0]}: ") and run.stderr.count("\n") == 1, run.stderr
-    assert run.stderr.endswith(("network\n", "cached files\n")), run.stderr  # a whole sentence
+    commands = [["eval", "org/none", "--env", "two_room"], ["health", "org/none", "--episodes", "org/neither"]]
+    code = f"from lewm_hf.cli import main; print([main(words) for words in {commands!r}])"
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | settings, capture_output=True, text=True, timeout=240
+    )
+    assert run.stdout == "[2, 2]\n", run.stderr
+    said = run.stderr.splitlines()
+    assert len(said) == 2 and all(
+        line.startswith(f"lewm {words[0]}: ") for line, words in zip(said, commands, strict=True)
+    ), run.stderr
+    assert said[-1].endswith(("network", "cached files")), run.stderr  # a whole sentence
 
 
 def test_what_a_library_says_is_cut_after_its_first_sentence():

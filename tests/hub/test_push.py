@@ -195,20 +195,20 @@ def test_the_command_itself_says_what_went_and_what_went_wrong_and_no_more(hub, 
         "OMP_NUM_THREADS": "1",
     }  # fmt: skip
 
-    def lewm(token):
-        return subprocess.run(
-            [sys.executable, "-m", "lewm_hf.cli", "push", "org/lewm", "--model", str(model_folder)],
-            env=os.environ | settings | {"HF_TOKEN": token}, capture_output=True, text=True, timeout=240,
-        )  # fmt: skip
-
-    run = lewm("hf_wrong")
-    assert run.returncode == 2 and not run.stdout and not hub.repos
-    assert run.stderr.startswith("lewm push: model org/lewm was not uploaded") and run.stderr.count("\n") == 1, (
-        run.stderr
+    command = ["push", "org/lewm", "--model", str(model_folder)]
+    code = (
+        f"import os, sys; from lewm_hf.cli import main; os.environ['HF_TOKEN'] = 'hf_wrong'; wrong = main({command})\n"
+        "print('---', wrong, flush=True); print('---', file=sys.stderr, flush=True)\n"
+        f"os.environ['HF_TOKEN'] = 'hf_valid'; sys.exit(main({command}))"
     )
-    run = lewm("hf_valid")
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | settings, capture_output=True, text=True, timeout=240
+    )
+    (out, uploaded), (refused, said) = run.stdout.split("--- 2\n"), run.stderr.split("---\n")
+    assert not out and refused.startswith("lewm push: model org/lewm was not uploaded"), run.stderr
+    assert refused.count("\n") == 1, refused
     assert run.returncode == 0, run.stderr
-    assert f"uploaded: {hub.url}/org/lewm/commit/" in run.stdout and "HTTP" not in run.stderr
+    assert f"uploaded: {hub.url}/org/lewm/commit/" in uploaded and "HTTP" not in said
     assert hub.repos["model", "org/lewm"].private and hub.files("model", "org/lewm").keys() == MODEL_FILES | GIT
 
 

@@ -13,6 +13,8 @@ from lewm_hf import (
     DinoWMModel,
     ImitationConfig,
     ImitationModel,
+    LeWMDecoder,
+    LeWMDecoderConfig,
     LeWMImageProcessor,
     PLDMConfig,
     PLDMModel,
@@ -34,22 +36,28 @@ import sys, torch
 from transformers import AutoModel, AutoImageProcessor
 assert "lewm_hf" not in sys.modules
 frames = torch.linspace(-1, 1, 3 * 28 * 28).view(1, 1, 3, 28, 28)
+latents = torch.linspace(-1, 1, 32).view(2, 16)
 found = {}
 for name in sys.argv[2:]:
     model = AutoModel.from_pretrained(name, trust_remote_code=True)
     assert type(model).__module__.startswith("transformers_modules."), type(model)
     AutoImageProcessor.from_pretrained(name, trust_remote_code=True)
-    found[name] = model.encode(frames).detach()
+    found[name] = (model.encode(frames) if hasattr(model, "encode") else model(latents).pixels).detach()
 torch.save(found, sys.argv[1])
 """
 
 
-def test_all_world_models_load_without_the_package(tmp_path, dinov2_folder):
+def test_all_models_load_without_the_package(tmp_path, dinov2_folder):
     torch.manual_seed(0)
+    decoder = LeWMDecoder(
+        LeWMDecoderConfig(embed_dim=16, image_size=28, patch_size=14, hidden_size=16, layers=1, heads=2, mlp_size=32)
+    )
+    torch.nn.init.normal_(decoder.pixels.weight)
     models = {
         "pldm": PLDMModel(PLDMConfig(**LEWM)),
         "dino_wm": DinoWMModel(DinoWMConfig(backbone=str(dinov2_folder), **DINO)),
         "goal_imitation": ImitationModel(ImitationConfig(**LEWM)),
+        "decoder": decoder,
     }
     for name, model in models.items():
         model.eval().save_pretrained(tmp_path / name)
@@ -66,10 +74,12 @@ def test_all_world_models_load_without_the_package(tmp_path, dinov2_folder):
         cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert (tmp_path / "found.pt").exists(), run.stderr[-3000:]
-    frames = torch.linspace(-1, 1, 3 * 28 * 28).view(1, 1, 3, 28, 28)
-    for name, embeddings in torch.load(tmp_path / "found.pt", weights_only=True).items():
-        model = models[name.rsplit("/", 1)[-1]]
-        torch.testing.assert_close(embeddings, model.encode(frames).detach())
+    frames, latents = torch.linspace(-1, 1, 3 * 28 * 28).view(1, 1, 3, 28, 28), torch.linspace(-1, 1, 32).view(2, 16)
+    found = torch.load(tmp_path / "found.pt", weights_only=True)
+    assert found.keys() == set(folders)
+    for name, model in models.items():
+        expected = model(latents).pixels if model is decoder else model.encode(frames)
+        torch.testing.assert_close(found[str(tmp_path / name)], expected.detach())
 
 
 def test_models_of_others_are_not_exported(tmp_path):

@@ -296,13 +296,16 @@ def test_a_worker_that_dies_and_results_in_order():
 
 
 def test_a_whole_process_from_the_command_line(small, tmp_path):
-    """Another interpreter and another hash seed: the same bytes."""
+    """Another interpreter and another hash seed: the same bytes, of what the command can say."""
     code = (
-        "from pathlib import Path; from lewm_hf.data.collect import collect;"
-        f"collect('two_room', Path({str(tmp_path / 'set')!r}), workers=2, **{SMALL!r})"
+        "import sys; from lewm_hf.data.collect import collect; from lewm_hf.cli import main\n"
+        f"collect('two_room', {str(tmp_path / 'set')!r}, workers=2, **{SMALL!r})\n"
+        "sys.exit(main())"
     )
+    command = [sys.executable, "-c", code, "data-stats", str(tmp_path / "set")]
     environment = {**os.environ, "PYTHONHASHSEED": "77"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True)
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0 and "agrees with its files" in run.stdout, run.stderr
     assert content(tmp_path / "set") == content(small)
 
 

@@ -20,17 +20,17 @@ def collection(env: str, episodes: int, image_size: int, env_kwargs: dict | None
     ("env", "env_kwargs", "max_steps"),
     [
         ("two_room", None, None),
-        ("push_t", None, 20),
-        ("reacher", {"render_quality": "fast"}, 6),
-        ("cube", {"render_quality": "fast"}, 4),
+        ("push_t", None, 10),
+        ("reacher", {"render_quality": "fast"}, 4),
+        ("cube", {"render_quality": "fast"}, 3),
     ],
 )
 def test_both_have_the_same_states_and_fingerprint(env, env_kwargs, max_steps, tmp_path):
     expert = "random" if env == "reacher" else "default"
     given = {"env_kwargs": env_kwargs, "max_steps": max_steps, "test_fraction": 0.25, "expert": expert}
-    collect(env, tmp_path / "data", 8, seed=5, image_size=16, workers=1, **given)
+    collect(env, tmp_path / "data", 4, seed=5, image_size=16, workers=1, **given)
     # Another picture size: it makes no difference to what happens.
-    without = collection(env, 8, 32, env_kwargs, max_steps, 0.25)
+    without = collection(env, 4, 32, env_kwargs, max_steps, 0.25)
     for split in ("train", "test"):
         written = load_episodes(tmp_path / "data", split)
         recorded = record_states(without, split, workers=1)

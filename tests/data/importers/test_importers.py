@@ -1,13 +1,10 @@
 """Importers against the arrays that their sources were written from."""
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
+import multiprocessing
 import shutil
-import signal
-import subprocess
 import sys
 import time
 
@@ -20,7 +17,7 @@ import torch
 
 from lewm_hf import LeWMConfig, LeWMModel
 from lewm_hf.data.episodes import load_episodes
-from lewm_hf.data.importers import import_dataset
+from lewm_hf.data.importers import import_dataset, written
 from lewm_hf.data.importers import run as convert
 from lewm_hf.data.importers.mapping import ColumnMapping, read_mapping
 from lewm_hf.data.storage.dataset_card import data_stats
@@ -232,19 +229,19 @@ def test_bytes_do_not_depend_on_workers(imported_room, room_file, tmp_path):
 
 def test_killed_and_run_again_it_ends_with_the_same_bytes(imported_room, room_file, tmp_path):
     out = tmp_path / "out"
-    code = (
-        "import sys, time; from lewm_hf.data.importers import import_dataset, written\n"
-        "slow = written.decode\n"
-        "written.decode = lambda data: time.sleep(0.02) or slow(data)\n"
-        f"import_dataset('hdf5', sys.argv[1], sys.argv[2], env='two_room', **{EASY!r})\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code, str(room_file), str(out)])
+
+    def slowly():
+        decode = written.decode
+        written.decode = lambda data: time.sleep(0.02) or decode(data)
+        import_dataset("hdf5", room_file, out, env="two_room", **EASY)
+
+    process = multiprocessing.get_context("fork").Process(target=slowly)
+    process.start()
     deadline = time.monotonic() + 300
-    while not list((out / "data").glob("train-*")) and process.poll() is None and time.monotonic() < deadline:
+    while not list((out / "data").glob("train-*")) and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.002)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     finished = {file.name: file.stat().st_mtime_ns for file in (out / "data").glob("train-*")}
     assert 0 < len(finished) < len(list((imported_room / "data").glob("*.parquet")))
     (out / "data" / ".train-00001-of-00003.parquet.1.tmp").write_bytes(b"half")

@@ -281,7 +281,7 @@ def test_every_task_is_evaluated_without_a_data_set(env, tiny_config):
     tiny_config.action_dim = 5 if env == "cube" else 2
     tiny_config.action_mean, tiny_config.action_std = [0.0] * tiny_config.action_dim, [0.3] * tiny_config.action_dim
     model, processor = LeWMModel(tiny_config).eval(), LeWMImageProcessor(image_size=28)
-    given = {"processor": processor, "env": env, "overrides": QUICK | {"budget": 10}, "n": 2, "seeds": [42]}
+    given = {"processor": processor, "env": env, "overrides": QUICK | {"budget": 5}, "n": 2, "seeds": [42]}
     first, second = (evaluate(model, **given, num_envs=num_envs) for num_envs in (1, 2))
     assert first.result["rows_hash"] == second.result["rows_hash"] and len(first.rows) == 2
     result = first.result
