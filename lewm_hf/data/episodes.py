@@ -21,7 +21,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
 from .. import __version__
 from .pace import rows_apart
-from .schema import ACTION, IMAGE, SIM_GOAL, SIM_STATE, STATE
+from .schema import ACTION, IMAGE, SIM_GOAL, SIM_STATE, STATE, SUCCESS
 from .stated import check_statistics
 from .statistics import action_statistics
 from .storage.arrow_copies import load_files, load_folder
@@ -153,6 +153,19 @@ class EpisodeData:
     def goals(self) -> np.ndarray:
         """`(rows, state)` float64: the goal that the collector pursued."""
         return self._vectors(SIM_GOAL)
+
+    @property
+    def success(self) -> np.ndarray | None:
+        """`(rows,)` bool: the goal that the collector pursued is reached in this row; `None` where nobody recorded it.
+
+        Of an episode's first row that is not known: `False`.
+        """
+        if SUCCESS not in self._dataset.column_names:
+            return None
+        later = self._dataset.data.column(SUCCESS).to_numpy().astype(bool)
+        here = np.r_[False, later[:-1]]
+        here[self.offsets] = False
+        return here
 
     @property
     def fingerprint(self) -> str:

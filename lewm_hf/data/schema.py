@@ -14,6 +14,7 @@ from datasets import Features, Image, List, Value
 IMAGE = "observation.image"
 STATE = "observation.state"
 ACTION = "action"
+SUCCESS = "next.success"
 SIM_STATE = "sim.state"
 SIM_GOAL = "sim.goal"
 
@@ -44,14 +45,14 @@ def episode_features(
             STATE: List(Value("float32"), length=observation_dim),
             ACTION: List(Value("float32"), length=action_dim),
             "next.done": Value("bool"),
-            "next.success": Value("bool"),
+            SUCCESS: Value("bool"),
             SIM_STATE: List(Value("float64"), length=state_dim),
             SIM_GOAL: List(Value("float64"), length=state_dim),
         }
     )
     known = {
         STATE: observation_dim is not None,
-        "next.success": success,
+        SUCCESS: success,
         SIM_STATE: state_dim is not None,
         SIM_GOAL: goal and state_dim is not None,
     }
@@ -67,7 +68,7 @@ COLUMN_MEANINGS = {
     STATE: "what the environment reports of its state",
     ACTION: "the action that leaves this row, in environment units; NaN in an episode's last row",
     "next.done": "this is the episode's last row",
-    "next.success": "the goal is reached after this row's action; in the last row: is reached there",
+    SUCCESS: "the goal is reached after this row's action; in the last row: is reached there",
     SIM_STATE: "state vector of the simulator, enough to restore this row",
     SIM_GOAL: "state vector of the goal pursued at this row",
 }
@@ -75,6 +76,6 @@ COLUMN_MEANINGS = {
 BLOCK_MEANINGS = {
     ACTION: "the {every} actions that lead from this row to the next, flattened, in environment units; NaN in an "
     "episode's last row",
-    "next.success": "the goal is reached within the {every} steps after this row; in the last row: there, or in the "
+    SUCCESS: "the goal is reached within the {every} steps after this row; in the last row: there, or in the "
     "steps after it, which are not kept",
 }

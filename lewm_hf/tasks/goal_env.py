@@ -46,6 +46,19 @@ class GoalEnv(gymnasium.Env):
     distance_unit: str = "unknown"
     probe_targets: tuple[Target, ...] = ()
     events: Events | None = None
+    # Who says whether a goal is reached: `"goal"`, the environment, whatever goal it was given; `"own goal"`, the
+    # environment, but only whether its own was; `"model"`, nobody but the model that is judged.
+    judge: str = "goal"
+    # `reached` tells pairs of states apart, without an episode being run.
+    knows_pairs: bool = True
+    # Goals are the environment's own, shown at reset, and no state can be set as one.
+    own_goals: bool = False
+    # `set_state` restores any state by itself; otherwise it replays recorded actions, see `remember`.
+    restorable: bool = True
+    # The episode has ended by itself, and steps change nothing any more.
+    over: bool = False
+    # How the rendered picture is made square, see `LeWMImageProcessor`; `None` where it is.
+    fit: str | None = None
 
     def __init__(
         self,
@@ -228,6 +241,21 @@ class GoalEnv(gymnasium.Env):
         """What an episode's `observation.state` holds of the current moment, a vector; `observation` is what `reset` or
         `step` returned."""
         return observation
+
+    def recorded_action(self, action: Any) -> np.ndarray:
+        """What an episode's `action` holds of what a policy returned, a vector."""
+        return action
+
+    def remember(self, episodes: Any) -> None:
+        """Called with the episodes (`EpisodeData`, or `None`) whose states will be set, before the first one is."""
+
+    def draw_way(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """Pictures of one episode: `(T + 1, state)`, `(T, action)` -> `(T + 1, H, W, 3)` uint8. The goal stays."""
+        pictures = []
+        for state in states:
+            self.set_state(state)
+            pictures.append(self.render())
+        return np.stack(pictures)
 
     def draw_states(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
         """Pictures of many states, `(n, state)` twice -> `(n, H, W, 3)` uint8. State and goal may be spoilt."""

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .action_vectors import draw_action
+
 
 class RandomPolicy:
     """Draws every action uniformly from the environment's bounded action space."""
@@ -10,7 +12,7 @@ class RandomPolicy:
         space = env.unwrapped.action_space
         if not space.is_bounded():
             raise ValueError(f"{space} has no bounds to draw random actions from: use another policy")
-        self._low, self._high, self._rng = space.low, space.high, rng
+        self._space, self._rng = space, rng
 
     def act(self, env) -> np.ndarray:
-        return self._rng.uniform(self._low, self._high).astype(np.float32)
+        return draw_action(self._space, self._rng)

@@ -1,15 +1,17 @@
 """The register of tasks: the four of the paper, those of installed packages, and those of the user's own code."""
 
+import importlib.util
 import logging
+import re
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, packages_distributions
 from typing import TYPE_CHECKING, Any
 
 from ..extras import requires_extra
 from .cube.task import TASK as CUBE
 from .push_t.task import TASK as PUSH_T
 from .reacher.task import TASK as REACHER
-from .task import Task
+from .task import Recording, Task
 from .two_room.task import TASK as TWO_ROOM
 
 if TYPE_CHECKING:
@@ -19,6 +21,10 @@ logger = logging.getLogger(__name__)
 
 # A package offers tasks by naming them in its metadata: `maze = "my_package.maze:TASK"`.
 ENTRY_POINTS = "lewm_hf.tasks"
+# What can be wrong with somebody else's module.
+BROKEN = (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError, RuntimeError, OSError)
+# Steps of an episode in an environment without a limit of its own.
+UNLIMITED = 200
 _registered: dict[str, Task] = {task.name: task for task in (TWO_ROOM, PUSH_T, REACHER, CUBE)}
 
 
@@ -53,7 +59,9 @@ def task_names() -> tuple[str, ...]:
 def find_task(name: str | Task) -> Task:
     """The task behind a short name (`"two_room"`) or a gymnasium id (`"lewm/TwoRoom-v0"`).
 
-    `"my_module:maze"` imports `my_module`, which registers the task, and then looks for `maze`.
+    `"my_module:maze"` imports `my_module`, which registers the task, and then looks for `maze`. Any other gymnasium id
+    is a task, too: `"Pendulum-v1"`, or `"my_module:MyTask-v0"` where importing `my_module` registers `MyTask-v0`; see
+    `AnyGymnasiumEnv` for what becomes of its environment.
 
     Raises:
         ValueError: for an unknown name, listing the known ones.
@@ -70,12 +78,16 @@ def find_task(name: str | Task) -> Task:
     if colon and _lookup(rest) is None:
         try:
             import_module(module)
-        except ImportError as error:
-            raise ImportError(f"{name}: {module} cannot be imported ({error}): is its folder on the path?") from error
-    if (task := _lookup(rest)) is not None:
+        except BROKEN as error:
+            reason = " ".join(str(error).split())
+            raise ImportError(
+                f"{name}: {module} cannot be imported ({reason}): mend it; is its folder on the path?"
+            ) from error
+    if (task := _lookup(rest) or _of_gymnasium(name)) is not None:
         return task
     raise ValueError(
-        f"unknown environment {name!r}: use one of {', '.join(task_names())}, or register_task a task of your own"
+        f"unknown environment {name!r}: use one of {', '.join(task_names())}, the id of any gymnasium environment such "
+        "as Pendulum-v1 or my_module:MyTask-v0, or register_task a task of your own"
     )
 
 
@@ -101,6 +113,8 @@ def register_envs() -> None:
 def make_env(name: str | Task, **kwargs: Any) -> "GoalEnv":
     """The unwrapped environment of a task, by short name or gymnasium id.
 
+    An environment that is no `GoalEnv` comes wrapped in an `AnyGymnasiumEnv`.
+
     Args:
         name: of the task.
         **kwargs: of the environment's constructor.
@@ -112,6 +126,10 @@ def make_env(name: str | Task, **kwargs: Any) -> "GoalEnv":
     task = find_task(name)
     gymnasium = _register_env(task)
     with requires_extra(task.extra or "envs"):
+        if task.plain or _is_plain(gymnasium, task):
+            from .any_gymnasium import AnyGymnasiumEnv
+
+            return AnyGymnasiumEnv(task.env_id, **kwargs)
         try:
             return gymnasium.make(task.env_id, disable_env_checker=True, **kwargs).unwrapped
         except TypeError as error:
@@ -127,6 +145,51 @@ def _register_env(task: Task) -> Any:
     if task.entry_point is not None and _plain_id(task) not in gymnasium.registry:
         gymnasium.register(_plain_id(task), entry_point=task.entry_point, max_episode_steps=task.max_episode_steps)
     return gymnasium
+
+
+def _is_plain(gymnasium: Any, task: Task) -> bool:
+    """Whether an environment's class is no `GoalEnv`; a function may make anything, and is believed to make one."""
+    from .goal_env import GoalEnv
+
+    module, _, env_id = task.env_id.rpartition(":")
+    try:
+        if module:
+            import_module(module)
+        creator = gymnasium.spec(env_id).entry_point
+        if isinstance(creator, str):
+            module, _, attribute = creator.partition(":")
+            creator = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, gymnasium.error.Error):
+        if task.extra:
+            raise
+        return True  # which says better what is missing
+    return isinstance(creator, type) and not issubclass(creator, GoalEnv)
+
+
+def _of_gymnasium(name: str) -> Task | None:
+    """A task made of nothing but a gymnasium id; `None` where gymnasium knows no such id."""
+    if importlib.util.find_spec("gymnasium") is None:
+        return None
+    import gymnasium
+
+    module, _, env_id = name.rpartition(":")
+    spec = gymnasium.registry.get(env_id)
+    if spec is None:
+        return None
+    slug = re.sub(r"[^a-z0-9]+", "_", env_id.lower()).strip("_")
+    source = spec.entry_point if isinstance(spec.entry_point, str) else getattr(spec.entry_point, "__module__", "")
+    return register_task(
+        Task(
+            name=slug if slug[0].isalpha() else f"env_{slug}",
+            env_id=name,
+            # Where nothing but the id would be lost on the way to a worker that has not registered it.
+            entry_point=None if module or spec.kwargs or spec.additional_wrappers else spec.entry_point,
+            max_episode_steps=spec.max_episode_steps or UNLIMITED,
+            recording=Recording(stop_at_success=False),
+            libraries=tuple(packages_distributions().get(source.partition(".")[0], ())),
+            plain=not isinstance(spec.entry_point, str) and not isinstance(spec.entry_point, type),
+        )
+    )
 
 
 def _plain_id(task: Task) -> str:

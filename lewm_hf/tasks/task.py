@@ -60,7 +60,8 @@ class Task:
         name: short name of the command line and of results.
         env_id: gymnasium id. With a module before it, `"my_module:mine/Maze-v0"`, whoever meets the id in a data set or
             beside a checkpoint imports that module first: so a task that no installed package offers is found again.
-        entry_point: the environment, a `GoalEnv`; `None` where the id is registered with gymnasium already.
+        entry_point: the environment, a `GoalEnv` or any other that renders (`AnyGymnasiumEnv`); `None` where the id is
+            registered with gymnasium already.
         max_episode_steps: longest episode that is collected by default.
         extra: pip extra of this package that the environment needs.
         policies: policies that collect episodes, by name; the first is the default. Every task has `"random"` too.
@@ -71,6 +72,8 @@ class Task:
         protocol_arguments: constructor arguments of the environment that a field of an evaluation protocol decides:
             field -> value -> arguments.
         published_probes: results of the paper, by probe target.
+        plain: the environment is made by a function and is no `GoalEnv`: see `AnyGymnasiumEnv`. Of a class this is
+            found out.
 
     Raises:
         ValueError: for a name that is not made of lower-case letters, digits and underscores, or no steps at all.
@@ -87,6 +90,7 @@ class Task:
     libraries: tuple[str, ...] = ()
     protocol_arguments: Mapping[str, Mapping[Any, Mapping[str, Any]]] = field(default_factory=dict)
     published_probes: Mapping[str, tuple[PublishedProbe, ...]] = field(default_factory=dict)
+    plain: bool = False
 
     def __post_init__(self):
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):

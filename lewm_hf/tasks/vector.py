@@ -82,8 +82,12 @@ class GoalVectorEnv:
             raise ValueError(f"active has shape {active.shape}, expected ({self.num_envs},)")
         success = np.zeros(self.num_envs, dtype=bool)
         for index in np.flatnonzero(active):
-            success[index] = self.envs[index].step(actions[index])[2]
+            success[index] = self.envs[index].step(actions[index])[4]["success"]
         return success
+
+    def over(self) -> np.ndarray:
+        """`(num_envs,)` bool: the episode has ended by itself."""
+        return np.array([env.over for env in self.envs], dtype=bool)
 
     def render(self, indices: Sequence[int] | None = None) -> np.ndarray:
         """Pictures `(n, H, W, 3)` uint8 of the environments asked for (default: all)."""
@@ -106,6 +110,10 @@ class GoalVectorEnv:
     def successes(self, indices: Sequence[int] | None = None) -> np.ndarray:
         """`(n,)` bool: the goal is reached in the current state, for instance already at the start."""
         return np.array([self.envs[index].is_success() for index in self._indices(indices)], dtype=bool)
+
+    def distances(self, indices: Sequence[int], states: np.ndarray, goals: np.ndarray) -> np.ndarray | None:
+        """How far `states` `(n, state)`, where these environments are, lie from `goals`; `None` where it is unknown."""
+        return self.envs[0].distance(states, goals)
 
     def close(self) -> None:
         for env in self.envs:

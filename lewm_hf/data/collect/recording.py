@@ -18,21 +18,21 @@ class Episode:
     Attributes:
         images: R frames `(H, W, 3)` uint8; none where no pictures were asked for.
         states: `(R, state)` float64, the simulator's.
-        observations: `(R, observation)` float32.
+        observations: `(R, observation)` float32; `None` where the environment observes pictures.
         actions: `(R - 1, every * action)` float32: the `every` actions that lead from a row to the next, flattened.
-        goals: `(R, state)` float64.
-        success: `(R,)` bool, the goal is reached in this state.
+        goals: `(R, state)` float64; `None` where no goal is pursued.
+        success: `(R,)` bool, the goal is reached in this state; `None` where the environment does not know.
         next_success: `(R,)` bool, the goal is reached within `every` steps after this state; of the last row: there, or
             within the steps after it, which are not kept.
     """
 
     images: Sequence[np.ndarray]
     states: np.ndarray
-    observations: np.ndarray
+    observations: np.ndarray | None
     actions: np.ndarray
-    goals: np.ndarray
-    success: np.ndarray
-    next_success: np.ndarray
+    goals: np.ndarray | None
+    success: np.ndarray | None
+    next_success: np.ndarray | None
 
     def __len__(self) -> int:
         """Rows."""
@@ -68,7 +68,8 @@ def record(
         env: a `GoalEnv`.
         rng: the only source of randomness: draws the reset's seed first, then belongs to the expert.
         max_steps: longest episode.
-        stop_at_success: end as soon as the goal is reached; otherwise the episode has `max_steps` steps.
+        stop_at_success: end as soon as the goal is reached; otherwise the episode has `max_steps` steps, unless it is
+            over before.
         pictures: render every state that is kept.
         every, phase: of the states before and after each step, `phase`, `phase + every` and so on are kept; the last
             one alone where the episode ends before `phase`.
@@ -79,24 +80,24 @@ def record(
     if pictures and phase == 0:
         images.append(env.render())
     goals, success, actions = [env.goal_state], [env.is_success()], []
-    while len(actions) < max_steps and not (stop_at_success and success[-1]):
-        action = expert.act(env)
-        observation, _, reached, _, info = env.step(action)
+    while len(actions) < max_steps and not env.over and not (stop_at_success and success[-1]):
+        action = env.recorded_action(expert.act(env))
+        observation, _, _, _, info = env.step(action)
         actions.append(action)
         if pictures and len(actions) % every == phase:
             images.append(env.render())
         states.append(info["state"])
         observations.append(env.recorded(observation))
         goals.append(env.goal_state)
-        success.append(reached)
+        success.append(info["success"])
     if pictures and not images:
         images.append(env.render())
     kept = _kept(
         np.stack(states),
-        np.stack(observations).astype(np.float32),
+        None if observations[0] is None else np.stack(observations).astype(np.float32),
         np.array(actions, dtype=np.float32).reshape(-1, *env.action_space.shape),
-        np.stack(goals),
-        np.array(success, dtype=bool),
+        None if goals[0] is None else np.stack(goals),
+        None if env.judge == "model" else np.array(success, dtype=bool),
         every,
         phase,
     )
@@ -130,24 +131,26 @@ def record_all(
 
 def _kept(
     states: np.ndarray,
-    observations: np.ndarray,
+    observations: np.ndarray | None,
     actions: np.ndarray,
-    goals: np.ndarray,
-    success: np.ndarray,
+    goals: np.ndarray | None,
+    success: np.ndarray | None,
     every: int,
     phase: int,
 ) -> Episode:
     """The rows of an episode of T steps, without pictures; `actions` `(T, action)`, the others `(T + 1, ...)`."""
     steps = len(actions)
     rows = np.arange(min(phase, steps), steps + 1, every)
-    reached = [success[row + 1 : row + every + 1].any() for row in rows]
-    reached[-1] = success[rows[-1] :].any()
+    reached = None
+    if success is not None:
+        reached = np.array([success[row + 1 : row + every + 1].any() for row in rows], dtype=bool)
+        reached[-1] = success[rows[-1] :].any()
     return Episode(
         images=[],
         states=states[rows],
-        observations=observations[rows],
+        observations=None if observations is None else observations[rows],
         actions=actions[rows[0] : rows[-1]].reshape(len(rows) - 1, every * actions.shape[1]),
-        goals=goals[rows],
-        success=success[rows],
-        next_success=np.array(reached, dtype=bool),
+        goals=None if goals is None else goals[rows],
+        success=None if success is None else success[rows],
+        next_success=reached,
     )

@@ -14,6 +14,7 @@ from ...tasks.policies import expert_names, make_expert
 from ...tasks.registry import find_task, make_env, register_task
 from ...tasks.rollout import Expert
 from ...tasks.task import Task
+from ..schema import COLUMN_MEANINGS, SIM_GOAL, STATE, SUCCESS
 from ..storage.dataset_card import FORMAT
 from ..storage.encoding import check_image_format
 from ..storage.parquet import content_key, file_name
@@ -98,7 +99,12 @@ class Collection:
         env = make_env(self.env, **self.env_kwargs)
         fps, state_names = env.metadata["render_fps"] / self.every, list(env.state_names)
         (action_dim,) = env.action_space.shape
-        bounds = action_bounds(env)
+        of_env = {"action_bounds": action_bounds(env)} | _peculiar(env)
+        if self.every > 1 and not env.restorable:
+            raise ValueError(
+                f"every={self.every}: {self.env} has no get_state and set_state, so its states are restored by "
+                "replaying every action from the reset on: leave every out, or add both methods"
+            )
         env.close()
         versions = {"lewm-hf": __version__}
         for package in (*RECORDED_VERSIONS, *self.task.libraries):
@@ -113,11 +119,29 @@ class Collection:
             **settings,
             "fps": fps,
             "action_dim": action_dim,
-            "action_bounds": bounds,
+            **of_env,
             "state_names": state_names,
             "collector": collector,
             "versions": versions,
         }
+
+
+def _peculiar(env: "GoalEnv") -> dict[str, Any]:
+    """What a description says of an environment that is not like those of this package."""
+    observation, _ = env.reset(seed=0, options={"goal_image": False})
+    missing = {
+        STATE: env.recorded(observation) is None,
+        SUCCESS: env.judge == "model",
+        SIM_GOAL: env.goal_state is None,
+    }
+    found: dict[str, Any] = {}
+    if any(missing.values()):
+        found["columns"] = [name for name in COLUMN_MEANINGS if not missing.get(name)]
+    if choices := getattr(env.action_space, "choices", None):
+        found["action_choices"] = list(choices)
+    if env.fit is not None:
+        found["fit"] = env.fit
+    return found
 
 
 def action_bounds(env) -> list[list[float]] | None:

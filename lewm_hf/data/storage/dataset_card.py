@@ -146,7 +146,7 @@ def measure_directory(directory: Path, description: Mapping[str, Any]) -> tuple[
 
         env = make_env(description["env"], **description["env_kwargs"])
         env.reset(seed=0, options={"goal_image": False})
-        reached = env.reached
+        reached = env.reached if env.knows_pairs else None
     facts = measure(
         lengths,
         vectors(table.column(ACTION)),
@@ -156,7 +156,7 @@ def measure_directory(directory: Path, description: Mapping[str, Any]) -> tuple[
         _frame_bytes(paths),
         description.get("every", 1),
     )
-    if reached is not None:
+    if description.get("env"):
         env.close()
     return facts, splits
 
@@ -257,7 +257,7 @@ def render_card(description: Mapping[str, Any], facts: Facts) -> str:
 
 def _env_tag(description: Mapping[str, Any]) -> list[str]:
     env = description.get("env")
-    return [env.partition("/")[2].partition("-")[0].lower()] if env else []
+    return [env.rpartition(":")[2].rpartition("/")[2].partition("-")[0].lower()] if env else []
 
 
 def _read_table(card: str) -> dict[str, str]:

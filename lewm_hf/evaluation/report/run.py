@@ -13,7 +13,7 @@ import yaml
 from ...measures.collapse import collapse_warning
 from ..common.outputs import write_atomic
 from ..common.results import read_result
-from ..success.summary import planner_values, protocol_values
+from ..success.summary import planner_values, protocol_values, success_words
 from .analyses import Analysis, find_analyses
 from .figures import success_figure, training_figures
 
@@ -84,6 +84,7 @@ def write_report(
         films=_films(results, films_per_evaluation),
         imagined=" or ".join(_MIDDLE[way] for way in _MIDDLE if way in {result["films"] for result in only}),
         results=_results_table(only),
+        judged=[(result["title"], success_words(result)) for result in only],
         analyses=[_analysis(analysis) for analysis in analyses],
         curves=_curves(records, recipe) if records else None,
         warning=_collapse(records, recipe),

@@ -66,6 +66,7 @@ def film(
     files = []
     with closing(make_env(env_id, **env_kwargs)) as env:
         env.reset(seed=0, options={"goal_image": False})
+        env.remember(episodes)
         if decoder is None:
             show = FrameBank.of(agent.model, agent.processor, _bank_frames(env, manifests, episodes)).nearest
         else:
@@ -74,7 +75,7 @@ def film(
         for number, index in enumerate(chosen, 1):
             (manifest, pair), outcome = pairs[index], outcomes[index]
             env.set_goal(np.array(pair.goal_state))
-            pictures = _render(env, outcome.states)
+            pictures = env.draw_way(outcome.states, outcome.actions)
             seen = seen_steps(outcome.plan_steps, agent.model.config.frameskip, context_frames)
             looked = {step: pictures[step] for step in seen}
             if stored is not None:
@@ -102,19 +103,11 @@ def _decoded(decoder: LeWMDecoder, embeddings: Tensor) -> np.ndarray:
     return decoder.pictures(embeddings.flatten(1).to(next(decoder.parameters()).device)).cpu().numpy()
 
 
-def _render(env, states: np.ndarray) -> np.ndarray:
-    pictures = []
-    for state in states:
-        env.set_state(state)
-        pictures.append(env.render())
-    return np.stack(pictures)
-
-
 def _bank_frames(env, manifests: Sequence[Manifest], episodes) -> np.ndarray:
     if episodes is not None:
         rows = np.linspace(0, len(episodes.states) - 1, min(BANK_SIZE, len(episodes.states))).astype(int)
         return episodes.frames(rows)
     states = np.concatenate([part for one in manifests for part in (one.start_states, one.goal_states)])
     # The goal may be drawn into the scene; any will do here.
-    env.set_goal(states[0])
-    return _render(env, states[:BANK_SIZE])
+    states = states[:BANK_SIZE]
+    return env.draw_states(states, np.broadcast_to(states[0], states.shape))

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from gymnasium.spaces import Box
 
+from ...tasks.action_vectors import draw_action
+
 
 class BlindPolicy:
     """A policy that looks at nothing, with the interface of `MPCPolicy`."""
@@ -57,5 +59,5 @@ class RandomPolicy(BlindPolicy):
         actions = np.full((self.num_envs, *self.action_space.shape), np.nan, dtype=np.float32)
         for env_id, stream in enumerate(self._streams):
             if stream is not None:
-                actions[env_id] = stream.uniform(self.action_space.low, self.action_space.high)
+                actions[env_id] = draw_action(self.action_space, stream)
         return actions

@@ -189,6 +189,7 @@ def sample_manifest(episodes, protocol: Protocol, n: int, seed: int) -> Manifest
     env = make_env(env_id, **protocol_env_kwargs(env_id, episodes.env_kwargs, protocol))
     # The scene has to exist before rules about rooms can be asked.
     env.reset(seed=0, options={"goal_image": False})
+    env.remember(episodes)
     rows, index, counts = select_pairs(episodes, env, protocol, n, seed)
     starts, apart = rows - np.asarray(episodes.offsets)[index], episodes.rows_apart(protocol.goal_offset)
     pairs = tuple(

@@ -16,7 +16,8 @@ class PairCounts:
 
     Args:
         valid: rows whose episode goes on for `goal_offset` steps at least.
-        solved_at_start: of these, pairs whose start already satisfies the success rule.
+        solved_at_start: of these, pairs whose start already satisfies the success rule; 0 where the environment cannot
+            tell.
         admitted: pairs that the protocol admits.
         episodes: episodes with at least one admitted pair.
     """
@@ -62,11 +63,13 @@ def select_pairs(episodes, env: GoalEnv, protocol: Protocol, n: int, seed: int):
     for first in range(0, len(rows), PORTION):  # the states of all pairs at once may take gigabytes
         part = slice(first, first + PORTION)
         starts, goals = episodes.states[rows[part]], episodes.states[rows[part] + apart]
-        solved[part] = env.reached(starts, goals)
+        solved[part] = env.reached(starts, goals) if env.knows_pairs else False
         if protocol.opposite_rooms:
             keep[part] = env.crosses(starts, goals)
     if protocol.drop_solved:
         keep &= ~solved
+    if env.judge == "own goal" and episodes.success is not None and (keep & episodes.success[rows + apart]).any():
+        keep &= episodes.success[rows + apart]  # the only pictures of a goal that the environment can judge
     counts = PairCounts(len(rows), int(solved.sum()), int(keep.sum()), len(np.unique(index[keep])))
     index, frames, rows = index[keep], frames[keep], rows[keep]
     ids = np.asarray(episodes.episode_ids)[index]

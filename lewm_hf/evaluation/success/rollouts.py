@@ -105,8 +105,8 @@ def run_policy(
 ) -> Rollouts:
     """Runs every pair of the manifest once, `vector_env.num_envs` at a time.
 
-    An environment is stepped until its goal is reached or the budget is spent, and rendered only when the policy wants
-    a picture.
+    An environment is stepped until its goal is reached, its episode is over or the budget is spent, and rendered only
+    when the policy wants a picture.
 
     Args:
         vector_env, policy: of equal size.
@@ -164,17 +164,18 @@ def run_policy(
             now = time.perf_counter()
             seconds[running] += (now - clock) / len(running)
             clock = now
-            active &= ~success
-            policy.release(np.flatnonzero(success))
-            if on_progress is not None and (success.any() or step + 1 == budget):
+            ended = active & (success | vector_env.over())
+            active &= ~ended
+            policy.release(np.flatnonzero(ended))
+            if on_progress is not None and (ended.any() or step + 1 == budget):
                 reached = sum(found is not None for found in first_success)
-                finished = len(pairs) if step + 1 == budget else reached
+                finished = len(pairs) if step + 1 == budget else len(pairs) - int(active.sum())
                 on_progress(first + finished, sum(o.success for o in outcomes) + reached)
             if not active.any():
                 break
         policy.release(members)
         last_states = np.stack([way[-1] for way in states])
-        distances = vector_env.envs[0].distance(last_states, goal_states[rows])
+        distances = vector_env.distances(members, last_states, goal_states[rows])
         for index in range(len(pairs)):
             outcomes.append(
                 Outcome(

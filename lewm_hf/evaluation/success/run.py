@@ -13,6 +13,7 @@ import torch
 from ...files import only_one
 from ...planning.planners import Planner, load_planner
 from ...progress import progress_bar
+from ...tasks.goal_env import GoalEnv
 from ...tasks.registry import find_task, make_env, task_names
 from ...tasks.vector import GoalVectorEnv
 from ..common.agent import Agent, check_agent, load_agent
@@ -23,6 +24,7 @@ from ..common.results import FORMAT, EpisodeRow, rows_hash, score, write_result,
 from .acting import check_policy, describe_bounds, describe_policy, make_policy, seen_frames
 from .filming import film
 from .floors import RandomPolicy, ZeroPolicy
+from .judging import JudgedVectorEnv, Judging, judging
 from .manifest import Manifest, load_manifest, protocol_env_kwargs, sample_manifest
 from .protocol import Protocol, load_protocol, split_overrides
 from .rollouts import Outcome, Rollouts, StoredFrames, run_policy
@@ -172,7 +174,7 @@ def _measure_all(
     """Every seed, those that were kept from before aside."""
     clock, before = time.perf_counter(), 0.0
     measured: list[SeedResult] = []
-    with closing(GoalVectorEnv(task.env_id, num_envs, **task.env_kwargs)) as vector_env:
+    with closing(task.environments(num_envs)) as vector_env:
         for one in task.manifests:
             found = None if kept is None else kept.load(one.seed)
             if found is None:
@@ -208,7 +210,7 @@ def reserve(
         # How many pairs and seeds is a choice of the run.
         "protocol": task.protocol.to_dict() | {"pairs": None, "seeds": None},
         "planner": describe_policy(task.policy, task.planner),
-        "environment": [task.env_id, task.env_kwargs, task.success_rule],
+        "environment": [task.env_id, task.env_kwargs, task.judging.rule],
         "number of environments": min(num_envs, max(map(len, task.manifests))),
         "choice of floors": floors,
         "set of versions": library_versions(),
@@ -249,7 +251,7 @@ class Prepared:
     Args:
         policy: who acts, one of `acting.POLICIES`; `planner`, how, where it is the planner.
         pairs: where they come from: `"drawn"` from the episodes, `"given"` or `"shipped"` manifests.
-        success_rule, distance_unit: of the environment.
+        judging: who says whether a goal is reached.
         action_bounds: what actions are kept within, see `acting.describe_bounds`.
     """
 
@@ -259,12 +261,21 @@ class Prepared:
     policy: str
     manifests: list[Manifest]
     pairs: str
-    success_rule: str
-    distance_unit: str
+    judging: Judging
     env_id: str
     env_kwargs: dict[str, Any]
     action_bounds: dict[str, Any] | None
     episodes: Any
+
+    def environments(self, num_envs: int) -> GoalVectorEnv:
+        """So many environments side by side, which know how to get to the pairs' starts and tell success."""
+        if self.judging.threshold is None:
+            made = GoalVectorEnv(self.env_id, num_envs, **self.env_kwargs)
+        else:
+            made = JudgedVectorEnv(self.agent, self.judging.threshold, self.env_id, num_envs, **self.env_kwargs)
+        for member in made.envs:
+            member.remember(self.episodes)
+        return made
 
 
 def prepare(
@@ -332,11 +343,23 @@ def prepare(
         for one in manifests:
             one.check_env(example, env_id)
         check_agent(agent, example, env_id)
-        rule, unit = example.success_rule, example.distance_unit
+        example.reset(seed=0, options={"goal_image": False})
+        example.remember(episodes)
+        _check_pictures(example, env_id)
+        if protocol.rest_start:
+            example.at_rest(manifests[0].start_states)
+        judged = judging(example, env_id, agent, episodes, manifests, protocol)
         bounds = describe_bounds(policy, planner, agent, example.action_space)
-    return Prepared(
-        agent, protocol, planner, policy, manifests, pairs, rule, unit, env_id, env_kwargs, bounds, episodes
-    )
+    return Prepared(agent, protocol, planner, policy, manifests, pairs, judged, env_id, env_kwargs, bounds, episodes)
+
+
+def _check_pictures(env: GoalEnv, env_id: str) -> None:
+    height, width = env.render().shape[:2]
+    if (height, width) != (env.image_size, env.image_size):
+        raise ValueError(
+            f"{env_id} renders {height}x{width} pixels, but was asked for image_size={env.image_size}: let render() "
+            "return pictures of that size"
+        )
 
 
 def _given_manifests(given: Manifests, protocol: Protocol, episodes, n: int | None) -> list[Manifest]:
@@ -373,7 +396,7 @@ def _act(task: Prepared, vector_env: GoalVectorEnv, manifest: Manifest, progress
             manifest,
             protocol.budget,
             starts=stored.starts if stored and protocol.first_frame == "stored" else None,
-            goals=stored.goals if stored and protocol.goal_frame == "stored" else None,
+            goals=stored.goals if stored and protocol.goal_frame == "stored" and not task.judging.own_goals else None,
             see_goals=task.policy in ("planner", "actor"),
             steps_left=protocol.goal_offset if protocol.deadline else None,
             rest_start=protocol.rest_start,
@@ -439,8 +462,9 @@ def _result(task: Prepared, rows: list[EpisodeRow], measured: list[SeedResult], 
         "env": {
             "id": task.env_id,
             "kwargs": task.env_kwargs,
-            "success_rule": task.success_rule,
-            "distance_unit": task.distance_unit,
+            "success_rule": task.judging.rule,
+            "distance_unit": task.judging.distance_unit,
+            **task.judging.facts(),
         },
         "pairs": task.pairs,
         "model": task.agent.facts(),

@@ -44,6 +44,15 @@ def protocol_values(result: dict[str, Any]) -> dict[str, tuple[Any, bool]]:
     return values
 
 
+def success_words(result: dict[str, Any]) -> list[str]:
+    """What counts as success; where the environment does not know goals, also where these come from and what must not
+    be compared."""
+    env = result["env"]
+    words = [f"success: {env['success_rule']} at any step within the budget"]
+    words += [f"goals: {env['goals']}"] if "goals" in env else []
+    return words + [f"not comparable: {remark}" for remark in env.get("not_comparable", ())]
+
+
 def format_summary(result: dict[str, Any]) -> str:
     """A result as text: every value of the protocol, then success beside its floors."""
     protocol, planner, success = result["protocol"], result["planner"], result["success"]
@@ -52,7 +61,7 @@ def format_summary(result: dict[str, Any]) -> str:
         f"{result['model']['source']} on {result['env']['id']}",
         f"protocol {protocol['label']}, hash {protocol['hash'][:12]}; {_PAIRS[result['pairs']]}",
         *_columns(protocol_values(result)),
-        f"  success: {result['env']['success_rule']} at any step within the budget",
+        *(f"  {words}" for words in success_words(result)),
         f"planner {planner['label']}, hash {planner['hash'][:12]}{_bounds(planning['action_bounds'])}",
         *_columns(planner_values(result)),
         "",

@@ -1,0 +1,423 @@
+"""Any gymnasium environment that renders, with the interface of `GoalEnv`: no class to write, nothing to register.
+
+`make_env("Pendulum-v1")`, `make_env("my_package:MyTask-v0")` and every command that takes a task come here.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from inspect import Parameter, signature
+from typing import Any
+
+import gymnasium
+import numpy as np
+from PIL import Image
+
+from ..pictures import FITS
+from .action_vectors import ActionVectors
+from .goal_env import RESET_OPTIONS, GoalEnv
+from .measurable import Events
+from .variation import Integers, VariationSpace
+
+# Reset seeds: whole numbers that a manifest of start-goal pairs may hold.
+RESET_SEEDS = 1_000_000_000
+REPLAYED = ("reset_seed", "step")
+EVENT_STEPS = 100
+LIGHT = "picture.light"
+
+
+class AnyGymnasiumEnv(GoalEnv):
+    """Wraps an environment that knows nothing of this package.
+
+    States. With `get_state()` and `set_state(vector)` on the unwrapped environment, exact inverses, a state is that
+    vector. Without them it is `(reset seed, steps since)`, and is restored by replaying actions: those of the episodes
+    given to `remember`, or its own.
+
+    Goals. A state of the episodes, unless the environment cannot restore states and shows a goal of its own: a picture
+    in the `info["goal"]` of `reset`. An environment learns which goal is asked for by its `set_goal(state)`, or, where
+    observations have an `achieved_goal` (gymnasium-robotics), by its attribute `goal`.
+
+    Success. The unwrapped environment's `is_success()`, else `info["is_success"]`; `judge` says what it is worth.
+
+    Actions are vectors: a `Box` flattened and kept within its bounds, a choice as one-hot groups (`OneHot`).
+
+    Args:
+        env_id: gymnasium id, with its module before it where that registers it.
+        image_size: side of the square picture in pixels.
+        render_mode: `"rgb_array"`.
+        fit: how pictures that are not square become so: `"stretch"`, `"crop"` or `"pad"`.
+        compat: has no meaning here; only `False`.
+        **kwargs: of the environment's constructor.
+
+    Attributes:
+        env: the environment, with its wrappers but no time limit.
+        observation: what it returned last.
+        over: it has terminated; further steps change nothing.
+
+    Raises:
+        ValueError: one line for an environment that renders no pictures, an action space that is no vector,
+            `set_state` without `get_state` or the other way round, or that are no inverses.
+        ImportError: one line where the environment lacks a library.
+    """
+
+    def __init__(
+        self,
+        env_id: str,
+        *,
+        image_size: int = 224,
+        render_mode: str | None = "rgb_array",
+        fit: str = "stretch",
+        compat: bool = False,
+        **kwargs: Any,
+    ):
+        light = Integers(initial=np.array([255, 255, 255]), low=0, high=255)
+        super().__init__(VariationSpace({LIGHT: light}), image_size=image_size, render_mode=render_mode, compat=compat)
+        if fit not in FITS:
+            raise ValueError(f"fit={fit!r} is unknown: use one of {', '.join(FITS)}")
+        self._fit, self._arguments = fit, dict(image_size=image_size, fit=fit, **kwargs)
+        self.env_id = env_id
+        self.env = _make(env_id, kwargs)
+        self._vectors = ActionVectors.of(self.env.action_space, env_id)
+        self.action_space, self.observation_space = self._vectors.space, self.env.observation_space
+        self._known: dict[int, np.ndarray] = {}
+        self._begin(0)
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": self.env.metadata.get("render_fps") or 10}
+        height, width = self._picture().shape[:2]
+        # What an image processor repeats at planning time; nothing where pictures are square by themselves.
+        self.fit = None if height == width else fit
+        self._learn_states()
+        self._learn_goals()
+
+    # What the environment can do, found out once
+
+    def _learn_states(self) -> None:
+        inner = self.env.unwrapped
+        able = [callable(getattr(inner, name, None)) for name in ("get_state", "set_state")]
+        if able[0] != able[1]:
+            there, missing = ("get_state", "set_state") if able[0] else ("set_state", "get_state")
+            raise ValueError(
+                f"{self.env_id} has {there}() but no {missing}(): add it, or take {there}() away, and episodes are "
+                "replayed instead"
+            )
+        self.restorable = all(able)
+        self.state_names = REPLAYED
+        if self.restorable:
+            state = self._inner_state()
+            inner.set_state(state.copy())
+            if not np.array_equal(self._inner_state(), state):
+                raise ValueError(
+                    f"{self.env_id}: set_state(get_state()) does not give the state back: make them exact inverses, or "
+                    "take both away, and episodes are replayed instead"
+                )
+            named = tuple(getattr(inner, "state_names", ()))
+            self.state_names = named if len(named) == len(state) else tuple(f"state_{i}" for i in range(len(state)))
+        steps = self.env.spec.max_episode_steps if self.env.spec is not None else None
+        self.events = Events(
+            "random", min(steps or EVENT_STEPS, EVENT_STEPS), LIGHT, "the light",
+            "the whole scene, to the start of another episode",
+        )  # fmt: skip
+
+    def _learn_goals(self) -> None:
+        inner = self.env.unwrapped
+        self.own_goals = not self.restorable and self._shown_goal is not None
+        observed = isinstance(self.observation, Mapping) and "achieved_goal" in self.observation
+        self._achieves = observed and hasattr(inner, "goal")
+        self._told = self.restorable and callable(getattr(inner, "set_goal", None))
+        self._method = _without_arguments(getattr(inner, "is_success", None))
+        info = self.env.step(self._vectors.action(self._vectors.vector(self.env.action_space.sample())))[4]
+        self._reports = "is_success" in info
+        self._begin(0)
+        if not self._method and not self._reports:
+            self.judge = "model"
+        elif self.own_goals or self._told or self._achieves:
+            self.judge = "goal"
+        else:
+            self.judge = "own goal"
+        known = "is_success() of the environment" if self._method else 'info["is_success"]'
+        self.success_rule = "unknown to the environment" if self.judge == "model" else known
+        self.knows_pairs = self.judge == "goal" and self.restorable and self._method
+
+    # Gymnasium's interface
+
+    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None):
+        """Starts an episode, always from a seed. See `GoalEnv.reset`; options that it does not know go further down."""
+        gymnasium.Env.reset(self, seed=seed)
+        options = dict(options or {})
+        own = {name: options.pop(name) for name in RESET_OPTIONS if name in options}
+        self.variation = self.variation_space.sample(self.np_random, own.get("variation"), own.get("variation_values"))
+        if "state" in own:  # before anything is forgotten that leads there
+            state = self.check_state(own["state"])
+            if self.restorable:
+                self._begin(int(self.np_random.integers(RESET_SEEDS)), options)
+            self.set_state(state)
+        else:
+            self._goal = None
+            self._begin(int(self.np_random.integers(RESET_SEEDS) if seed is None else seed % RESET_SEEDS), options)
+        if own.get("goal") is not None:
+            self.set_goal(own["goal"])
+        info = self._described({})
+        if own.get("goal_image", True) and (self.own_goals or self._goal is not None):
+            info["goal"] = self.goal_image()
+        return self.observation, info
+
+    def step(self, action: np.ndarray):
+        """One step of an action vector. Once the episode is over, nothing happens any more."""
+        if self.over:
+            return self.observation, 0.0, True, False, self._described({})
+        vector = self._vectors.vector(action)
+        reward, terminated, truncated, info = self._move(vector)
+        return self.observation, reward, terminated, truncated, self._described(info)
+
+    def render(self) -> np.ndarray:
+        """The current scene: `(image_size, image_size, 3)` uint8."""
+        return self._draw()
+
+    def close(self) -> None:
+        if "_twin" in self.__dict__:
+            self._twin.close()
+        self.env.close()
+
+    # Goals and states
+
+    @property
+    def goal_state(self) -> np.ndarray | None:
+        """Copy of the goal that was set, `None` where none was: there is nothing that it could be sampled from."""
+        return None if self._goal is None else self._goal.copy()
+
+    def get_state(self) -> np.ndarray:
+        if self.restorable:
+            return self._inner_state()
+        return np.array([self._seed, len(self._taken)], dtype=np.float64)
+
+    def set_goal(self, state: np.ndarray) -> None:
+        """Sets the goal, a state vector, and tells the environment where it listens."""
+        super().set_goal(state)
+        self._achieved = None
+        self._tell()
+
+    def is_success(self) -> bool:
+        """What the environment says of the present moment; `False` where it says nothing, see `judge`."""
+        if self._method:
+            return bool(self.env.unwrapped.is_success())
+        return self._reported
+
+    def reached(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        """The success rule on many pairs, `(n, state)` twice -> `(n,)` bool: all `False` without `knows_pairs`."""
+        found = np.zeros(len(states), dtype=bool)
+        if self.knows_pairs:
+            for row, (state, goal) in enumerate(zip(states, goals, strict=True)):
+                self.set_goal(goal)
+                self.set_state(state)
+                found[row] = self.is_success()
+        return found
+
+    def goal_image(self, state: np.ndarray | None = None) -> np.ndarray:
+        """The picture of `state` (default: the current goal), `(H, W, 3)` uint8. The current state stays untouched."""
+        if state is None and self.own_goals:
+            return self._square(self._shown_goal)
+        return super().goal_image(state)
+
+    def remember(self, episodes: Any) -> None:
+        """Takes actions of recorded episodes, by which their states are reached again from a seeded reset.
+
+        Args:
+            episodes: an `EpisodeData` of this environment, or `None`.
+
+        Raises:
+            ValueError: where the recorded pictures are not what comes back.
+        """
+        if self.restorable or episodes is None:
+            return
+        states = episodes.states
+        known: dict[int, np.ndarray] = {}
+        for offset, length in zip(episodes.offsets, episodes.lengths, strict=True):
+            known[int(states[offset, 0])] = episodes.actions[offset : offset + length - 1]
+        self._known = known
+
+    def draw_way(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        if self.restorable:
+            return super().draw_way(states, actions)
+        self.set_state(states[0])
+        pictures = [self.render()]
+        for action in actions:
+            self.step(action)
+            pictures.append(self.render())
+        return np.stack(pictures)
+
+    def at_rest(self, states: np.ndarray) -> np.ndarray:
+        raise ValueError(
+            f"{self.env_id} does not say which of its states are velocities, so no start can be at rest: use "
+            "rest_start=false, or write a GoalEnv"
+        )
+
+    # What is recorded and measured
+
+    def recorded(self, observation: Any) -> np.ndarray | None:
+        """The observation as a vector; nothing of one that is a picture itself, or text."""
+        space = self.env.observation_space
+        if isinstance(space, gymnasium.spaces.Box) and len(space.shape) > 1 or not space.is_np_flattenable:
+            return None
+        return np.asarray(gymnasium.spaces.flatten(space, observation), dtype=np.float32).ravel()
+
+    def recorded_action(self, action: Any) -> np.ndarray:
+        return self._vectors.vector(action)
+
+    def teleport(self, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        seed = int(rng.integers(RESET_SEEDS))
+        if not self.restorable:
+            return np.array([seed, 0], dtype=np.float64)
+        self._twin._begin(seed)
+        return self._twin.get_state()
+
+    # Inside
+
+    @cached_property
+    def _twin(self) -> "AnyGymnasiumEnv":
+        """A second environment, in which other states are looked at."""
+        return AnyGymnasiumEnv(self.env_id, **self._arguments)
+
+    def _begin(self, seed: int, options: Mapping[str, Any] | None = None) -> None:
+        self._seed, self._taken, self.over = seed, [], False
+        self.observation, info = self.env.reset(seed=seed, options=dict(options) if options else None)
+        self._reported = bool(info.get("is_success", False))
+        shown = info.get("goal")
+        self._shown_goal = shown if isinstance(shown, np.ndarray) and shown.ndim == 3 else None
+
+    def _move(self, vector: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]:
+        self._taken.append(vector)
+        self.observation, reward, terminated, truncated, info = self.env.step(self._vectors.action(vector))
+        self._reported = bool(info.get("is_success", False))
+        self.over = bool(terminated or truncated)
+        return float(reward), bool(terminated), bool(truncated), info
+
+    def _set_state(self, state: np.ndarray) -> None:
+        if self.restorable:
+            self.env.unwrapped.set_state(state.copy())
+            self.over, self._reported = False, False
+        else:
+            seed, step = (int(value) for value in state)
+            self._replay(seed, self._actions(seed, step))
+        self._tell()
+
+    def _actions(self, seed: int, step: int) -> Sequence[np.ndarray]:
+        """The first `step` actions of the episode that was reset with `seed`."""
+        known = self._known.get(seed, self._taken if seed == self._seed else ())
+        if len(known) < step:
+            raise ValueError(
+                f"{self.env_id} has no set_state, and step {step} of the episode with reset seed {seed} is not among "
+                "the recorded ones: give the episodes that it comes from (--episodes)"
+            )
+        return list(known[:step])
+
+    def _replay(self, seed: int, actions: Sequence[np.ndarray]) -> None:
+        self._begin(seed)
+        for vector in actions:
+            self._move(np.asarray(vector, dtype=np.float32))
+
+    def _tell(self) -> None:
+        """Lets the environment know the goal, which its reset may have replaced."""
+        if self._goal is None or self.own_goals:
+            return
+        inner = self.env.unwrapped
+        if self._told:
+            inner.set_goal(self._goal.copy())
+        elif self._achieves:
+            if self._achieved is None:
+                self._twin._known = self._known
+                self._twin.set_state(self._goal)
+                self._achieved = np.array(self._twin.observation["achieved_goal"], copy=True)
+            inner.goal = self._achieved.copy()
+
+    def _draw_state(self, state: np.ndarray) -> np.ndarray:
+        if self.restorable:
+            return super()._draw_state(state)
+        self._twin._known, self._twin.variation = self._known, self.variation
+        self._twin.set_state(state)
+        return self._twin.render()
+
+    def _draw(self) -> np.ndarray:
+        return self._square(self._picture())
+
+    def _picture(self) -> np.ndarray:
+        try:
+            picture = self.env.render()
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise ImportError(f"{self.env_id} cannot draw: {_line(error)}") from error
+        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
+            kind = f"{picture.dtype} of shape {picture.shape}" if isinstance(picture, np.ndarray) else repr(picture)
+            raise ValueError(
+                f"{self.env_id} rendered {kind[:80]} with render_mode='rgb_array': expected a picture (height, width, "
+                "3) uint8"
+            )
+        return picture
+
+    def _square(self, picture: np.ndarray) -> np.ndarray:
+        image = Image.fromarray(picture)
+        if image.width != image.height and self._fit != "stretch":
+            side = (min if self._fit == "crop" else max)(image.size)
+            left, top = (image.width - side) // 2, (image.height - side) // 2
+            image = image.crop((left, top, left + side, top + side))
+        if image.size != (self.image_size, self.image_size):
+            image = image.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)
+        light = np.asarray(self.variation[LIGHT], dtype=np.uint16)
+        pixels = np.asarray(image)
+        return pixels if (light == 255).all() else (pixels * light // 255).astype(np.uint8)
+
+    def _inner_state(self) -> np.ndarray:
+        return np.array(self.env.unwrapped.get_state(), dtype=np.float64, copy=True).ravel()
+
+    def _described(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        return {**info, "state": self.get_state(), "success": self.is_success()}
+
+    # Abstract members of the base that its own `reset` and `step` would call
+
+    def _build(self) -> None:
+        raise NotImplementedError
+
+    def _sample_task(self) -> tuple[np.ndarray, np.ndarray]:
+        raise NotImplementedError
+
+    def _advance(self, action: np.ndarray) -> None:
+        raise NotImplementedError
+
+    def _observe(self) -> Any:
+        return self.observation
+
+
+def _make(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env:
+    try:
+        env = gymnasium.make(env_id, render_mode="rgb_array", disable_env_checker=True, max_episode_steps=-1, **kwargs)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise ImportError(f"{env_id} cannot be made: {_line(error)}") from error
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{env_id} needs the module {error.name!r}, which is missing: install what the environment's package asks "
+            "for, or put its folder on the path"
+        ) from error
+    except (gymnasium.error.Error, ImportError, AttributeError) as error:
+        raise ValueError(f"{env_id} cannot be made ({_line(error)}): mend its registration or its module") from error
+    except TypeError as error:
+        reason = _line(error).partition(" was raised from")[0]
+        if "unexpected keyword argument" not in reason:
+            raise
+        remedy = "let its constructor take render_mode" if "render_mode" in reason else "leave it away"
+        raise ValueError(f"arguments {dict(kwargs)} do not fit {env_id} ({reason}): {remedy}") from error
+    modes = env.metadata.get("render_modes") or []
+    if "rgb_array" not in modes:
+        env.close()
+        raise ValueError(
+            f"{env_id} renders {list(modes) or 'nothing'}, but a world model learns from pictures: let it have the "
+            "render mode 'rgb_array'"
+        )
+    return env
+
+
+def _without_arguments(method: Any) -> bool:
+    """Whether a method can be called with nothing."""
+    if not callable(method):
+        return False
+    needed = [p for p in signature(method).parameters.values() if p.default is Parameter.empty]
+    return not [p for p in needed if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)]
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,114 @@
+"""Any gymnasium environment goes from nothing to a film of its agent, by commands alone."""
+
+import json
+import sys
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from lewm_hf.cli import main
+from lewm_hf.data.episodes import load_episodes
+from lewm_hf.tasks import registry
+from lewm_hf.tasks.registry import find_task, make_env
+
+TINY = (
+    "batch_size=16 num_workers=0 precision=fp32 tracker=none log_every=3 eval_pairs=2 eval_batches=1 "
+    "recalibration_batches=2 image_size=32 patch_size=8 encoder_hidden_size=24 encoder_layers=1 encoder_heads=2 "
+    "encoder_mlp_size=48 embed_dim=8 projector_hidden_size=32 predictor_hidden_size=24 predictor_layers=1 "
+    "predictor_heads=2 predictor_head_dim=8 predictor_mlp_size=32 action_mlp_size=48 sigreg_projections=32"
+)
+QUICK = [part for value in ("samples=8", "iterations=1", "elites=2") for part in ("--set", value)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_module():
+    """The user's folder on the path, and no trace of it afterwards."""
+    known, ids = dict(registry._registered), set(gymnasium.registry)
+    sys.path.insert(0, str(Path(__file__).parent))
+    yield
+    sys.path.remove(str(Path(__file__).parent))
+    sys.modules.pop("slider_task", None)
+    for new in set(gymnasium.registry) - ids:
+        gymnasium.registry.pop(new)
+    registry._registered.clear()
+    registry._registered.update(known)
+
+
+def command(*words: object) -> None:
+    from accelerate.state import AcceleratorState, GradientState
+
+    threads = torch.get_num_threads()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    assert main([str(word) for word in words]) == 0
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    torch.set_num_threads(threads)
+
+
+def from_nothing_to_a_film(folder: Path, env: str, action_dim: int, *, steps: int, offset: int, collect=(), train=()):
+    """Collects, trains and evaluates by commands; returns the content of results.json."""
+    episodes, run, found = (folder / name for name in ("episodes", "run", "eval"))
+    command("collect", env, "--episodes", 12, "--image-size", 32, "--workers", 1, "--max-steps", steps,
+            "--out", episodes, *collect)  # fmt: skip
+    values = [f"--{value}" for value in TINY.split()]
+    command("train", f"--dataset={episodes}", f"--output_dir={run}", f"--action_dim={action_dim}", "--max_steps=4",
+            "--frameskip=2", "--eval_overrides", f"goal_offset={offset}", "split=train", *QUICK[1::2],
+            *values, *train)  # fmt: skip
+    command("eval", run / "last", "--episodes", episodes, "--set", f"goal_offset={offset}", "--set", "split=train",
+            "-n", 2, "--seeds", 1, *QUICK, "--video", 1, "--out", found)  # fmt: skip
+    (film,) = (found / "videos").glob("*.gif")
+    assert film.stat().st_size > 1000
+    return json.loads((found / "results.json").read_text())
+
+
+def test_an_environment_never_seen_before_goes_the_whole_way(tmp_path, capsys):
+    """No `get_state`, no task, no import of this package: goals are frames that recorded actions lead to again."""
+    result = from_nothing_to_a_film(
+        tmp_path, "slider_task:Slider-v0", 1, steps=20, offset=6, collect=["--env-arg", "friction=0.1"]
+    )
+    env = result["env"]
+    assert env["id"] == "slider_task:Slider-v0" and env["kwargs"] == {"image_size": 32, "friction": 0.1}
+    assert env["success_rule"].startswith("latent distance to the goal <= ")
+    assert "reached again by their actions from a seeded reset" in env["goals"]
+    assert any("the model's own opinion" in remark for remark in env["not_comparable"])
+    command("report", tmp_path)
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "latent distance to the goal" in page and "model&#39;s own opinion" in page
+    printed = capsys.readouterr().out
+    assert "not comparable: " in printed and "goals: frames of recorded episodes" in printed
+
+
+def test_replayed_states_are_those_that_were_recorded(tmp_path):
+    """Against the environment itself, run by hand from the recorded seed; noise of its own generator included."""
+    command("collect", "slider_task:Slider-v0", "--episodes", 3, "--image-size", 24, "--workers", 1, "--out", tmp_path)
+    episodes = load_episodes(tmp_path, "train")
+    seed, step = episodes.states[12]
+    assert step == 12 and episodes.description["fit"] == "stretch"
+    inner = gymnasium.make("slider_task:Slider-v0", render_mode="rgb_array")
+    inner.reset(seed=int(seed))
+    for action in episodes.actions[:12]:
+        observation = inner.step(action)[0]
+    np.testing.assert_array_equal(observation, episodes.observations[12].astype(np.float32))
+    env = make_env("slider_task:Slider-v0", image_size=24)
+    env.remember(episodes)
+    env.set_goal(episodes.states[5])
+    env.set_state(episodes.states[12])
+    for picture, row in ((env.render(), 12), (env.goal_image(), 5), (env.render(), 12)):
+        np.testing.assert_array_equal(picture, episodes.frames([row])[0])
+    way = env.draw_way(episodes.states[12:15], episodes.actions[12:14])
+    np.testing.assert_array_equal(way, episodes.frames([12, 13, 14]))
+
+
+def test_an_id_is_a_task_and_what_is_none_is_named():
+    task = find_task("slider_task:Slider-v0")
+    assert (task.name, task.max_episode_steps) == ("slider_v0", 40) and task is find_task("Slider-v0")
+    for name, message in (
+        ("Pendullum-v1", "unknown environment 'Pendullum-v1': .* Pendulum-v1 or my_module:MyTask-v0"),
+        ("slider_task:Other-v0", "unknown environment 'slider_task:Other-v0'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            find_task(name)
