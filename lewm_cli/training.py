@@ -25,6 +25,7 @@ def add(verbs: Verbs) -> None:
     )  # fmt: skip
     verb.add_model()
     verb.add_episodes("data set with the splits train and test: folder or Hub id", required=True)
+    verb.add("--more-episodes", nargs="+", default=[], metavar="DIR_OR_ID", help="whose training episodes join")
     verb.add_out("new folder: the same checkpoint with its actor", required=True)
     verb.add("--inputs", choices=["embeddings", "features"], default="features", help="what the actor sees")
     verb.add("--steps", type=int, default=3000, help="optimizer steps")
@@ -61,8 +62,9 @@ def _train_actor(args: argparse.Namespace) -> None:
         max_blocks=args.max_blocks, seed=args.seed,
     )  # fmt: skip
     errors = add_actor(
-        args.model, args.episodes, args.out, fit, revision=args.revision, episodes_revision=args.episodes_revision
-    )
+        args.model, args.episodes, args.out, fit, more=args.more_episodes, revision=args.revision,
+        episodes_revision=args.episodes_revision,
+    )  # fmt: skip
     for name, value in errors.items():
         print(f"mean squared error {name:18} {value:.3f}   (the mean action: 1)")
     print(f"wrote {args.out}: the checkpoint with its actor; `lewm eval {args.out} --policy actor` lets it act alone")

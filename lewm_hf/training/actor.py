@@ -7,6 +7,7 @@ the behavior that made the data, its success says as much about that behavior as
 
 import copy
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -59,30 +60,46 @@ class ActorFit:
 
 
 class _Pairs:
-    """Frozen embeddings of all frames of a split, and the pairs that goals are drawn from."""
+    """Frozen embeddings of all frames of a split, and the pairs that goals are drawn from.
 
-    def __init__(self, model: LeWMModel, processor: LeWMImageProcessor, episodes: EpisodeData, what: str):
-        config = model.config
-        self.apart = episodes.rows_apart(config.frameskip)
-        ends = np.repeat(episodes.offsets + episodes.lengths - 1, episodes.lengths)
-        self.ahead = (ends - np.arange(episodes.num_rows)) // self.apart  # whole blocks that the episode still holds
-        self.starts = np.flatnonzero(self.ahead >= 1)
-        if not len(self.starts):
-            raise ValueError(
-                f"no episode of {episodes.name} is longer than an action block of {config.frameskip} steps: "
-                "collect longer ones"
+    Args:
+        parts: one data set or several, each with a pace of its own.
+        what: of the progress bar.
+    """
+
+    def __init__(self, model: LeWMModel, processor: LeWMImageProcessor, parts: Sequence[EpisodeData], what: str):
+        config, first_row = model.config, 0
+        starts, aheads, aparts, blocks, embeddings, features = [], [], [], [], [], []
+        for episodes in parts:
+            apart = episodes.rows_apart(config.frameskip)
+            ends = np.repeat(episodes.offsets + episodes.lengths - 1, episodes.lengths)
+            ahead = (ends - np.arange(episodes.num_rows)) // apart  # whole blocks that the episode still holds
+            leaving = np.flatnonzero(ahead >= 1)
+            if not len(leaving):
+                raise ValueError(
+                    f"no episode of {episodes.name} is longer than an action block of {config.frameskip} steps: "
+                    "collect longer ones"
+                )
+            actions = torch.from_numpy(
+                episodes.actions[leaving[:, None] + np.arange(apart)].reshape(len(leaving), -1, config.action_dim)
             )
-        self.embeddings, self.features = _embed(model, processor, episodes, what)
-        rows = self.starts[:, None] + np.arange(self.apart)
-        actions = torch.from_numpy(episodes.actions[rows].reshape(len(rows), -1, config.action_dim))
-        self.blocks = to_blocks(actions, config)[:, 0].to(self.embeddings.device)
+            starts.append(leaving + first_row)
+            aheads.append(ahead[leaving])
+            aparts.append(np.full(len(leaving), apart))
+            blocks.append(to_blocks(actions, config)[:, 0])
+            for kept, rows in zip((embeddings, features), _embed(model, processor, episodes, what), strict=True):
+                kept.append(rows)
+            first_row += episodes.num_rows
+        self.starts, self.ahead, self.apart = (np.concatenate(one) for one in (starts, aheads, aparts))
+        self.embeddings, self.features = torch.cat(embeddings), torch.cat(features)
+        self.blocks = torch.cat(blocks).to(self.embeddings.device)
 
     def draw(self, generator: np.random.Generator, count: int, max_blocks: int) -> dict[str, Tensor]:
         """`count` pairs, uniform over frames and over 1 to `max_blocks` blocks, cut short at an episode's end."""
         chosen = generator.integers(len(self.starts), size=count)
         rows = self.starts[chosen]
-        left = np.minimum(generator.integers(1, max_blocks + 1, size=count), self.ahead[rows])
-        return {"now": torch.from_numpy(rows), "goal": torch.from_numpy(rows + left * self.apart),
+        left = np.minimum(generator.integers(1, max_blocks + 1, size=count), self.ahead[chosen])
+        return {"now": torch.from_numpy(rows), "goal": torch.from_numpy(rows + left * self.apart[chosen]),
                 "left": torch.from_numpy(left), "block": torch.from_numpy(chosen)}  # fmt: skip
 
 
@@ -117,10 +134,19 @@ def add_actor(
     out: str | Path,
     fit: ActorFit,
     *,
+    more: Sequence[str] = (),
     revision: str | None = None,
     episodes_revision: str | None = None,
 ) -> dict[str, float]:
     """Writes a checkpoint with a fitted actor into a new folder; returns the errors of `fit_actor`.
+
+    Args:
+        source: folder or Hub id of a finished model.
+        dataset: folder or Hub id, with the splits `train` and `test`.
+        out: new folder.
+        fit: how the actor is fitted.
+        more: further data sets whose training episodes join.
+        revision, episodes_revision: of a Hub checkpoint and of `dataset`.
 
     Raises:
         ValueError, FileNotFoundError, OSError: one line, before any work where the input is at fault.
@@ -131,9 +157,11 @@ def add_actor(
     agent = load_agent(source, revision=revision)
     if not isinstance(agent.model, LeWMModel):
         raise ValueError(f"{source} is a {type(agent.model).__name__}: actors are heads of LeWMModel")
-    episodes = {split: load_episodes(dataset, split, episodes_revision) for split in ("train", "test")}
+    episodes = {split: [load_episodes(dataset, split, episodes_revision)] for split in ("train", "test")}
+    episodes["train"] += [load_episodes(one, "train") for one in more]
     fitted, errors = fit_actor(agent.model, agent.processor, episodes, fit)
-    facts = training_facts_of(source, revision) | {"actor": asdict(fit) | {"mean_squared_error": errors}}
+    facts = training_facts_of(source, revision)
+    facts["actor"] = asdict(fit) | {"more_episodes": [str(one) for one in more], "mean_squared_error": errors}
     out.parent.mkdir(parents=True, exist_ok=True)
     with staged_directory(out) as folder:
         fitted.save_pretrained(folder)
@@ -145,7 +173,7 @@ def add_actor(
 def fit_actor(
     model: LeWMModel,
     processor: LeWMImageProcessor,
-    episodes: dict[str, EpisodeData],
+    episodes: Mapping[str, EpisodeData | Sequence[EpisodeData]],
     fit: ActorFit | None = None,
 ) -> tuple[LeWMModel, dict[str, float]]:
     """A copy of the model with a freshly fitted actor, and the actor's errors.
@@ -153,7 +181,7 @@ def fit_actor(
     Args:
         model: a finished world model; none of its weights changes.
         processor: its image processor.
-        episodes: `train`, and `test` to measure held-out errors on.
+        episodes: `train`, and `test` to measure held-out errors on; a data set each, or several.
         fit: how.
 
     Returns:
@@ -163,7 +191,8 @@ def fit_actor(
         ValueError: where the episodes do not fit the model, or are too short.
     """
     fit = fit or ActorFit()
-    for part in episodes.values():
+    parts = {split: [one] if isinstance(one, EpisodeData) else list(one) for split, one in episodes.items()}
+    for part in [one for several in parts.values() for one in several]:
         if part.action_dim != model.config.action_dim:
             raise ValueError(
                 f"{part.name} has {part.action_dim}-dimensional actions, but the model has "
@@ -181,7 +210,7 @@ def fit_actor(
     heads = {name: value for name, value in fitted.state_dict().items() if name.startswith("actor.")}
     fitted.load_state_dict(kept | heads)
     fitted.eval()
-    pairs = {split: _Pairs(fitted, processor, part, split) for split, part in episodes.items()}
+    pairs = {split: _Pairs(fitted, processor, several, split) for split, several in parts.items()}
     train, actor = pairs["train"], fitted.actor
     if actor.on_features is not None:
         rows = torch.cat([train.features, train.embeddings], -1)

@@ -7,7 +7,7 @@ import torch
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
 from lewm_hf.data.collect import collect
 from lewm_hf.data.episodes import load_episodes
-from lewm_hf.training.actor import ActorFit, fit_actor
+from lewm_hf.training.actor import ActorFit, _Pairs, fit_actor
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,28 @@ def test_an_actor_on_frozen_embeddings_beats_the_mean_action_and_changes_nothing
     assert block.shape == (1, 10) and block.isfinite().all()
 
 
+def test_pairs_of_several_data_sets_stay_within_their_episodes(paced, tiny_model, tmp_path):
+    collect("two_room", tmp_path / "d", 6, image_size=28, max_steps=30, workers=1, seed=5)  # every step is kept
+    dense, processor = load_episodes(tmp_path / "d", "train"), LeWMImageProcessor(image_size=28)
+    parts = [paced["train"], dense]
+    pairs = _Pairs(tiny_model, processor, parts, "train")
+    owner = np.concatenate(
+        [np.repeat(np.arange(len(one.lengths)) + 1000 * n, one.lengths) for n, one in enumerate(parts)]
+    )
+    drawn = pairs.draw(np.random.default_rng(0), 2000, 3)
+    now, goal, left = (drawn[name].numpy() for name in ("now", "goal", "left"))
+    np.testing.assert_array_equal(owner[now], owner[goal])
+    np.testing.assert_array_equal(goal - now, left * np.where(now < parts[0].num_rows, 1, 5))
+    assert (now < parts[0].num_rows).any() and (now >= parts[0].num_rows).any()
+    row = int(now[now >= parts[0].num_rows][0]) - parts[0].num_rows
+    chosen = drawn["block"][now >= parts[0].num_rows][0]
+    mean, std = (np.array(one) for one in (tiny_model.config.action_mean, tiny_model.config.action_std))
+    raw = pairs.blocks[chosen].numpy().reshape(5, 2) * std + mean
+    np.testing.assert_allclose(raw, dense.actions[row : row + 5], atol=1e-5)
+    latents = tiny_model.encode(processor.normalize(torch.from_numpy(dense.frames(np.array([row]))))[None])
+    torch.testing.assert_close(pairs.embeddings[row + parts[0].num_rows], latents[0, 0].detach())
+
+
 def test_episodes_of_another_robot_are_refused(paced, tiny_model):
     tiny_model.config.action_dim = 3
     with pytest.raises(ValueError, match="action_dim=3"):
@@ -61,7 +83,7 @@ def test_the_command_writes_a_checkpoint_that_acts(paced, tiny_model, tmp_path, 
     tiny_model.save_pretrained(tmp_path / "m")
     LeWMImageProcessor(image_size=28).save_pretrained(tmp_path / "m")
     command = ["train-actor", str(tmp_path / "m"), "--episodes", paced["train"].name, "--out", str(tmp_path / "a"),
-               "--steps", "3", "--inputs", "embeddings"]  # fmt: skip
+               "--steps", "3", "--inputs", "embeddings", "--more-episodes", paced["train"].name]  # fmt: skip
     assert main(command) == 0
     assert LeWMModel.from_pretrained(tmp_path / "a").config.actor_inputs == "embeddings"
     assert main(command) == 2
