@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from .encoder_convolutions import DEFAULT, check_stride, initialize, stack
+from .encoder_convolutions import DEFAULT, channels_last, check_stride, initialize, stack
 
 if TYPE_CHECKING:
     from .configuration_lewm import LeWMConfig
@@ -32,4 +32,4 @@ class ConvEncoder(nn.Module):
         initialize(self)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        return self.layers(pixel_values.to(self.layers[0].weight.dtype)).flatten(1)
+        return self.layers(channels_last(pixel_values.to(self.layers[0].weight.dtype))).flatten(1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from .encoder_convolutions import DEFAULT, check_stride, initialize, stack
+from .encoder_convolutions import DEFAULT, channels_last, check_stride, initialize, stack
 
 if TYPE_CHECKING:
     from .configuration_lewm import LeWMConfig
@@ -74,17 +74,21 @@ class SpatialSoftmaxEncoder(nn.Module):
         self.log_temperature.copy_((self.sharpness / spread).log())
 
     def _logits(self, pixel_values: Tensor) -> Tensor:
-        return self.to_maps(self.layers(pixel_values[:, :, : self.rows].to(self.to_maps.weight.dtype)))
+        pixels = channels_last(pixel_values[:, :, : self.rows].to(self.to_maps.weight.dtype))
+        return self.to_maps(self.layers(pixels))
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         logits = self._logits(pixel_values)
         # In half precision neighboring places would share a mean.
         with torch.autocast(pixel_values.device.type, enabled=False):
-            logits = logits.float() * self.log_temperature.float().exp()[:, None, None]
             height, width = logits.shape[2:]
-            total = logits.flatten(2).logsumexp(-1)
-            weights = (logits - total[..., None, None]).exp()
-            x = weights.sum(2) @ torch.linspace(-1, 1, width, device=logits.device)
-            y = weights.sum(3) @ torch.linspace(-1, 1, height, device=logits.device)
-            points = torch.cat([x, y, total - math.log(height * width)], 1)
+            # Places before maps, as the convolutions left them: (N, H * W, maps).
+            logits = logits.float().movedim(1, 3).flatten(1, 2) * self.log_temperature.float().exp()
+            largest = logits.detach().amax(1, keepdim=True)  # cancels, in the gradient too
+            weights = (logits - largest).exp()
+            y, x = (torch.linspace(-1, 1, size, device=logits.device) for size in (height, width))
+            places = torch.stack([x.repeat(height), y.repeat_interleave(width), torch.ones_like(x).repeat(height)])
+            x, y, total = (places @ weights).unbind(1)
+            level = total.log() + largest[:, 0] - math.log(height * width)
+            points = torch.cat([x / total, y / total, level], 1)
         return points.to(self.to_maps.weight.dtype)
