@@ -12,8 +12,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..data.windows import Window, collate_windows
+from .shuffling import Permutation
 
 SECONDS_TO_END = 10
+# Up to so many windows an epoch's order is an array of 32 MB at most; beyond, it is computed batch by batch.
+LARGEST_SHUFFLE = 2**22
 
 
 class WindowBatches(Sampler[list[int]]):
@@ -21,7 +24,8 @@ class WindowBatches(Sampler[list[int]]):
 
     Every epoch is a fresh permutation that depends on `(seed, epoch)` alone, the rest that fills no batch dropped. A
     run that continues at batch k therefore asks for `start=k`, and several processes together draw the very batches
-    that one would.
+    that one would. Up to 2^22 windows the permutation is NumPy's; of more, a Feistel network's, which takes no memory
+    (a run of an earlier version on more than these goes on in the new order when it is resumed).
 
     Args:
         num_windows: size of the data set.
@@ -65,22 +69,31 @@ class WindowBatches(Sampler[list[int]]):
     def per_epoch(self) -> int:
         return self.num_windows // self.batch_size
 
-    def epoch(self, epoch: int) -> np.ndarray:
-        """The window indices of one epoch, `(per_epoch, batch_size)`."""
-        generator = np.random.default_rng(np.random.SeedSequence([self.seed, epoch]))
-        order = generator.permutation(self.num_windows)
-        if self.favored_share:
-            chosen = generator.random(len(order)) < self.favored_share
-            order[chosen] = generator.choice(self.favored, chosen.sum())
-        return order[: self.per_epoch * self.batch_size].reshape(self.per_epoch, self.batch_size)
-
     def __iter__(self) -> Iterator[list[int]]:
-        current = order = None
+        current, order = None, None
         for number in range(self.start, self.stop):
             epoch, position = divmod(number, self.per_epoch)
             if epoch != current:
-                current, order = epoch, self.epoch(epoch)
-            yield order[position, self.share].tolist()
+                current, order = epoch, self._shuffled(epoch) if self.num_windows <= LARGEST_SHUFFLE else None
+            batch = slice(position * self.batch_size, (position + 1) * self.batch_size)
+            chosen = self._computed(epoch, batch) if order is None else order[batch]
+            yield chosen[self.share].tolist()
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        """The window indices of one epoch."""
+        generator = np.random.default_rng(np.random.SeedSequence([self.seed, epoch]))
+        return self._favoring(generator.permutation(self.num_windows), generator)
+
+    def _computed(self, epoch: int, batch: slice) -> np.ndarray:
+        """The window indices of one batch, by itself."""
+        order = Permutation(self.num_windows, (self.seed, epoch))(np.arange(batch.start, batch.stop))
+        return self._favoring(order, np.random.default_rng(np.random.SeedSequence([self.seed, epoch, batch.start])))
+
+    def _favoring(self, order: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        if self.favored_share:
+            chosen = generator.random(len(order)) < self.favored_share
+            order[chosen] = generator.choice(self.favored, chosen.sum())
+        return order
 
     def __len__(self) -> int:
         return max(0, self.stop - self.start)
