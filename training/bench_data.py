@@ -1,7 +1,11 @@
 """The data path on this machine: image formats, collecting, reading windows, each beside the obvious way to do it.
 
     OMP_NUM_THREADS=1 python training/bench_data.py --env two_room --image-size 224 --episodes 60
-    OMP_NUM_THREADS=1 python training/bench_data.py --env push_t --parts formats
+    OMP_NUM_THREADS=1 python training/bench_data.py --env push_t --parts formats loader --out push_t.json
+
+Windows are also read the way the documentation of `datasets` shows it, by a reader that decodes only what it uses, and
+from HDF5 with Blosc in the layout of the released files. `memmap, cold` forgets its pages before each batch: it is as
+fast as the disk.
 
 Ratios within one run are the reliable part: both sides of each are measured in turns, and the best round counts. On a
 machine that is busy with other things, `--clock cpu` counts this process's processor time instead of the time of day.
@@ -9,6 +13,7 @@ machine that is busy with other things, `--clock cpu` counts this process's proc
 
 import argparse
 import io
+import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +22,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import torch
+from data_baselines import Reader, as_documented, forget_pages, hdf5, only_what_is_used, write_hdf5
 from PIL import Image
 
 from lewm_hf import LeWMConfig
@@ -129,26 +135,26 @@ def bench_collection(
 
 def bench_loader(
     out: Path, folder: Path, batch_size: int, num_workers: list[int], seconds: float, clock: Clock
-) -> None:
+) -> dict[str, float]:
+    """Windows per second of each way to read them."""
     episodes = load_episodes(out, "train", cache_dir=folder / "cache")
     mean, std = episodes.action_statistics()
     config = LeWMConfig(action_dim=episodes.action_dim, action_mean=mean, action_std=std)
-    plain = datasets.load_dataset(str(out), split="train", cache_dir=str(folder / "cache"))
+    table = datasets.load_dataset(str(out), split="train", cache_dir=str(folder / "cache"))
     windows = {
         cache or "decode": WindowDataset(episodes, config, cache=cache, cache_dir=folder)
         for cache in (None, "ram", "memmap")
     }
     rng = np.random.default_rng(0)
-    first = windows["decode"]
+    first, mapped = windows["decode"], windows["memmap"]
     span, skip = first.span, config.frameskip
 
-    def naive() -> int:
-        """One window the way the documentation of `datasets` shows it: rows in, pictures and lists out."""
-        start = int(first.starts([int(rng.integers(len(first)))])[0])
-        rows = plain[start : start + span]
-        torch.from_numpy(np.stack([np.asarray(image) for image in rows["observation.image"][::skip]]))
-        torch.tensor(rows["action"]).reshape(first.num_frames, -1)
-        return 1
+    def one_by_one(read: Reader) -> Callable[[], int]:
+        def work() -> int:
+            read(int(first.starts([int(rng.integers(len(first)))])[0]))
+            return 1
+
+        return work
 
     def batches(dataset: WindowDataset, workers: int) -> Callable[[], int]:
         size = min(batch_size, len(dataset))
@@ -158,15 +164,28 @@ def bench_loader(
         )
         return lambda: len(next(loader)["actions"])
 
-    works = {"naive": naive} | {
-        f"{name}, {workers} workers": batches(dataset, workers)
-        for name, dataset in windows.items()
-        for workers in num_workers
-    }
+    def cold() -> int:
+        forget_pages(mapped._cache)
+        return len(mapped.batch(rng.integers(len(mapped), size=min(batch_size, len(mapped))))["actions"])
+
+    write_hdf5(folder / "frames.h5", episodes)
     print(f"\nwindows of {first.num_frames} frames, batches of {batch_size}, random order, {episodes.image_size} px")
-    rates = best_rates(works, seconds, clock)
+    with hdf5(folder / "frames.h5", span, skip) as from_hdf5:
+        works = {
+            "datasets, as documented": one_by_one(as_documented(table, span, skip)),
+            "datasets, only what is used": one_by_one(only_what_is_used(table, span, skip)),
+            "HDF5 with Blosc": one_by_one(from_hdf5),
+            "memmap, cold": cold,
+        } | {
+            f"{name}, {workers} workers": batches(dataset, workers)
+            for name, dataset in windows.items()
+            for workers in num_workers
+        }
+        rates = best_rates(works, seconds, clock)
+    fair = rates["datasets, only what is used"]
     for name, rate in rates.items():
-        print(f"{name:22}{rate:10,.0f} windows/s{rate / rates['naive']:10.1f} x naive")
+        print(f"{name:28}{rate:10,.1f} windows/s{rate / fair:10.2f} x only what is used")
+    return rates
 
 
 def main() -> None:
@@ -179,6 +198,7 @@ def main() -> None:
     parser.add_argument("--num-workers", type=int, nargs="+", default=[0])
     parser.add_argument("--seconds", type=float, default=3.0, help="per figure")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--out", type=Path, help="a JSON file for the loader's figures, with the machine's name")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     arguments = parser.parse_args()
     if arguments.clock == "cpu" and any(arguments.num_workers):
@@ -197,7 +217,11 @@ def main() -> None:
                 arguments.env, arguments.image_size, arguments.expert, arguments.episodes, folder, clock
             )
         if "loader" in arguments.parts:
-            bench_loader(out, folder, arguments.batch_size, arguments.num_workers, arguments.seconds, clock)
+            rates = bench_loader(out, folder, arguments.batch_size, arguments.num_workers, arguments.seconds, clock)
+            if arguments.out:
+                settings = {key: value for key, value in vars(arguments).items() if key not in ("out", "parts")}
+                record = {"machine": machine, **settings, "windows_per_second": rates}
+                arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
