@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .action_choices import Choices
+
 STD_FLOOR = 1e-8
 
 
@@ -47,11 +49,15 @@ def to_blocks(actions: Tensor, config) -> Tensor:
 
 
 def from_blocks(blocks: Tensor, config) -> Tensor:
-    """Z-scored blocks `(..., time, frameskip * action_dim)` -> raw actions `(..., time * frameskip, action_dim)`."""
+    """Z-scored blocks `(..., time, frameskip * action_dim)` -> raw actions `(..., time * frameskip, action_dim)`.
+
+    Choices come out exactly 0 or 1, where the blocks are one-hot to rounding.
+    """
     if blocks.shape[-1] != config.action_block_size:
         raise ValueError(f"blocks are {blocks.shape[-1]} wide, but the model was made for {config.action_block_size}")
     mean, std = _statistics(config, blocks)
-    return blocks.unflatten(-1, (config.frameskip, config.action_dim)).flatten(-3, -2) * std + mean
+    actions = blocks.unflatten(-1, (config.frameskip, config.action_dim)).flatten(-3, -2) * std + mean
+    return actions.round() if getattr(config, "action_choices", None) else actions
 
 
 def block_bounds(
@@ -60,8 +66,10 @@ def block_bounds(
     device: torch.device | str = "cpu",
     *,
     clipped: bool = True,
-) -> tuple[Tensor, Tensor] | None:
+) -> tuple[Tensor, Tensor] | Choices | None:
     """Lowest and highest z-scored action block, `(frameskip * action_dim,)` float32 each; `None` where none are known.
+
+    Where actions are choices (`config.action_choices`), what moves a block to the nearest that can be executed.
 
     What never moved in training stays where it was whatever the bounds: no model knows what it does.
 
@@ -73,6 +81,10 @@ def block_bounds(
     Raises:
         ValueError: for bounds of another shape than the action's, NaN, or a lowest action above the highest.
     """
+    if choices := getattr(config, "action_choices", None):
+        mean, std = _statistics(config, torch.empty(0, device=device))
+        moved = torch.tensor(moving(config)[: config.action_dim], device=device)
+        return Choices(choices, mean, std, moved, config.frameskip)
     low, high = getattr(config, "action_low", None), getattr(config, "action_high", None)
     if low is None or high is None:
         low, high = given or (None, None)

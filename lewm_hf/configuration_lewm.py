@@ -96,6 +96,19 @@ def check_action_bounds(low: list[float] | None, high: list[float] | None, actio
         raise ValueError(f"action_low={low} exceeds action_high={high}: no action lies between them")
 
 
+def check_action_choices(choices: list[int] | None, action_dim: int) -> None:
+    """Refuses choices that do not make up an action of this dimension.
+
+    Raises:
+        ValueError: naming both.
+    """
+    if choices is not None and (min(choices, default=0) < 1 or sum(choices) != action_dim):
+        raise ValueError(
+            f"action_choices={choices} must be numbers of values, at least 1 each, that add up to action_dim="
+            f"{action_dim}: a raw action holds their one-hot vectors"
+        )
+
+
 @strict
 class LeWMConfig(PreTrainedConfig):
     """Everything that the model, its training and its planner must agree on.
@@ -124,6 +137,8 @@ class LeWMConfig(PreTrainedConfig):
             set or a converter has filled them; planning refuses to run without them.
         action_statistics_source: the data set and the number of rows that they were measured on, where recorded.
         action_low, action_high: bounds of each raw action dimension, where the data set states them: plans stay within.
+        action_choices: where an action is no vector but one or several choices, how many values each has; a raw action
+            is then their one-hot vectors side by side. `None` for continuous actions.
         sigreg_weight: lambda, the weight of SIGReg in the loss. SIGReg itself grows with the batch size.
         rollout_blocks, rollout_weight: frames that training imagines beyond the first `history_size`, from its own
             predictions; a training window has `history_size + rollout_blocks` frames. Weight of their error.
@@ -175,6 +190,7 @@ class LeWMConfig(PreTrainedConfig):
     action_statistics_source: str | None = None
     action_low: list[float] | None = None
     action_high: list[float] | None = None
+    action_choices: list[int] | None = None
 
     sigreg_weight: float | int = 0.09
     sigreg_knots: int = 17
@@ -311,6 +327,7 @@ class LeWMConfig(PreTrainedConfig):
 
     def validate_action_bounds(self):
         check_action_bounds(self.action_low, self.action_high, self.action_dim)
+        check_action_choices(self.action_choices, self.action_dim)
 
     def validate_action_statistics(self):
         if (self.action_mean is None) != (self.action_std is None):

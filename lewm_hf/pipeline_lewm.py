@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .action_choices import chosen_values
 from .configuration_lewm import PIPELINE_TASK, LeWMConfig
 from .pictures import read, rgb
 from .planning.frames import check_same_size, encode_frames, frame_size, observe_frames
@@ -56,7 +57,8 @@ class LeWMPlanner(Pipeline):
     Output: a dictionary with `actions` `(horizon * frameskip, action_dim)` float32, kept within the config's action
     bounds where it states some, and `cost`, a float; with
     `return_elites=True` also `elites` `(elites, horizon * frameskip, action_dim)` and `elite_costs` `(elites,)`, best
-    first; with `return_predictions=True` also `predicted_embeddings` `(horizon, *latent)`. All are NumPy arrays.
+    first; `choices` `(horizon * frameskip, choices)` int64, the values to choose, where actions are choices; with
+    `return_predictions=True` also `predicted_embeddings` `(horizon, *latent)`. All are NumPy arrays.
 
     Raises:
         ValueError: at construction for a model in training mode, a checkpoint without action statistics, or an image
@@ -213,7 +215,10 @@ class LeWMPlanner(Pipeline):
             names += ["elites", "elite_costs"]
         if return_predictions:
             names += ["predicted_embeddings"]
-        return {"cost": float(outputs["costs"][0])} | {name: outputs[name][0].float().numpy() for name in names}
+        found = {"cost": float(outputs["costs"][0])}
+        if sizes := getattr(self.model.config, "action_choices", None):
+            found["choices"] = chosen_values(outputs["actions"][0], sizes).numpy()
+        return found | {name: outputs[name][0].float().numpy() for name in names}
 
     def _normalize(self, pictures: list) -> Tensor:
         return self.image_processor(pictures, return_tensors="pt")["pixel_values"]

@@ -116,6 +116,11 @@ class EpisodeData:
         return None if bounds is None else (np.array(bounds[0]), np.array(bounds[1]))
 
     @property
+    def action_choices(self) -> list[int] | None:
+        """How many values each choice has, where an action is one-hot vectors side by side; `None` where it is not."""
+        return self.description.get("action_choices")
+
+    @property
     def action_dim(self) -> int:
         return self.actions.shape[1] // self.every
 

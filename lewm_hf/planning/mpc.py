@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..action_blocks import block_bounds
+from ..action_choices import Choices
 from ..world_models.base import WorldModel
 from .block_policy import BlockPolicy, Episode
 from .horizon import horizon_until
@@ -63,7 +64,10 @@ class MPCPolicy(BlockPolicy):
             check_actor(model, f"planner {self.planner.label}")
         self.settings = self.planner.settings(seed=seed, **compute)
         self.action_bounds = action_bounds
-        block_bounds(model.config, action_bounds)  # refused here, before any work
+        limits = block_bounds(model.config, action_bounds, self._device)  # refused here, before any work
+        self._unplanned = torch.zeros(model.config.action_block_size, device=self._device)
+        if isinstance(limits, Choices):
+            self._unplanned += limits.even()
 
     def _decide(self, episodes: list[Episode]) -> None:
         """One batch for each length of context and of plan."""
@@ -104,8 +108,9 @@ class MPCPolicy(BlockPolicy):
             self._follow(episode, blocks, actions)
 
     def _leftover(self, episode: Episode, horizon: int) -> Tensor:
-        """`(horizon, A)` where the search starts: the old plan shifted by what was executed, then mean actions."""
-        start = torch.zeros(horizon, self.model.config.action_block_size, device=self._device)
+        """`(horizon, A)` where the search starts: the old plan shifted by what was executed, then mean actions, or no
+        preferred ones where they are choices."""
+        start = self._unplanned.repeat(horizon, 1)
         if episode.blocks is not None:
             rest = episode.blocks[len(episode.actions) // self.model.config.frameskip :][:horizon]
             start[: len(rest)] = rest

@@ -12,12 +12,13 @@ from torch import Tensor
 from transformers.utils import ModelOutput
 
 from ..action_blocks import block_bounds, from_blocks
+from ..action_choices import Choices
 from ..threads import side_by_side
 from ..world_models.base import WorldModel
 from .actor import propose
 from .costs import GOALS, STEPS, Cost, control_cost, goal_cost
 from .noise import Problem, colored, problem_noise
-from .solvers import CEM, Solver, change_solver, clip, make_solver
+from .solvers import CEM, Solver, change_solver, clip, make_solver, solver_name
 from .solvers.base import check_numbers, check_solver
 from .world_model import candidate_bytes, check_actor, check_ready, for_search
 
@@ -183,6 +184,8 @@ def _solve(model, settings: PlanSettings, capacity: int, problems, replans, cont
     finite = []
 
     def objective(candidates: Tensor) -> Tensor:
+        if callable(bounds):  # whatever the solver mixes of choices, the model sees none that it never saw
+            candidates = bounds(candidates)
         if settings.compile and not torch.is_grad_enabled():
             costs = _compiled_judge()(*imagined, candidates)[0].clone()  # a CUDA graph overwrites what it returned
         else:
@@ -196,9 +199,13 @@ def _solve(model, settings: PlanSettings, capacity: int, problems, replans, cont
     solution = solver(objective, mean, noise, bounds)
     _check_finite(torch.stack(finite, 1), problems)
     # The solver judged candidates; its plan is one more, and where that leads is what a caller wants to see.
-    costs, predicted = _judge(*imagined, solution.plan[:, None])
-    found = {"blocks": solution.plan, "costs": costs[:, 0], "predicted_embeddings": predicted[:, 0]}
+    chosen = solution.plan
+    if callable(bounds):
+        chosen = _better(imagined, bounds(solution.plan), bounds(solution.elites[:, 0]))
+    costs, predicted = _judge(*imagined, chosen[:, None])
+    found = {"blocks": chosen, "costs": costs[:, 0], "predicted_embeddings": predicted[:, 0]}
     if settings.guard is not None:
+        mean = bounds(mean) if callable(bounds) else mean
         costs, predicted = _judge(*imagined, mean[:, None])
         start = {"blocks": mean, "costs": costs[:, 0], "predicted_embeddings": predicted[:, 0]}
         kept = ~(found["costs"] < start["costs"] - settings.guard * start["costs"].abs())
@@ -238,7 +245,7 @@ def plan(
         replans: how many plans each problem has had before.
         executed: `(B, C - 1, A)` z-scored action blocks between the context frames; needed if C > 1.
         initial_plan: `(B, horizon, A)` z-scored blocks where the search starts: a shifted old plan, a policy's
-            proposal. Default: zeros, the mean action, or what `settings.proposal` says.
+            proposal. Default: zeros, the mean action (of choices: none preferred), or what `settings.proposal` says.
         bounds: lowest and highest action, `(action_dim,)` each in environment units, where the config states none.
         blocks_left: action blocks until the goal is due, for the actor's proposal. Default: the horizon.
         features: `(B, F)` of the last frame, `goal_features` of the goal's, from `model.observe`: what the actor sees
@@ -263,7 +270,12 @@ def plan(
         left = settings.horizon if blocks_left is None else blocks_left
         left = torch.as_tensor(left, device=device).expand(batch)
         mean = propose(model, context, goal, left, settings.horizon, executed, features, goal_features).float()
-    mean = clip(mean, limits)
+    if isinstance(limits, Choices):
+        _check_search(settings.solver)
+        if initial_plan is None and settings.proposal is None:
+            mean = mean + limits.even()
+    else:
+        mean = clip(mean, limits)
 
     capacity = settings.memory_budget // max(1, candidate_bytes(model, context, settings.horizon))
     samples = settings.solver.samples
@@ -285,6 +297,28 @@ def plan(
     found = {name: torch.cat([part[name] for part in solved]) for name in solved[0]}
     found["elites"] = from_blocks(clip(found["elites"], executable), model.config)
     return PlanOutput(actions=from_blocks(clip(found["blocks"], executable), model.config), **found)
+
+
+def _better(imagined: tuple, plan: Tensor, candidate: Tensor) -> Tensor:
+    """The cheaper of two plans `(B, horizon, A)`, of each problem.
+
+    The mean of elites that reach the goal on different ways, each value chosen by majority, may lead nowhere.
+    """
+    first, second = _judge(*imagined, torch.stack([plan, candidate], 1))[0].unbind(1)
+    return torch.where((second < first)[:, None, None], candidate, plan)
+
+
+def _check_search(solver: Solver) -> None:
+    """Refuses to follow a slope where there are only steps.
+
+    Raises:
+        ValueError: for a solver that differentiates.
+    """
+    if getattr(solver, "differentiates", False):
+        raise ValueError(
+            f"solver={solver_name(solver)!r} follows the gradient of an action, but actions of this checkpoint are "
+            "choices: use cem, icem, mppi or random"
+        )
 
 
 def _check_finite(finite: Tensor, problems: Sequence[Problem]) -> None:

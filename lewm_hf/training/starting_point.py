@@ -23,7 +23,9 @@ from ..randomness import preserved_randomness
 from ..world_models.registry import find_world_model
 
 # What the data set decides, and what follows from the width of an action block.
-MEASURED = ("action_mean", "action_std", "action_statistics_source", "action_low", "action_high")
+MEASURED = (
+    "action_mean", "action_std", "action_statistics_source", "action_low", "action_high", "action_choices",
+)  # fmt: skip
 ACTION_WIDTH = ("frameskip", "action_dim")
 
 

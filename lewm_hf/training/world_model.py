@@ -237,6 +237,8 @@ def with_action_statistics(config: PreTrainedConfig, episodes: EpisodeData) -> P
     if episodes.action_bounds is not None and all(np.isfinite(bound).all() for bound in episodes.action_bounds):
         low, high = episodes.action_bounds
         measured |= {"action_low": low.tolist(), "action_high": high.tolist()}
+    if episodes.action_choices is not None:
+        measured["action_choices"] = episodes.action_choices
     return type(config)(**(config.to_dict() | measured))
 
 

@@ -25,7 +25,8 @@ class WorldModelConfig(Protocol):
     action_dim: int
     action_mean: list[float] | None  # of each raw action dimension, float64; None until a data set has filled it
     action_std: list[float] | None
-    # Optional: `action_low` and `action_high`, bounds of each raw action dimension that plans keep.
+    # Optional: `action_low` and `action_high`, bounds of each raw action dimension that plans keep; `action_choices`,
+    # numbers of values where an action is one-hot vectors side by side.
     image_size: int  # side of the square input in pixels
 
     @property

@@ -6,7 +6,14 @@ import math
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
-from ..configuration_lewm import NOT_OURS, check_action_bounds, check_names, check_sizes, strict_reason
+from ..configuration_lewm import (
+    NOT_OURS,
+    check_action_bounds,
+    check_action_choices,
+    check_names,
+    check_sizes,
+    strict_reason,
+)
 
 
 class WorldModelPreTrainedConfig(PreTrainedConfig):
@@ -21,6 +28,8 @@ class WorldModelPreTrainedConfig(PreTrainedConfig):
             set has filled them; planning refuses to run without them.
         action_statistics_source: the data set that they were measured on.
         action_low, action_high: bounds of each raw action dimension, where the data set states them: plans stay within.
+        action_choices: where an action is no vector but one or several choices, how many values each has; a raw action
+            is then their one-hot vectors side by side. `None` for continuous actions.
     """
 
     image_size: int = 224
@@ -33,6 +42,7 @@ class WorldModelPreTrainedConfig(PreTrainedConfig):
     action_statistics_source: str | None = None
     action_low: list[float] | None = None
     action_high: list[float] | None = None
+    action_choices: list[int] | None = None
 
     @property
     def action_block_size(self) -> int:
@@ -68,6 +78,7 @@ class WorldModelPreTrainedConfig(PreTrainedConfig):
 
     def validate_action_bounds(self):
         check_action_bounds(self.action_low, self.action_high, self.action_dim)
+        check_action_choices(self.action_choices, self.action_dim)
 
     def validate_action_statistics(self):
         if (self.action_mean is None) != (self.action_std is None):

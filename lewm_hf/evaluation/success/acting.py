@@ -43,7 +43,7 @@ def describe_bounds(policy: str, planner: Planner, agent: Agent, action_space) -
     """Bounds that actions are kept within and where they come from; `None` where nothing is clipped."""
     clipped = planner.clip_actions != "none" if policy == "planner" else policy == "actor"
     config = agent.model.config
-    if not clipped:
+    if not clipped or getattr(config, "action_choices", None):
         return None
     if getattr(config, "action_low", None) is not None:
         return {"low": list(config.action_low), "high": list(config.action_high), "source": "config"}

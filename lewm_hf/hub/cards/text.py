@@ -36,7 +36,7 @@ _NOT_RECIPE = (
 # Fields that belong to the task or the software, not to the paper's model.
 _NOT_ARCHITECTURE = (
     "action_dim", "action_mean", "action_std", "action_statistics_source", "action_low", "action_high",
-    "backbone_config", "backbone_fingerprint",
+    "action_choices",    "backbone_config", "backbone_fingerprint",
 )  # fmt: skip
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 Objective = Callable[[Tensor], Tensor]
-Bounds = tuple[Tensor, Tensor] | None
+# Lowest and highest action block, or a function that moves blocks to the nearest that can be executed.
+Bounds = tuple[Tensor, Tensor] | Callable[[Tensor], Tensor] | None
 
 
 @dataclass
@@ -62,8 +63,8 @@ class Solver(Protocol):
                 `torch.enable_grad()`.
             mean: `(B, horizon, A)` where the search starts.
             noise: all randomness there is, so that a problem's plan does not depend on its batch.
-            bounds: lowest and highest action block, `(A,)` each, that a candidate may hold; `None` where there are
-                none. See `clip`.
+            bounds: lowest and highest action block, `(A,)` each, that a candidate may hold; a function that moves
+                blocks to such ones where actions are choices; `None` where everything is allowed. See `clip`.
         """
         ...
 
@@ -82,6 +83,8 @@ def ranked(objective: Objective, candidates: Tensor, count: int) -> tuple[Tensor
 
 def clip(candidates: Tensor, bounds: Bounds) -> Tensor:
     """Candidates `(..., A)` moved into the bounds."""
+    if callable(bounds):
+        return bounds(candidates)
     return candidates if bounds is None else torch.clamp(candidates, *bounds)
 
 

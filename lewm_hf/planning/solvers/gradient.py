@@ -1,6 +1,7 @@
 """Gradient descent through the world model: Adam on a few plans at once."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -60,6 +61,7 @@ class Gradient:
     iterations: int = 30
     initial_std: float = 1.0
     learning_rate: float = 0.1
+    differentiates: ClassVar[bool] = True
 
     def __post_init__(self):
         check_counts(self, "samples", "iterations")

@@ -1,6 +1,7 @@
 """CEM finds the valley, a few gradient steps on its elites find the bottom."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ class Hybrid:
     refined: int = 4
     gradient_steps: int = 5
     learning_rate: float = 0.05
+    differentiates: ClassVar[bool] = True
 
     def __post_init__(self):
         self.search()

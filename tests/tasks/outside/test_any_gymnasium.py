@@ -82,6 +82,18 @@ def test_an_environment_never_seen_before_goes_the_whole_way(tmp_path, capsys):
     assert "not comparable: " in printed and "goals: frames of recorded episodes" in printed
 
 
+@pytest.mark.long
+def test_pendulum_and_cartpole_likewise(tmp_path):
+    """CartPole's choices are one-hot in data and model, and an int again where they are executed."""
+    result = from_nothing_to_a_film(tmp_path / "pendulum", "Pendulum-v1", 1, steps=20, offset=6)
+    assert result["planning"]["action_bounds"] == {"low": [-2.0], "high": [2.0], "source": "config"}
+    result = from_nothing_to_a_film(tmp_path / "cartpole", "CartPole-v1", 2, steps=40, offset=6)
+    episodes = load_episodes(tmp_path / "cartpole" / "episodes", "train")
+    assert set(np.nan_to_num(episodes.actions, nan=1.0).ravel()) == {0.0, 1.0} and episodes.action_choices == [2]
+    config = json.loads((tmp_path / "cartpole" / "run" / "last" / "config.json").read_text())
+    assert config["action_choices"] == [2] and result["planning"]["action_bounds"] is None
+
+
 def test_replayed_states_are_those_that_were_recorded(tmp_path):
     """Against the environment itself, run by hand from the recorded seed; noise of its own generator included."""
     command("collect", "slider_task:Slider-v0", "--episodes", 3, "--image-size", 24, "--workers", 1, "--out", tmp_path)
