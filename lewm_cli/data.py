@@ -12,13 +12,16 @@ def add(verbs: Verbs) -> None:
         "collect", "collect episodes with an expert; the same command again continues or finds it done", _collect,
         CONTINUES,
     )  # fmt: skip
-    verb.add("env", help="two_room, push_t, reacher, cube, the id of another task, or my_module:name")
+    of = "two_room, push_t, reacher, cube, my_module:name, or any gymnasium id: Pendulum-v1, my_module:MyTask-v0"
+    verb.add("env", help=of)
     verb.add("--episodes", type=int, help="number of episodes, of all splits and shards together")
     verb.add_out("directory of the data set", required=True)
     verb.add("--preset", choices=["paper"], help="sizes, seed and policy of the paper's data set")
     verb.add("--seed", type=int, help="of everything that is drawn; 0, or the preset's, unless it is given")
     verb.add("--image-size", type=int, default=224, help="side of the pictures in pixels")
     verb.add("--expert", help="policy by name; the environment's own by default")
+    of = "policy of your own, module:Class, or a Stable-Baselines3 checkpoint, agent.zip (extra: sac), which runs code"
+    verb.add("--policy", metavar="POLICY", help=of)
     verb.add("--noise", type=float, help="of the expert; its own by default")
     verb.add("--test-fraction", type=float, default=0.1, help="share of episodes that is held out")
     verb.add("--max-steps", type=int, help="longest episode; the environment's limit by default")
@@ -64,8 +67,10 @@ def _collect(args: argparse.Namespace) -> None:
     from lewm_hf.data.collect import collect
     from lewm_hf.data.collect.settings import paper_preset
 
+    if args.expert is not None and args.policy is not None:
+        raise ValueError(f"--expert {args.expert} and --policy {args.policy} contradict each other: give one")
     preset = paper_preset(args.env) if args.preset == "paper" else {}
-    chosen = {"episodes": args.episodes, "seed": args.seed, "expert": args.expert}
+    chosen = {"episodes": args.episodes, "seed": args.seed, "expert": args.policy or args.expert}
     chosen = preset | {name: value for name, value in chosen.items() if value is not None}
     if "episodes" not in chosen:
         raise ValueError("how many episodes? Add --episodes N, or --preset paper for the paper's number")

@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         args = parser().parse_args(argv)
     args.started = time.time() - 1  # file systems round
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())  # my_module:MyTask-v0 is looked for where the command is given
     # One line of progress beats a warning about tokenizers this package does not use.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # What this package says is for the user, what libraries say only where it is a warning.

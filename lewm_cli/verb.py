@@ -32,7 +32,7 @@ class Verb:
         self.add("--revision", help="branch, tag or commit of a Hub checkpoint")
 
     def add_env(self, help: str) -> None:
-        self.add("--env", help=f"{help}: two_room, push_t, reacher, cube, the id of another, or my_module:name")
+        self.add("--env", help=f"{help}: two_room, push_t, reacher, cube, my_module:name, or any gymnasium id")
 
     def add_episodes(self, help: str = "data set: folder or Hub id", **options: Any) -> None:
         self.add("--episodes", help=help, **options)

@@ -242,6 +242,10 @@ class GoalEnv(gymnasium.Env):
         `step` returned."""
         return observation
 
+    def observe(self) -> Any:
+        """The observation of the current moment, as `reset` and `step` return it."""
+        return self._observe()
+
     def recorded_action(self, action: Any) -> np.ndarray:
         """What an episode's `action` holds of what a policy returned, a vector."""
         return action

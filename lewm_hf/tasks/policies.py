@@ -1,8 +1,10 @@
 """The policies that collect episodes, by task and name. Only the one in use is imported."""
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from .outside_policies import is_outside, outside_policy
 from .registry import find_task
 from .rollout import Expert
 from .task import Source
@@ -25,19 +27,38 @@ def make_expert(env: str, name: str | None = None, **kwargs: Any) -> Expert:
 
     Args:
         env: of the task.
-        name: one of `expert_names(env)`.
+        name: one of `expert_names(env)`, or one from outside, see `expert_source`.
         **kwargs: of the policy's constructor.
 
     Raises:
         ValueError: for unknown names, listing the known ones.
     """
+    return expert_source(env, name)(**kwargs)
+
+
+def expert_source(env: str, name: str | None = None) -> Callable[..., Any]:
+    """What makes the policy `name` (default: the task's first), with its arguments as keywords.
+
+    Args:
+        env: of the task.
+        name: one of `expert_names(env)`; `"module:Class"`, an `Expert` or anything with `predict(observation)`; or the
+            file of a Stable-Baselines3 checkpoint, `"agent.zip"`.
+
+    Raises:
+        ValueError, ImportError, FileNotFoundError: one line for what does not exist or is no policy.
+    """
     task = find_task(env)
     policies = {**task.policies, **COMMON}
     name = next(iter(policies)) if name is None else name
+    if name not in policies and is_outside(name):
+        return outside_policy(name)
     if name not in policies:
-        raise ValueError(f"unknown expert {name!r} for {task.name}: use one of {', '.join(policies)}")
+        raise ValueError(
+            f"unknown expert {name!r} for {task.name}: use one of {', '.join(policies)}, module:Class, or a checkpoint "
+            "of Stable-Baselines3 (*.zip)"
+        )
     source = policies[name]
     if isinstance(source, str):
         module, _, attribute = source.partition(":")
         source = getattr(import_module(module), attribute)
-    return source(**kwargs)
+    return source

@@ -59,7 +59,8 @@ def collect(
         episodes: of all splits and shards together.
         seed: episode i depends on (seed, i) alone.
         image_size: side of the frames.
-        expert: name of a policy, see `lewm_hf.tasks.policies`; `"default"` is the environment's own.
+        expert: who acts: the name of one of the task's policies (`"default"` is its first, `"random"` every task has),
+            `"module:Class"`, or the file of a Stable-Baselines3 checkpoint; see `lewm_hf.tasks.policies`.
         noise: of the expert, where it has any; default: the expert's.
         expert_kwargs, env_kwargs: further constructor arguments.
         test_fraction: share of the episodes, the last ones, that makes the test split.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import __version__
-from ...tasks.policies import expert_names, make_expert
+from ...tasks.outside_policies import file_sha256, is_outside
+from ...tasks.policies import expert_names, expert_source, make_expert
 from ...tasks.registry import find_task, make_env, register_task
 from ...tasks.rollout import Expert
 from ...tasks.task import Task
@@ -197,8 +198,11 @@ def settle(
     short, habits = task.name, task.recording
     names = expert_names(short)
     expert = names[0] if expert == "default" else expert
-    if expert not in names:
-        raise ValueError(f"unknown expert {expert!r} for {short}: use one of default, {', '.join(names)}")
+    if expert not in names and not is_outside(expert):
+        raise ValueError(
+            f"unknown expert {expert!r} for {short}: use one of default, {', '.join(names)}, module:Class "
+            "or a checkpoint of Stable-Baselines3 (*.zip)"
+        )
     expert_kwargs = dict(expert_kwargs or {})
     if noise is not None:
         if expert == "random":
@@ -244,8 +248,13 @@ def settle(
 
 def _explicit_arguments(env: str, expert: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """All arguments of an expert, defaults included: a card shall not depend on the reader knowing them."""
+    source = expert_source(env, expert)
+    parameters = inspect.signature(source).parameters
+    if "sha256" in parameters:
+        given = {"sha256": file_sha256(expert), **given}
     try:
-        kind = type(make_expert(env, expert, **given))
+        source(**given)
     except TypeError as error:
         raise ValueError(f"expert_kwargs={dict(given)} do not fit the expert {expert!r}: {error}") from None
-    return {name: given.get(name, parameter.default) for name, parameter in inspect.signature(kind).parameters.items()}
+    known = {name: entry.default for name, entry in parameters.items() if entry.kind is not entry.VAR_KEYWORD}
+    return {name: given.get(name, value) for name, value in known.items()} | dict(given)

@@ -1,18 +1,18 @@
 """Any gymnasium environment goes from nothing to a film of its agent, by commands alone."""
 
 import json
-import sys
 from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
-import torch
 
-from lewm_hf.cli import main
 from lewm_hf.data.episodes import load_episodes
-from lewm_hf.tasks import registry
 from lewm_hf.tasks.registry import find_task, make_env
+
+from .commands import command
+
+pytestmark = pytest.mark.usefixtures("own_module")
 
 TINY = (
     "batch_size=16 num_workers=0 precision=fp32 tracker=none log_every=3 eval_pairs=2 eval_batches=1 "
@@ -21,32 +21,6 @@ TINY = (
     "predictor_heads=2 predictor_head_dim=8 predictor_mlp_size=32 action_mlp_size=48 sigreg_projections=32"
 )
 QUICK = [part for value in ("samples=8", "iterations=1", "elites=2") for part in ("--set", value)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_module():
-    """The user's folder on the path, and no trace of it afterwards."""
-    known, ids = dict(registry._registered), set(gymnasium.registry)
-    sys.path.insert(0, str(Path(__file__).parent))
-    yield
-    sys.path.remove(str(Path(__file__).parent))
-    sys.modules.pop("slider_task", None)
-    for new in set(gymnasium.registry) - ids:
-        gymnasium.registry.pop(new)
-    registry._registered.clear()
-    registry._registered.update(known)
-
-
-def command(*words: object) -> None:
-    from accelerate.state import AcceleratorState, GradientState
-
-    threads = torch.get_num_threads()
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    assert main([str(word) for word in words]) == 0
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    torch.set_num_threads(threads)
 
 
 def from_nothing_to_a_film(folder: Path, env: str, action_dim: int, *, steps: int, offset: int, collect=(), train=()):
