@@ -33,7 +33,7 @@ class WindowDataset(Dataset):
     Args:
         episodes: one split.
         config: gives `history_size`, `frameskip`, `action_dim` and the action statistics.
-        num_frames: frames of a window; default `config.window_frames`.
+        num_frames: frames of a window; default `config.window_frames`, or `history_size + 1` where a config has none.
         frameskip: only for callers that carry it along; must equal the config's.
         goal_blocks: adds to each window a later frame of its episode, up to so many action blocks after its first one:
             a goal for an actor. How many is a fixed function of the window's number; an episode's end may cut it short.
@@ -59,7 +59,8 @@ class WindowDataset(Dataset):
     ):
         if frameskip not in (None, config.frameskip):
             raise ValueError(f"frameskip={frameskip} contradicts the config's {config.frameskip}: change the config")
-        num_frames = config.window_frames if num_frames is None else num_frames
+        if num_frames is None:
+            num_frames = getattr(config, "window_frames", config.history_size + 1)
         if num_frames < 1:
             raise ValueError(f"num_frames={num_frames} must be at least 1")
         if episodes.action_dim != config.action_dim:

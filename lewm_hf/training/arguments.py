@@ -250,6 +250,11 @@ def parse_recipe(argv: Sequence[str]) -> tuple[TrainingRecipe, PreTrainedConfig]
         with torch.device("meta"):
             outline = model(config)  # refuses what it cannot build
         check_parts(outline, recipe.freeze, recipe.lr_factor)
+        if recipe.precision == "bf16_encoder" and not hasattr(outline, "encoder"):
+            raise ValueError(
+                f"precision=bf16_encoder needs a part called encoder, which {type(outline).__name__} has not: use "
+                "auto, fp32 or bf16"
+            )
         return recipe, config
     except StrictDataclassError as error:
         raise ValueError(f"the recipe describes no model: {one_line(error)}") from None

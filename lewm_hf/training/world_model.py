@@ -128,7 +128,7 @@ class WorldModelJob(Job):
         self.remark = f", learning rate laid out for {self.length.schedule_steps:,}"
         self.remark += self.start.remark if self.start else ""
         self.remark += f"; frozen: {', '.join(recipe.freeze)}" if recipe.freeze else ""
-        if getattr(config, "sigreg_weight", 0) > 0:
+        if getattr(config, "sigreg_weight", 0) > 0 and hasattr(config, "sigreg_knots"):
             gaussian, collapsed = sigreg_bounds(config, recipe.batch_size)
             self.remark += f"; SIGReg is {gaussian:.2f} on Gaussian embeddings, {collapsed:.1f} on collapsed ones"
         if accumulation > 1:
@@ -244,10 +244,11 @@ def with_action_statistics(config: PreTrainedConfig, episodes: EpisodeData) -> P
 
 def initialize_from_data(model: PreTrainedModel, windows: WindowDataset, image_processor: LeWMImageProcessor) -> None:
     """Lets an encoder that wants to see frames before it starts see some, the same ones on every rank."""
-    if hasattr(model.encoder, "initialize_from_data"):
+    encoder = getattr(model, "encoder", None)
+    if hasattr(encoder, "initialize_from_data"):
         rows = np.linspace(0, windows.episodes.num_rows - 1, 128).astype(int)
         frames = torch.from_numpy(windows.episodes.frames(rows))
-        model.encoder.initialize_from_data(image_processor.normalize(frames))
+        encoder.initialize_from_data(image_processor.normalize(frames))
 
 
 def all_losses(model: PreTrainedModel, batch: dict[str, Tensor]) -> None:

@@ -26,7 +26,8 @@ class WorldModelConfig(Protocol):
     action_mean: list[float] | None  # of each raw action dimension, float64; None until a data set has filled it
     action_std: list[float] | None
     # Optional: `action_low` and `action_high`, bounds of each raw action dimension that plans keep; `action_choices`,
-    # numbers of values where an action is one-hot vectors side by side.
+    # numbers of values where an action is one-hot vectors side by side; `window_frames`, frames of a training window
+    # where they are more than `history_size + 1`.
     image_size: int  # side of the square input in pixels
 
     @property
@@ -44,7 +45,8 @@ class WorldModel(Protocol):
 
     The optional method `prepare_rollout(dtype)` gives the planner a faster `rollout` for one search, during which the
     weights do not change and which several threads may call, or `None`. The optional attribute `optional_heads` names
-    children that latents and roll-outs do not depend on.
+    children that latents and roll-outs do not depend on. A child called `encoder` may have the method
+    `initialize_from_data(frames)`, which is shown some frames before a training starts.
     """
 
     config: WorldModelConfig

@@ -35,6 +35,8 @@ def test_by_entry_point(installed, tmp_path):
     assert recipe_values(recipe, config)["width"] == 9
     with pytest.raises(ValueError, match="unknown recipe key 'widht' in the command line: .* 'width'"):
         parse_recipe(["--model_type=their_world", "--widht=9", "--dataset=d", "--output_dir=o"])
+    with pytest.raises(ValueError, match="precision=bf16_encoder needs a part called encoder, which PatchWorldModel"):
+        parse_recipe(["--model_type=their_world", "--precision=bf16_encoder", "--dataset=d", "--output_dir=o"])
     _, kind = find_world_model("their_world")
     model = kind(config).eval()
     model.save_pretrained(tmp_path / "model")
