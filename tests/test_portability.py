@@ -1,6 +1,9 @@
 """Accelerators without float64 (MPS), of which no machine here has one."""
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -12,3 +15,15 @@ def test_no_source_makes_float64_before_it_leaves_the_device():
     assert len(files) > 100
     found = [f"{file}:{match.group()}" for file in files for match in backwards.finditer(file.read_text())]
     assert not found
+
+
+def test_training_evaluation_probing_and_planning_do_without_float64():
+    """On a device that refuses it; see there."""
+    program = Path(__file__).with_name("device_without_float64.py")
+    run = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=240)
+    assert run.returncode == 0, run.stderr[-3000:]
+    apart = json.loads(run.stdout)
+    assert "cannot convert a tensor to float64" in apart.pop("float64")  # it does refuse it
+    assert {"training", "evaluation", "recalibration", "plan", "pipeline", "probe"} <= apart.keys()
+    for name, difference in apart.items():
+        assert isinstance(difference, float) and difference < 1e-3, f"{name}: {difference}"

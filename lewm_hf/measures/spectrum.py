@@ -24,15 +24,18 @@ def singular_values(rows: Tensor) -> Tensor:
     if centred.numel() <= DIRECT:
         return torch.linalg.svdvals(centred)
     products = _inner_products(centred)
-    return torch.linalg.eigvalsh(products).flip(0).clamp_min(0).sqrt().to(rows.dtype)
+    return torch.linalg.eigvalsh(products).flip(0).clamp_min(0).sqrt().to(rows.dtype).to(rows.device)
 
 
 def _inner_products(centred: Tensor, chunk: int = 8192) -> Tensor:
-    """The smaller of `X X^T` and `X^T X` in float64, summed over chunks: a copy in float64 would be twice as large."""
+    """The smaller of `X X^T` and `X^T X` in float64, summed over chunks: a copy in float64 would be twice as large.
+
+    On the CPU, wherever `X` is: some accelerators (MPS) have no float64.
+    """
     tall = centred.shape[0] >= centred.shape[1]
-    parts = (part.double() for part in centred.split(chunk, 0 if tall else 1))
+    parts = (part.cpu().double() for part in centred.split(chunk, 0 if tall else 1))
     size = min(centred.shape)
-    products = torch.zeros(size, size, dtype=torch.float64, device=centred.device)
+    products = torch.zeros(size, size, dtype=torch.float64)
     for part in parts:
         products += part.T @ part if tall else part @ part.T
     return products
@@ -56,9 +59,9 @@ def effective_rank(embeddings: Tensor) -> float:
 
 
 def isometric(vectors: Tensor) -> Tensor:
-    """Rows `(n, dim)` in min(n, dim) dimensions, float64, all distances as they were."""
+    """Rows `(n, dim)` in min(n, dim) dimensions, float64 and on the CPU, all distances as they were."""
     n, dim = vectors.shape
     if dim <= n:
-        return vectors.double()
+        return vectors.cpu().double()
     values, left = torch.linalg.eigh(_inner_products(vectors - vectors.mean(0)))
     return left * values.clamp_min(0).sqrt()
