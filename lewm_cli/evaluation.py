@@ -26,7 +26,7 @@ def add(verbs: Verbs) -> None:
     )
     verb.add("-n", type=int, help="pairs per seed; the protocol's number by default")
     verb.add("--seeds", type=int, nargs="+", help="of pairs and planner; the protocol's by default")
-    verb.add("--num-envs", type=int, default=50, help="pairs side by side; changes no outcome")
+    verb.add("--num-envs", type=int, default=50, help="pairs side by side in each process; changes no outcome")
     verb.add_out("folder of results and films; the same command continues there")
     verb.add("--overwrite", action="store_true", help="replace the evaluation that --out holds, when done")
     verb.add("--video", type=int, default=0, metavar="N", help="film N episodes, failures first")
@@ -50,6 +50,8 @@ def _what_stays(args: argparse.Namespace) -> str:
 
 
 def _eval(args: argparse.Namespace) -> None:
+    """Started by `accelerate launch` or torchrun with several processes, they divide the pairs."""
+    from lewm_hf.evaluation.common.ranks import launched_ranks
     from lewm_hf.evaluation.success.protocol import parse_overrides
     from lewm_hf.evaluation.success.run import prepare, reserve, run
     from lewm_hf.evaluation.success.summary import format_summary
@@ -57,28 +59,31 @@ def _eval(args: argparse.Namespace) -> None:
     overrides, offsets = parse_overrides(args.set), args.offset or [None]
     if args.offset and "goal_offset" in overrides:
         raise ValueError(f"--offset and --set goal_offset={overrides['goal_offset']} contradict each other: give one")
-    tasks = []
-    for offset in offsets:
-        changes = {} if offset is None else {"goal_offset": offset, "budget": 2 * offset}
-        tasks.append(
-            prepare(
-                args.model, env=args.env, episodes=args.episodes, manifest=args.manifest or None,
-                protocol=args.protocol, planner=args.planner, policy=args.policy, overrides=changes | overrides,
-                n=args.n, seeds=args.seeds, revision=args.revision, episodes_revision=args.episodes_revision,
-            )
-        )  # fmt: skip
-    folders = [args.out / f"offset-{offset}" if args.out and len(offsets) > 1 else args.out for offset in offsets]
-    for out, task in zip(folders, tasks, strict=True):
-        if out is not None:  # none is started where one would be refused later
-            reserve(task, out, num_envs=args.num_envs, overwrite=args.overwrite)
-    for out, task in zip(folders, tasks, strict=True):
-        evaluation = run(
-            task, decoder=args.decoder, decoder_revision=args.decoder_revision, num_envs=args.num_envs, out=out,
-            overwrite=args.overwrite, videos=args.video, progress=True,
-        )  # fmt: skip
-        print(format_summary(evaluation.result))
-        if out:
-            print(f"\nwrote {out}: results.json, episodes.jsonl, manifests/ and {len(evaluation.videos)} videos")
+    with launched_ranks() as ranks:
+        tasks = []
+        for offset in offsets:
+            changes = {} if offset is None else {"goal_offset": offset, "budget": 2 * offset}
+            tasks.append(
+                prepare(
+                    args.model, env=args.env, episodes=args.episodes, manifest=args.manifest or None,
+                    protocol=args.protocol, planner=args.planner, policy=args.policy, overrides=changes | overrides,
+                    n=args.n, seeds=args.seeds, revision=args.revision, episodes_revision=args.episodes_revision,
+                )
+            )  # fmt: skip
+        folders = [args.out / f"offset-{offset}" if args.out and len(offsets) > 1 else args.out for offset in offsets]
+        for out, task in zip(folders, tasks, strict=True):
+            if out is not None:  # none is started where one would be refused later
+                reserve(task, out, num_envs=args.num_envs, overwrite=args.overwrite)
+        for out, task in zip(folders, tasks, strict=True):
+            evaluation = run(
+                task, decoder=args.decoder, decoder_revision=args.decoder_revision, num_envs=args.num_envs, out=out,
+                overwrite=args.overwrite, videos=args.video, progress=True, ranks=ranks,
+            )  # fmt: skip
+            if not ranks.main:
+                continue
+            print(format_summary(evaluation.result))
+            if out:
+                print(f"\nwrote {out}: results.json, episodes.jsonl, manifests/ and {len(evaluation.videos)} videos")
 
 
 def _compare(args: argparse.Namespace) -> None:

@@ -117,6 +117,8 @@ def run_policy(
         rest_start: start with all velocities zero.
         on_progress: called with pairs finished and pairs solved whenever they change.
     """
+    if not len(manifest):
+        return Rollouts((), 0, 0.0)
     outcomes: list[Outcome] = []
     made_before, planning_seconds = policy.plans, 0.0
     starting_states, goal_states = manifest.start_states, manifest.goal_states

@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ..common.agent import Agent, check_agent, load_agent
 from ..common.inputs import check_trained_on, open_decoder
 from ..common.outputs import check_out, clear
 from ..common.provenance import hardware, library_versions
+from ..common.ranks import ALONE, Ranks
 from ..common.results import FORMAT, EpisodeRow, rows_hash, score, write_result, write_rows
 from .acting import check_policy, describe_bounds, describe_policy, make_policy, seen_frames
 from .filming import film
@@ -137,48 +138,84 @@ def run(
     video_successes: int = 0,
     floors: bool = True,
     progress: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
-    """The second half of `evaluate`: does what `prepare` has checked. Arguments as there."""
+    """The second half of `evaluate`: does what `prepare` has checked. Arguments as there.
+
+    Args:
+        ranks: processes that divide the pairs, each of which calls this with the same task; all return the whole
+            result, whose rows and hashes are those of one process, and the main one writes it. `num_envs` is of each.
+    """
     _check_run(num_envs, out, videos, video_successes)
     decoder = None if decoder is None else open_decoder(decoder, task.agent, decoder_revision)
     num_envs = min(num_envs, max(map(len, task.manifests)))
     if out is None:
-        rows, result, _ = _measure_all(task, None, num_envs, floors, decoder, progress)
+        rows, result, _ = _measure_all(task, None, num_envs, floors, decoder, progress, ranks)
         return Evaluation(result, rows, [])
     out = Path(out)
-    reserve(task, out, num_envs=num_envs, floors=floors, overwrite=overwrite)
-    with only_one(out / LOCK):
+
+    def reserved() -> Unfinished:
+        return reserve(task, out, num_envs=num_envs, floors=floors, overwrite=overwrite)
+
+    ranks.on_main(reserved)
+    with only_one(out / LOCK) if ranks.main else nullcontext():
         # Another command may have finished while this one waited.
-        kept = reserve(task, out, num_envs=num_envs, floors=floors, overwrite=overwrite)
-        kept.discard_others()
-        rows, result, measured = _measure_all(task, kept, num_envs, floors, decoder, progress)
-        clear(out, WRITTEN)
-        outcomes = [outcome for seed in measured for outcome in seed.outcomes]
-        files = film(
-            out / "videos", task.agent, task.env_id, task.env_kwargs, task.manifests, outcomes,
-            task.protocol.first_frame, seen_frames(task.policy, task.planner, task.agent), task.episodes, videos,
-            video_successes, decoder,
-        )  # fmt: skip
-        for one in task.manifests:
-            one.save(out / "manifests" / f"seed-{one.seed}.json")
-        write_rows(out / "episodes.jsonl", rows)
-        # Last: where it exists the folder is complete.
-        write_result(out / "results.json", result)
-        kept.remove()
+        kept = ranks.on_main(reserved)
+        if kept is not None:
+            kept.discard_others()
+        rows, result, measured = _measure_all(task, kept, num_envs, floors, decoder, progress, ranks)
+        files = (
+            [] if kept is None else _write(task, kept, out, rows, result, measured, decoder, videos, video_successes)
+        )
     return Evaluation(result, rows, files)
 
 
+def _write(
+    task: "Prepared",
+    kept: Unfinished,
+    out: Path,
+    rows: list[EpisodeRow],
+    result: dict[str, Any],
+    measured: list[SeedResult],
+    decoder: Any,
+    videos: int,
+    video_successes: int,
+) -> list[Path]:
+    """All files of a complete evaluation; returns the films."""
+    clear(out, WRITTEN)
+    outcomes = [outcome for seed in measured for outcome in seed.outcomes]
+    files = film(
+        out / "videos", task.agent, task.env_id, task.env_kwargs, task.manifests, outcomes,
+        task.protocol.first_frame, seen_frames(task.policy, task.planner, task.agent), task.episodes, videos,
+        video_successes, decoder,
+    )  # fmt: skip
+    for one in task.manifests:
+        one.save(out / "manifests" / f"seed-{one.seed}.json")
+    write_rows(out / "episodes.jsonl", rows)
+    # Last: where it exists the folder is complete.
+    write_result(out / "results.json", result)
+    kept.remove()
+    return files
+
+
 def _measure_all(
-    task: "Prepared", kept: Unfinished | None, num_envs: int, floors: bool, decoder: Any, progress: bool
+    task: "Prepared",
+    kept: Unfinished | None,
+    num_envs: int,
+    floors: bool,
+    decoder: Any,
+    progress: bool,
+    ranks: Ranks,
 ) -> tuple[list[EpisodeRow], dict[str, Any], list[SeedResult]]:
     """Every seed, those that were kept from before aside."""
     clock, before = time.perf_counter(), 0.0
     measured: list[SeedResult] = []
-    with closing(task.environments(num_envs)) as vector_env:
+    largest = max(len(one.pairs[ranks.share]) for one in task.manifests)
+    with closing(task.environments(max(1, min(num_envs, largest)))) as vector_env:
         for one in task.manifests:
-            found = None if kept is None else kept.load(one.seed)
+            found = ranks.told(None if kept is None else kept.load(one.seed))
             if found is None:
-                found = _measure(task, vector_env, one, floors, progress)
+                found = _measure(task, vector_env, one, floors, progress and ranks.main, ranks)
                 if kept is not None:
                     kept.save(one.seed, found)
             else:
@@ -418,17 +455,27 @@ def _floors(vector_env: GoalVectorEnv, manifest: Manifest, protocol: Protocol) -
     }
 
 
-def _measure(task: Prepared, vector_env: GoalVectorEnv, manifest: Manifest, floors: bool, progress: bool) -> SeedResult:
-    clock = time.perf_counter()
-    acted = _act(task, vector_env, manifest, progress)
-    blind = _floors(vector_env, manifest, task.protocol) if floors else {}
-    rows = tuple(_rows(manifest, acted, blind))
-    return SeedResult(rows, acted.outcomes, acted.plans, acted.planning_seconds, time.perf_counter() - clock)
+def _measure(
+    task: Prepared,
+    vector_env: GoalVectorEnv,
+    manifest: Manifest,
+    floors: bool,
+    progress: bool,
+    ranks: Ranks = ALONE,
+) -> SeedResult:
+    clock, mine = time.perf_counter(), replace(manifest, pairs=manifest.pairs[ranks.share])
+    acted = _act(task, vector_env, mine, progress)
+    blind = _floors(vector_env, mine, task.protocol) if floors else {}
+    outcomes = tuple(ranks.together(acted.outcomes))
+    blind = {name: ranks.together(of_floor) for name, of_floor in blind.items()}
+    plans, planning_seconds = (sum(ranks.every(value)) for value in (acted.plans, acted.planning_seconds))
+    rows = tuple(_rows(manifest, outcomes, blind))
+    return SeedResult(rows, outcomes, plans, planning_seconds, max(ranks.every(time.perf_counter() - clock)))
 
 
-def _rows(manifest: Manifest, acted: Rollouts, blind: Mapping[str, Sequence[Outcome]]) -> list[EpisodeRow]:
+def _rows(manifest: Manifest, outcomes: Sequence[Outcome], blind: Mapping[str, Sequence[Outcome]]) -> list[EpisodeRow]:
     rows = []
-    for index, (pair, outcome) in enumerate(zip(manifest.pairs, acted.outcomes, strict=True)):
+    for index, (pair, outcome) in enumerate(zip(manifest.pairs, outcomes, strict=True)):
         floor = {name: outcomes[index].success for name, outcomes in blind.items()}
         rows.append(
             EpisodeRow(
