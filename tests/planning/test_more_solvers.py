@@ -140,13 +140,15 @@ def test_colored_noise_has_unit_variance_and_the_power_spectrum_of_its_name(beta
         assert colored(white, beta, 3) is white
 
 
-def test_gradient_equals_the_optimizer_of_torch(tiny_model):
+@pytest.mark.parametrize(("name", "kind"), [("adam", "Adam"), ("rmsprop", "RMSprop"), ("sgd", "SGD")])
+def test_gradient_equals_the_optimizer_of_torch(tiny_model, name, kind):
     generator = torch.Generator().manual_seed(0)
     context, goal = torch.randn(1, 1, 16, generator=generator), torch.randn(1, 16, generator=generator)
-    settings = PlanSettings(solver=Gradient(samples=1, iterations=20, learning_rate=0.05), horizon=3)
+    solver = Gradient(samples=1, iterations=20, learning_rate=0.05, optimizer=name)
+    settings = PlanSettings(solver=solver, horizon=3)
     output = plan(tiny_model, context, goal, settings)
     blocks = torch.zeros(1, 1, 3, 10, requires_grad=True)
-    optimizer = torch.optim.Adam([blocks], lr=0.05)
+    optimizer = getattr(torch.optim, kind)([blocks], lr=0.05)
     for _ in range(20):
         optimizer.zero_grad()
         (tiny_model.rollout(context, blocks)[:, :, -1] - goal[:, None]).square().sum().backward(inputs=[blocks])
@@ -182,6 +184,7 @@ def test_hybrid_improves_on_its_search():
         ("icem", {"color": -1}, "color=-1 must be at least 0"),
         ("random", {"iterations": 2}, "guesses once"),
         ("gradient", {"learning_rate": float("inf")}, "learning_rate=inf"),
+        ("gradient", {"optimizer": "lion"}, "optimizer='lion' is unknown: use one of adam, rmsprop, sgd"),
         ("hybrid", {"refined": 99}, "refined=99 exceeds elites=15"),
         ("hybrid", {"elites": 1}, "elites=1"),
     ],

@@ -1,4 +1,4 @@
-"""Gradient descent through the world model: Adam on a few plans at once."""
+"""Gradient descent through the world model: Adam, RMSProp or plain steps on a few plans at once."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,17 +8,26 @@ from torch import Tensor
 
 from .base import Bounds, Noise, Objective, Solution, check_counts, check_numbers, clip, ranked
 
+OPTIMIZERS = ("adam", "rmsprop", "sgd")
+
 
 def descend(
-    objective: Objective, candidates: Tensor, steps: int, learning_rate: float, bounds: Bounds = None
+    objective: Objective,
+    candidates: Tensor,
+    steps: int,
+    learning_rate: float,
+    bounds: Bounds = None,
+    optimizer: str = "adam",
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Adam (Kingma and Ba 2015) on candidate plans, each by itself, projected into the bounds after every step.
+    """Gradient steps on candidate plans, each by itself, projected into the bounds after every step.
 
     Args:
         objective: candidates `(B, S, horizon, A)` -> costs `(B, S)`, differentiable.
         candidates: `(B, S, horizon, A)` where each begins.
         steps: gradient steps.
-        learning_rate: largest change of an action by one step, about, in standard deviations of the data set's.
+        learning_rate: of Adam and RMSProp the largest change of an action by one step, about, in standard deviations
+            of the data set's; plain steps multiply the gradient by it.
+        optimizer: "adam" (Kingma and Ba 2015), "rmsprop" (Tieleman and Hinton 2012) or "sgd", with PyTorch's constants.
 
     Returns:
         The cheapest version of each candidate on its way, `(B, S, horizon, A)`, their costs `(B, S)`, and the lowest
@@ -37,21 +46,26 @@ def descend(
         best_costs = costs if best_costs is None else torch.where(better, costs, best_costs)
         lowest.append(costs.amin(1))
         if step < steps:
-            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient.square()
-            direction = first / (1 - 0.9 ** (step + 1)) / ((second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
+            direction = gradient
+            if optimizer == "adam":
+                first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient.square()
+                direction = first / (1 - 0.9 ** (step + 1)) / ((second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
+            elif optimizer == "rmsprop":
+                second = 0.99 * second + 0.01 * gradient.square()
+                direction = gradient / (second.sqrt() + 1e-8)
             candidates = clip(candidates - learning_rate * direction, bounds)
     return best, best_costs, torch.stack(lowest, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gradient:
-    """Adam through the roll-out from the start and from random plans around it; returns the cheapest plan it saw.
+    """Descent through the roll-out from the start and from random plans around it; returns the cheapest plan it saw.
 
     Args:
         samples: plans that are improved side by side; the first one is the start.
         iterations: gradient steps.
         initial_std: spread of the others, in standard deviations of the data set's actions.
-        learning_rate: of Adam.
+        learning_rate, optimizer: see `descend`.
 
     Raises:
         ValueError: for a setting out of range.
@@ -61,15 +75,20 @@ class Gradient:
     iterations: int = 30
     initial_std: float = 1.0
     learning_rate: float = 0.1
+    optimizer: str = "adam"
     differentiates: ClassVar[bool] = True
 
     def __post_init__(self):
         check_counts(self, "samples", "iterations")
         check_numbers(self, "initial_std", "learning_rate")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer={self.optimizer!r} is unknown: use one of {', '.join(OPTIMIZERS)}")
 
     def __call__(self, objective: Objective, mean: Tensor, noise: Noise, bounds: Bounds = None) -> Solution:
         candidates = clip(mean.unsqueeze(1) + self.initial_std * noise(0), bounds)
         candidates[:, 0] = mean
-        plans, costs, lowest = descend(objective, candidates, self.iterations, self.learning_rate, bounds)
+        plans, costs, lowest = descend(
+            objective, candidates, self.iterations, self.learning_rate, bounds, self.optimizer
+        )
         plans, costs = ranked(lambda _: costs, plans, self.samples)
         return Solution(plans[:, 0], plans, costs, lowest[:, 1:])
