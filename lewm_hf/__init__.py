@@ -17,7 +17,7 @@ from .image_processing_lewm import LeWMImageProcessor
 from .modeling_lewm import LeWMModel, LeWMOutput
 from .modeling_lewm_decoder import LeWMDecoder
 from .pipeline_lewm import LeWMPlanner, register_pipeline
-from .planning import CEM, MPCPolicy, Planner, PlanSettings, load_planner, plan, register_solver
+from .planning import CEM, MPCPolicy, Planner, PlanSettings, RobotLoop, load_planner, plan, register_solver
 from .sigreg import SIGReg
 from .world_models.backbones import register_backbone
 from .world_models.dino_wm import DinoWMConfig, DinoWMModel
@@ -107,6 +107,7 @@ __all__ = [
     "Planner",
     "Protocol",
     "Recording",
+    "RobotLoop",
     "SIGReg",
     "Target",
     "Task",

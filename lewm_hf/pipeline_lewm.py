@@ -91,6 +91,11 @@ class LeWMPlanner(Pipeline):
         kwargs.setdefault("task", PIPELINE_TASK)
         super().__init__(model=model, image_processor=image_processor, **kwargs)
 
+    @property
+    def settings(self) -> PlanSettings:
+        """How it searches where a call says nothing else."""
+        return self._forward_params["settings"]
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs) -> "LeWMPlanner":
         """Loads model and image processor from a directory or the Hub.

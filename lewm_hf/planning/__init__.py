@@ -8,6 +8,7 @@ from .mpc import MPCPolicy
 from .noise import problem_noise
 from .planner import PlanOutput, PlanSettings, plan
 from .planners import Planner, load_planner, planner_names
+from .robot_loop import LoopReport, RobotLoop
 from .solvers import CEM, ICEM, MPPI, Gradient, Hybrid, RandomShooting, Solution, Solver, make_solver, register_solver
 from .world_model import check_ready, has_actor
 
@@ -24,6 +25,8 @@ __all__ = [
     "PlanOutput",
     "PlanSettings",
     "Planner",
+    "LoopReport",
+    "RobotLoop",
     "Solution",
     "Solver",
     "WorldModel",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..world_models.base import WorldModel
-from .frames import check_same_size, encode_frames, frame_size, observe_frames
+from .frames import check_same_size, encode_frames, frame_size, observe_frames, several_pictures
 from .horizon import blocks_until, check_steps_left
 from .noise import Problem
 from .world_model import check_ready
@@ -27,8 +27,8 @@ class Episode:
         decisions: plans made so far.
         latents: of the last frames, one per block boundary; `executed`, the z-scored blocks between them; `features`
             `(F,)` of the last frame.
-        blocks: `(horizon, A)` the current plan; `actions` `(steps, action_dim)` what of it will be executed; `step`,
-            how many of them were.
+        blocks: `(horizon, A)` the current plan, in environment units `planned` `(horizon * frameskip, action_dim)`;
+            `actions` `(steps, action_dim)` what of it will be executed; `step`, how many of them were.
     """
 
     problem: Problem
@@ -42,6 +42,7 @@ class Episode:
     executed: list[Tensor] = field(default_factory=list)
     features: Tensor | None = None
     blocks: Tensor | None = None
+    planned: np.ndarray | None = None
     actions: np.ndarray | None = None
     step: int = 0
 
@@ -101,14 +102,15 @@ class BlockPolicy(ABC):
         Args:
             env_ids: `(n,)` environments.
             problems: `(n,)` names or numbers; they, not the environment, decide the planner's noise.
-            goals: `(n, H, W, 3)` goal pictures, or anything the processor reads. Encoded here, once per episode.
+            goals: `(n, H, W, 3)` goal pictures, or anything the processor reads; `(n, G, H, W, 3)`, or lists of
+                pictures, where a problem has several, none of them exact. Encoded here, once per episode.
             goal_embeddings: `(n, *latent)` or `(n, G, *latent)`, instead of pictures.
             steps_left: environment steps until the goal is due, one number or `(n,)`. Where nobody knows (`None`), the
                 policy behaves as if it were due at the end of its longest horizon.
 
         Raises:
-            ValueError: for an environment that does not exist or is named twice, different numbers of entries, or a
-                negative deadline.
+            ValueError: for an environment that does not exist or is named twice, different numbers of entries, a goal
+                without a picture, pictures of different sizes, or a negative deadline.
         """
         env_ids = [self._check_env(env_id) for env_id in env_ids]
         if len(set(env_ids)) < len(env_ids):
@@ -126,15 +128,14 @@ class BlockPolicy(ABC):
         due = [check_steps_left(one) for one in due]
         if not env_ids:
             return
-        features = [None] * len(env_ids)
+        sizes = features = [None] * len(env_ids)
         if goal_embeddings is not None:
             latents = goal_embeddings.to(self._device)
         else:
-            latents, features = self._encode(goals)
+            latents, features, sizes = self._encode_goals(goals)
         for position, env_id in enumerate(env_ids):
-            size = None if goals is None else frame_size(goals[position])
             self._episodes[env_id] = Episode(
-                problems[position], latents[position], features[position], size, due[position]
+                problems[position], latents[position], features[position], sizes[position], due[position]
             )
 
     def release(self, env_ids: Sequence[int]) -> None:
@@ -191,9 +192,11 @@ class BlockPolicy(ABC):
             return self.retry - (episode.taken - due) // frameskip % self.retry
         return blocks_until(due - episode.taken, frameskip)
 
-    def _follow(self, episode: Episode, blocks: Tensor, actions: Tensor) -> None:
-        """`blocks` `(T, A)` were decided; `actions` `(steps, action_dim)` of them will be executed before the next."""
-        episode.blocks, episode.actions, episode.step = blocks, actions.cpu().numpy(), 0
+    def _follow(self, episode: Episode, blocks: Tensor, actions: Tensor, execute: int | None = None) -> None:
+        """`blocks` `(T, A)` were decided, in environment units `actions` `(steps, action_dim)`, of which the first
+        `execute` (default: all) will be executed before the next decision."""
+        episode.planned = actions.cpu().numpy()
+        episode.blocks, episode.actions, episode.step = blocks, episode.planned[:execute], 0
         episode.decisions += 1
 
     def _wants_frame(self, episode: Episode) -> bool:
@@ -211,6 +214,51 @@ class BlockPolicy(ABC):
         if within == 0 and self.context_frames > 1:
             episode.executed = [*episode.executed, episode.blocks[block - 1]][1 - self.context_frames :]
         return action
+
+    def _encode_goals(self, goals) -> tuple[Sequence[Tensor], Sequence[Tensor | None], list[tuple[int, int]]]:
+        """Latents, features and picture sizes by problem; several pictures of one have latents `(G, *latent)`."""
+        several = [several_pictures(goal) for goal in goals]
+        if not any(several):
+            return *self._encode(goals), [frame_size(goal) for goal in goals]
+        pictures = [list(goal) if many else [goal] for goal, many in zip(goals, several, strict=True)]
+        if not all(pictures):
+            raise ValueError("a problem has no goal picture: give at least one")
+        sizes = [frame_size(of_one[0]) for of_one in pictures]
+        for (height, width), of_one in zip(sizes, pictures, strict=True):
+            for other in map(frame_size, of_one):
+                if other != (height, width):
+                    raise ValueError(
+                        f"goal pictures of one problem are {height}x{width} and {other[0]}x{other[1]} pixels: take all "
+                        "with the same camera, or resize them first"
+                    )
+        latents, features = self._encode([picture for of_one in pictures for picture in of_one])
+        counts = [len(of_one) for of_one in pictures]
+        firsts = np.cumsum([0, *counts[:-1]])
+        # An actor knows one goal.
+        features = [features[first] if count == 1 else None for first, count in zip(firsts, counts, strict=True)]
+        latents = [
+            latents[first : first + count] if many else latents[first]
+            for first, count, many in zip(firsts, counts, several, strict=True)
+        ]
+        return latents, features, sizes
+
+    def ahead(self, env_id: int) -> np.ndarray:
+        """`(steps, action_dim)` what the current plan holds from the next step on, in environment units: what will be
+        executed before the next look, and what would follow if nobody looked. Empty before the first plan."""
+        episode = self._episodes[self._check_env(env_id)]
+        if episode is None or episode.planned is None:
+            return np.empty((0, self.model.config.action_dim), dtype=np.float32)
+        return episode.planned[episode.step :].copy()
+
+    def missed(self, env_id: int, steps: int) -> None:
+        """Tells that an environment went on for so many steps without this policy's actions.
+
+        The goal is due that much sooner, and frames from before are no context of the next decision any more.
+        """
+        episode = self._episodes[self._check_env(env_id)]
+        if episode is not None:
+            episode.taken += steps
+            episode.latents = []
 
     def _encode(self, frames) -> tuple[Tensor, Sequence[Tensor | None]]:
         pixels = self.processor(frames, return_tensors="pt")["pixel_values"].to(self._device)

@@ -24,6 +24,11 @@ def frame_size(picture) -> tuple[int, int]:
     raise ValueError(f"a picture of shape {shape} does not have 3 channels (first or last): convert it to RGB")
 
 
+def several_pictures(given) -> bool:
+    """Whether something is a list, or an array or tensor with one dimension more, of pictures and not one picture."""
+    return isinstance(given, list | tuple) or getattr(given, "ndim", 0) == 4
+
+
 def check_same_size(observation: tuple[int, int], goal: tuple[int, int]) -> None:
     """Refuses a goal picture that was not taken like the observation; arguments are `frame_size` of both.
 

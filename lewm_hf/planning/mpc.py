@@ -35,6 +35,8 @@ class MPCPolicy(BlockPolicy):
         seed: of the planner's noise.
         action_bounds: lowest and highest action, `(action_dim,)` each in environment units, where the checkpoint's
             config states none.
+        goals: where a problem has several goal pictures, whether the nearest counts (`"min"`) or their mean (`"mean"`,
+            the same plans as for the mean of their embeddings).
         compute: fields of `PlanSettings` that change how fast a plan is found and not which: `rollout_dtype`,
             `compile`, `memory_budget`, `problem_batch`.
 
@@ -51,6 +53,7 @@ class MPCPolicy(BlockPolicy):
         num_envs: int = 1,
         seed: int = 42,
         action_bounds: tuple[Sequence[float], Sequence[float]] | None = None,
+        goals: str = "min",
         **compute: Any,
     ):
         self.planner = load_planner(planner)
@@ -62,7 +65,7 @@ class MPCPolicy(BlockPolicy):
         )  # fmt: skip
         if guided:
             check_actor(model, f"planner {self.planner.label}")
-        self.settings = self.planner.settings(seed=seed, **compute)
+        self.settings = self.planner.settings(seed=seed, goals=goals, **compute)
         self.action_bounds = action_bounds
         limits = block_bounds(model.config, action_bounds, self._device)  # refused here, before any work
         self._unplanned = torch.zeros(model.config.action_block_size, device=self._device)
@@ -70,11 +73,12 @@ class MPCPolicy(BlockPolicy):
             self._unplanned += limits.even()
 
     def _decide(self, episodes: list[Episode]) -> None:
-        """One batch for each length of context and of plan."""
-        batches: dict[tuple[int, int], list[Episode]] = {}
+        """One batch for each length of context and of plan, and number of goals."""
+        batches: dict[tuple[int, int, tuple[int, ...]], list[Episode]] = {}
         for episode in episodes:
-            batches.setdefault((len(episode.latents), self._horizon(episode)), []).append(episode)
-        for (frames, horizon), batch in sorted(batches.items()):
+            kind = len(episode.latents), self._horizon(episode), tuple(episode.goal.shape)
+            batches.setdefault(kind, []).append(episode)
+        for (frames, horizon, _), batch in sorted(batches.items()):
             self._plan(batch, frames, horizon)
 
     def _horizon(self, episode: Episode) -> int:
@@ -104,8 +108,8 @@ class MPCPolicy(BlockPolicy):
             **guidance,
         )
         execute = min(self.planner.receding_horizon, horizon) * self.model.config.frameskip
-        for episode, blocks, actions in zip(batch, output.blocks, output.actions[:, :execute], strict=True):
-            self._follow(episode, blocks, actions)
+        for episode, blocks, actions in zip(batch, output.blocks, output.actions, strict=True):
+            self._follow(episode, blocks, actions, execute)
 
     def _leftover(self, episode: Episode, horizon: int) -> Tensor:
         """`(horizon, A)` where the search starts: the old plan shifted by what was executed, then mean actions, or no

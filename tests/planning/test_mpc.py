@@ -230,3 +230,31 @@ def test_bad_use_is_refused(tiny_model, processor):
         policy.act(np.zeros((1, 56, 28, 3), dtype=np.uint8))
     with pytest.raises(ValueError, match="training mode"):
         MPCPolicy(tiny_model.train(), processor, planner())
+
+
+def first_plans(model, processor, counts="min", **given):
+    """The first action of each problem, all from the same picture."""
+    count = len(next(iter(given.values())))
+    policy = MPCPolicy(model, processor, planner(), num_envs=count, goals=counts)
+    policy.reset(range(count), NAMES[:count], **given)
+    return policy.act(np.stack([PointEnvs.picture(STARTS[0])] * count))
+
+
+def test_a_problem_may_have_several_goal_pictures(tiny_model, processor):
+    """As many as each likes; the nearest counts, or their mean, planned for as the mean of their embeddings."""
+    pictures = goal_pictures([1, 3, 5])
+    several = [list(pictures), pictures[0], [pictures[1], pictures[2]]]
+    latents = encode_frames(tiny_model, processor(list(pictures))["pixel_values"])
+    for goals, embeddings in (("min", latents[None]), ("mean", latents.mean(0, keepdim=True))):
+        found = first_plans(tiny_model, processor, goals, goals=several)
+        expected = first_plans(tiny_model, processor, goals, goal_embeddings=embeddings)
+        np.testing.assert_allclose(found[0], expected[0], atol=1e-4)
+    assert not np.allclose(found[0], first_plans(tiny_model, processor, goals=pictures[:1])[0], atol=1e-3)  # the mean
+    stacked = first_plans(tiny_model, processor, goals=pictures[None])
+    np.testing.assert_array_equal(stacked[0], first_plans(tiny_model, processor, goals=several)[0])
+    for wrong, message in (
+        ([[]], "a problem has no goal picture"),
+        ([[pictures[0], pictures[1][:14, :14]]], "goal pictures of one problem are 28x28 and 14x14 pixels"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            first_plans(tiny_model, processor, goals=wrong)
