@@ -29,7 +29,7 @@ def test_shipped_planners_state_every_value_and_their_hash_is_that_of_their_cont
         counted = {key: value for key, value in content.items() if (key, value) != ("retry", None)}
         text = json.dumps(counted, sort_keys=True, separators=(",", ":"))
         assert planner.hash == hashlib.sha256(text.encode()).hexdigest()
-        assert planner.label == f"{name}-v1"
+        assert planner.label == f"{name}-v{content['version']}"
 
 
 def test_paper_plans_as_the_paper():

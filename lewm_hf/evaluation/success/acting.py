@@ -10,11 +10,25 @@ from ...tasks.vector import GoalVectorEnv
 from ..common.agent import Agent
 from .described import describe_policy
 from .floors import RandomPolicy, ZeroPolicy
+from .protocol import Protocol
 from .rollouts import Policy
 
-__all__ = ["POLICIES", "check_policy", "describe_bounds", "describe_policy", "make_policy", "seen_frames"]
+__all__ = [
+    "POLICIES",
+    "check_policy",
+    "default_planner",
+    "describe_bounds",
+    "describe_policy",
+    "make_policy",
+    "seen_frames",
+]
 
 POLICIES = ("planner", "actor", "random", "zero")
+
+
+def default_planner(policy: str, protocol: Protocol) -> str:
+    """The planner where nobody asks for one: the protocol's; for the actor alone, the one that it proposes to."""
+    return "actor-guided" if policy == "actor" else protocol.default_planner
 
 
 def check_policy(policy: str, planner: Planner, agent: Agent) -> None:

@@ -12,5 +12,5 @@ def describe_policy(policy: str, planner: Planner) -> dict[str, Any]:
         return planner.to_dict() | {"label": planner.label, "hash": planner.hash}
     content: dict[str, Any] = {"name": policy, "version": 1}
     if policy == "actor" and planner.retry is not None:
-        content["retry"] = planner.retry
-    return content | {"overrides": {}, "label": label(policy, 1, None), "hash": content_hash(content)}
+        content |= {"version": 2, "retry": planner.retry}
+    return content | {"overrides": {}, "label": label(policy, content["version"], None), "hash": content_hash(content)}

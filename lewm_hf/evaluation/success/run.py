@@ -22,7 +22,7 @@ from ..common.outputs import check_out, clear
 from ..common.provenance import hardware, library_versions
 from ..common.ranks import ALONE, Ranks
 from ..common.results import FORMAT, EpisodeRow, rows_hash, score, write_result, write_rows
-from .acting import check_policy, describe_bounds, describe_policy, make_policy, seen_frames
+from .acting import check_policy, default_planner, describe_bounds, describe_policy, make_policy, seen_frames
 from .filming import film
 from .floors import RandomPolicy, ZeroPolicy
 from .judging import JudgedVectorEnv, Judging, judging
@@ -93,7 +93,8 @@ def evaluate(
         manifest: fixed pairs, one manifest per seed; they work without episodes, starts and goals are then rendered.
             Without episodes and manifest: the manifests that ship with the package for the environment and protocol.
         protocol: name, `.yaml` file or `Protocol`: which problems there are.
-        planner: name, `.yaml` file or `Planner`: how they are solved. Default: the protocol's `default_planner`.
+        planner: name, `.yaml` file or `Planner`: how they are solved. Default: the protocol's `default_planner`; of the
+            actor alone, whose deadlines a planner decides too, `actor-guided`.
         policy: who acts: the `"planner"`, the checkpoint's `"actor"`, or a floor, `"random"` or `"zero"`.
         overrides: single values of protocol and planner to change; recorded.
         n: pairs per seed. Default: the protocol's, or all of the manifest.
@@ -338,7 +339,7 @@ def prepare(
     """
     of_protocol, of_planner = split_overrides(overrides or {})
     protocol = load_protocol(protocol, of_protocol)
-    planner = load_planner(protocol.default_planner if planner is None else planner, of_planner)
+    planner = load_planner(planner or default_planner(policy, protocol), of_planner)
     _check_counts(n=n)
     if env is not None:
         find_task(env)

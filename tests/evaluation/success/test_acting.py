@@ -74,10 +74,10 @@ def test_the_deadline_is_told_only_where_the_protocol_says_so(given):
 
 def test_the_actor_and_the_floors_act_alone(given):
     actor = evaluate(**given, policy="actor", floors=False)
-    assert (actor.result["policy"], actor.result["planner"]["label"]) == ("actor", "actor-v1")
+    assert (actor.result["policy"], actor.result["planner"]["label"]) == ("actor", "actor-v2")
     assert all(row.replans == -(-row.steps // 5) for row in actor.rows)  # once per block
     assert actor.result["planning"]["context_frames"] == 1
-    assert "planner actor-v1" in format_summary(actor.result)
+    assert "planner actor-v2" in format_summary(actor.result)
     floors = evaluate(**given, policy="zero")
     for row in floors.rows:
         assert row.success == row.zero_action_success and row.replans == 0
@@ -139,7 +139,7 @@ def test_the_command_takes_planner_and_policy(given, tmp_path, capsys):
     given["processor"].save_pretrained(folder)
     shared = ["eval", str(folder), "--env", "two_room", "-n", "1", "--seeds", "42", "--set", "budget=5"]
     assert main([*shared, "--policy", "actor"]) == 0
-    assert "planner actor-v1" in capsys.readouterr().out
+    assert "planner actor-v2" in capsys.readouterr().out
     assert main([*shared, "--planner", "small", "--set", "solver=mppi", "--set", "samples=6"]) == 0
     assert "planner small-v1 (modified)" in capsys.readouterr().out
     for words, message in (

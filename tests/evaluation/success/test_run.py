@@ -421,7 +421,7 @@ def test_mismatches_are_refused_in_one_line(episodes, agent, tmp_path):
         ({"overrides": {"context_frames": 9}}, "context_frames=9, but the model has history_size=3"),
         ({"overrides": {"solver": "sem"}}, "solver='sem'"),
         ({"planner": "fast"}, "unknown planner 'fast': use one of actor-guided"),
-        ({"planner": "actor-guided"}, "planner actor-guided-v1 needs a checkpoint with an actor"),
+        ({"planner": "actor-guided"}, "planner actor-guided-v2 needs a checkpoint with an actor"),
         ({"policy": "actor"}, "policy=actor needs a checkpoint with an actor"),
         ({"policy": "oracle"}, "policy='oracle' is unknown: use one of planner, actor, random, zero"),
         ({"seeds": [1, 1]}, "repeat"),
