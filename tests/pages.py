@@ -4,6 +4,7 @@
   which later blocks import or run.
 - `bash`: every line is a command, and every command a process of its own; `export` lasts until the end of the page.
 - `yaml`, `toml`, `sh`: a file, named by its first line.
+- `mermaid`: a picture.
 - `text`: what the block before it prints; `...` stands for what differs from run to run.
 
 The word `long` behind the language keeps a block and its output for the long tests.
@@ -91,7 +92,7 @@ class Reader:
         """
         printed = ""
         for block in blocks(page.read_text(encoding="utf-8")):
-            if block.long and not long:
+            if block.language == "mermaid" or (block.long and not long):
                 continue
             where = f"{page.name}, line {block.line}"
             if block.language == "text":
@@ -106,7 +107,7 @@ class Reader:
             elif block.language == "python":
                 printed = self._python(block.text, where)
             elif block.language == "bash":
-                printed = "".join(self._command(line, where) for line in commands(block))
+                printed = "".join(self.run(line, where) for line in commands(block))
             else:
                 raise AssertionError(f"{where}: nobody runs a block of {block.language}")
 
@@ -131,7 +132,8 @@ class Reader:
         assert not failed, f"{where}:\n{code}\n{printed}"
         return printed
 
-    def _command(self, line: str, where: str) -> str:
+    def run(self, line: str, where: str) -> str:
+        """Runs one command and returns what it printed."""
         words = shlex.split(line)
         if words[0] == "export":
             for word in words[1:]:

@@ -1,12 +1,16 @@
 """What the guides show works as it stands there: every block of every page runs, and prints what the page says."""
 
+import json
 import os
 import re
+import socket
+import subprocess
 
 import pytest
 from pages import ROOT, Reader, blocks
 
 from lewm_cli import parser
+from lewm_hf.data.collect import collect
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TEXTS = {page.name: page.read_text(encoding="utf-8") for page in [*PAGES, *ROOT.glob("CONTRIBUTING.md")]}
@@ -43,6 +47,45 @@ def test_what_a_page_shows_runs_in_full(page, reader):
     reader.follow(page, long=True)
 
 
+SRUN = """#!/bin/sh
+# What SLURM does on two machines, on this one.
+for number in $(seq "$SLURM_NNODES"); do "$@" & done
+wait
+"""
+
+
+@pytest.mark.long
+def test_the_batch_script_of_two_machines(reader):
+    """For real but for SLURM: two torchruns that meet at one port, and a run that continues."""
+    (block,) = (block for block in blocks(TEXTS["many_gpus.md"]) if block.file == "train.sbatch")
+    (reader.folder / block.file).write_text(block.text)
+    tools = reader.folder / "bin"
+    tools.mkdir()
+    (tools / "srun").write_text(SRUN)
+    (tools / "scontrol").write_text("#!/bin/sh\necho localhost\n")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    episodes = collect("two_room", reader.folder / "episodes", 8, image_size=64, max_steps=60, workers=1)
+    more = f"--dataset {episodes} --max_steps 2 --batch_size 32 --eval_pairs 0 --recalibration_batches 2 --tracker none"
+    reader.environment |= {
+        "SLURM_NNODES": "2", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "both", "GPUS": "1", "PORT": str(port),
+        "RECIPE": "tworoom-mini", "MORE": more,
+    }  # fmt: skip
+    for _ in range(2):
+        reader.run(f"PATH={tools}:$PATH bash train.sbatch", "train.sbatch")
+    progress = json.loads((reader.folder / "runs" / "tworoom" / "state" / "progress.json").read_text())
+    assert (progress["step"], progress["num_processes"]) == (2, 2)
+
+
+def test_scripts_are_shell():
+    for block in (block for text in TEXTS.values() for block in blocks(text) if block.language == "sh"):
+        checked = subprocess.run(["bash", "-n"], input=block.text, text=True, capture_output=True)
+        assert checked.returncode == 0 and not checked.stderr, checked.stderr
+
+
 def test_a_page_that_is_wrong_is_found(tmp_path):
     """The runner itself: what fails, prints something else or is of a language that nobody runs is told by its line."""
     for text, message in (
@@ -76,3 +119,14 @@ def test_links_and_verbs_of_a_page_exist(name):
         assert (folder / target).exists(), target
     verbs = next(action for action in parser()._actions if action.dest == "verb").choices
     assert set(re.findall(r"`lewm\s+([a-z][a-z-]*)", prose)) <= set(verbs)
+
+
+def test_the_index_lists_every_page():
+    listed = set(re.findall(r"\]\(([\w]+\.md)\)", TEXTS["README.md"]))
+    assert listed == TEXTS.keys() - {"README.md", "CONTRIBUTING.md"}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_make_targets_of_a_page_exist(name):
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"\bmake ((?:test|lint|types|demo)[a-z-]*)", TEXTS[name])) <= set(targets)
