@@ -63,6 +63,7 @@ def render_drift(source: str | Path, env: str | None = None, frames: int = FRAME
     simulator = make_env(episodes.env_id, **episodes.env_kwargs)
     try:
         simulator.reset(seed=0, options={"goal_image": False})
+        simulator.remember(episodes)
         differences = []
         for stored, state, goal in zip(episodes.frames(rows), states, goals, strict=True):
             if goal is not None:

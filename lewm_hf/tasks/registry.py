@@ -126,7 +126,7 @@ def make_env(name: str | Task, **kwargs: Any) -> "GoalEnv":
     task = find_task(name)
     gymnasium = _register_env(task)
     with requires_extra(task.extra or "envs"):
-        if task.plain or _is_plain(gymnasium, task):
+        if not knows_goals(task):
             from .any_gymnasium import AnyGymnasiumEnv
 
             return AnyGymnasiumEnv(task.env_id, **kwargs)
@@ -147,8 +147,16 @@ def _register_env(task: Task) -> Any:
     return gymnasium
 
 
+def knows_goals(name: str | Task) -> bool:
+    """Whether a task's environment is a `GoalEnv`, which draws its goals; of others `make_env` makes one.
+
+    A function may make anything, and is believed to make one unless the task says that it is `plain`.
+    """
+    task = find_task(name)
+    return not (task.plain or _is_plain(_register_env(task), task))
+
+
 def _is_plain(gymnasium: Any, task: Task) -> bool:
-    """Whether an environment's class is no `GoalEnv`; a function may make anything, and is believed to make one."""
     from .goal_env import GoalEnv
 
     module, _, env_id = task.env_id.rpartition(":")

@@ -26,8 +26,10 @@ def shipped_name(env: str, protocol: Protocol, seed: int) -> str:
 
 
 def _offered(env: str) -> str:
-    """`"clean at 25, 50, 75, 100; paper at 25; seeds 42, 43, 44"`."""
+    """`"clean at 25, 50, 75, 100; paper at 25; seeds 42, 43, 44"`, nothing where none ship."""
     names = [path.stem.removeprefix(f"{env}-").split("-") for path in shipped_folder().glob(f"{env}-*.json")]
+    if not names:
+        return ""
     offsets = {
         protocol: sorted({int(o) for p, o, _ in names if p == protocol}) for protocol in sorted({n[0] for n in names})
     }
@@ -51,9 +53,10 @@ def shipped_manifests(env: str, protocol: Protocol, seeds: Sequence[int], n: int
     for seed in seeds:
         path = shipped_folder() / shipped_name(env, protocol, seed)
         if not path.is_file():
+            offered = _offered(short_name(env))
             raise FileNotFoundError(
                 f"no pairs ship for {short_name(env)}, protocol {protocol.name}, goal_offset={protocol.goal_offset}, "
-                f"seed {seed}: give episodes to draw them from, or choose of {_offered(short_name(env))}"
+                f"seed {seed}: give episodes to draw them from (--episodes){offered and f', or choose of {offered}'}"
             )
         manifest = load_manifest(path)
         manifest.check_protocol(protocol)

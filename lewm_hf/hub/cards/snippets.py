@@ -38,6 +38,18 @@ planner = LeWMPlanner.from_pretrained("{source}")
 now = goal = numpy.zeros(({image_size}, {image_size}, 3), numpy.uint8)  # put two pictures in their place
 plan = planner({{"observation": now, "goal": goal}})
 plan["actions"]  # {shape} float32, in the units of the recordings"""
+    from ...tasks.registry import knows_goals
+
+    if not knows_goals(env_id):
+        return f"""from lewm_hf import LeWMPlanner, make_env
+
+planner = LeWMPlanner.from_pretrained("{source}")
+env = make_env({_arguments(env_id, env_kwargs, image_size)})
+env.reset(seed=0)
+goal = env.render()  # or any other picture of how things should be
+env.reset(seed=1)
+plan = planner({{"observation": env.render(), "goal": goal}})
+plan["actions"]  # {shape} float32, environment units: just execute them"""
     return f"""import gymnasium, lewm_hf.envs
 from lewm_hf import LeWMPlanner
 

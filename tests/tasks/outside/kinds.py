@@ -1,0 +1,104 @@
+"""One block on a rail, in the kinds that environments come in: what they can restore, which goals they know, how they
+say that one is reached."""
+
+import gymnasium
+import numpy as np
+from slider_task import Slider
+
+
+class Restorable(Slider):
+    """Restores its state and is told its goal: protocols apply as they are."""
+
+    goal = None
+
+    def get_state(self):
+        return np.array([self.place, self.speed])
+
+    def set_state(self, state):
+        self.place, self.speed = state
+
+    def set_goal(self, state):
+        self.goal = state
+
+    def is_success(self):
+        return self.goal is not None and abs(self.place - self.goal[0]) < 0.05
+
+
+class ShowsItsGoal(Slider):
+    """Draws a goal at every reset, shows its picture, and tells with every step whether it is reached."""
+
+    def reset(self, *, seed=None, options=None):
+        observation, _ = super().reset(seed=seed)
+        self.target, here = self.np_random.uniform(-0.8, 0.8), self.place
+        self.place = self.target
+        picture, self.place = self.render(), here
+        return observation, {"goal": picture}
+
+    def step(self, action):
+        *moved, _ = super().step(action)
+        return *moved, {"is_success": abs(self.place - self.target) < 0.1}
+
+
+class Achieves(Slider):
+    """Observations with achieved and desired goal, as those of gymnasium-robotics."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {name: gymnasium.spaces.Box(-2.0, 2.0, (size,)) for name, size in
+         (("observation", 2), ("achieved_goal", 1), ("desired_goal", 1))}
+    )  # fmt: skip
+
+    def reset(self, *, seed=None, options=None):
+        self.goal = np.array([0.5])
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        observation, *rest, _ = super().step(action)
+        return observation, *rest, {"is_success": float(abs(self.place - self.goal[0]) < 0.05)}
+
+    def _observation(self):
+        place = np.array([self.place], dtype=np.float32)
+        return {"observation": super()._observation(), "achieved_goal": place, "desired_goal": self.goal}
+
+
+class AlwaysTheSame(Slider):
+    """Knows whether it is at its own place, the right half, and nothing of other goals."""
+
+    def is_success(self):
+        return self.place > 0
+
+
+class Ends(Slider):
+    """Falls off the rail."""
+
+    def step(self, action):
+        observation, reward, _, truncated, info = super().step(action)
+        return observation, reward, abs(self.place) > 0.5, truncated, info
+
+
+class Forgetful(Slider):
+    """Does not come back from its seed."""
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=None)
+
+
+class HalfRestorable(Slider):
+    def get_state(self):
+        return np.array([self.place, self.speed])
+
+
+class NoInverse(Restorable):
+    def set_state(self, state):
+        self.place, self.speed = state[0], 7.0
+
+
+class Text(Slider):
+    metadata = {"render_modes": ["ansi"]}
+
+
+class Wide(Slider):
+    action_space = gymnasium.spaces.Dict({"left": gymnasium.spaces.Discrete(2)})
+
+
+for kind in (Restorable, ShowsItsGoal, Achieves, AlwaysTheSame, Ends, Forgetful, HalfRestorable, NoInverse, Text, Wide):
+    gymnasium.register(f"{kind.__name__}-v0", entry_point=kind, max_episode_steps=30)

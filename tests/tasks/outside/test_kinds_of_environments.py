@@ -1,0 +1,144 @@
+"""What an environment can do decides where goals come from, who tells success, and what is not comparable."""
+
+import gymnasium
+import numpy as np
+import pytest
+
+from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel, collect, evaluate, load_episodes, make_env, surprise
+from lewm_hf.evaluation.success.manifest import sample_manifest
+from lewm_hf.evaluation.success.protocol import load_protocol
+
+pytestmark = pytest.mark.usefixtures("own_module")
+
+QUICK = {"samples": 4, "iterations": 1, "elites": 2, "goal_offset": 6, "budget": 6, "split": "train"}
+SMALL = {
+    "image_size": 28, "patch_size": 14, "encoder_hidden_size": 24, "encoder_layers": 1, "encoder_heads": 3,
+    "encoder_mlp_size": 48, "embed_dim": 16, "projector_hidden_size": 32, "predictor_hidden_size": 24,
+    "predictor_layers": 1, "predictor_heads": 2, "predictor_head_dim": 8, "predictor_mlp_size": 32,
+    "action_mlp_size": 48, "sigreg_projections": 16, "frameskip": 2, "action_dim": 1, "action_mean": [0.0],
+    "action_std": [0.5], "action_low": [-1.0], "action_high": [1.0],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model():
+    return LeWMModel(LeWMConfig(**SMALL)).eval()
+
+
+@pytest.fixture(scope="module")
+def collected(own_module, tmp_path_factory):
+    """Episodes of a kind, collected once."""
+    made = {}
+
+    def of(kind, episodes=6):
+        if kind not in made:
+            folder = tmp_path_factory.mktemp(kind)
+            collect(f"kinds:{kind}-v0", folder, episodes, image_size=28, workers=1, test_fraction=0)
+            made[kind] = load_episodes(folder, "train")
+        return made[kind]
+
+    return of
+
+
+def judged(model, episodes, **more):
+    """What an evaluation says of its environment, and its rows."""
+    found = evaluate(
+        model, processor=LeWMImageProcessor(image_size=28, fit="stretch"), episodes=episodes, n=3, seeds=[1],
+        overrides=QUICK | more,
+    )  # fmt: skip
+    return found.result["env"], found.rows
+
+
+def test_an_environment_that_restores_states_and_knows_goals_follows_the_protocol(model, collected):
+    episodes = collected("Restorable")
+    env, rows = judged(model, episodes)
+    assert env["success_rule"] == "is_success() of the environment" and "not_comparable" not in env
+    # Against the rule written out: pairs that are solved at the start are known, and dropped.
+    counts = sample_manifest(episodes, load_protocol("clean", {"goal_offset": 6, "split": "train"}), 3, 1).counts
+    starts = np.concatenate([offset + np.arange(length - 6) for offset, length in
+                             zip(episodes.offsets, episodes.lengths, strict=True)])  # fmt: skip
+    near = np.abs(episodes.states[starts, 0] - episodes.states[starts + 6, 0]) < 0.05
+    assert 0 < near.sum() == counts.solved_at_start and counts.admitted == len(starts) - near.sum()
+    assert not any(row.solved_at_start for row in rows)
+    assert make_env("kinds:Restorable-v0", image_size=28).state_names == ("state_0", "state_1")
+
+
+def test_goals_that_the_environment_shows_are_planned_for(model, collected):
+    episodes = collected("ShowsItsGoal")
+    env, _ = judged(model, episodes)
+    assert 'info["goal"]' in env["goals"] and env["success_rule"] == 'info["is_success"]'
+    adapter = make_env("kinds:ShowsItsGoal-v0", image_size=40)
+    inner = gymnasium.make("kinds:ShowsItsGoal-v0", render_mode="rgb_array")
+    _, info = inner.reset(seed=7)
+    shown = adapter.reset(seed=7)[1]["goal"]
+    columns = np.flatnonzero((info["goal"][20] != 240).any(-1)).mean() * 40 / 60
+    assert abs(np.flatnonzero((shown[20] < 200).any(-1)).mean() - columns) < 1.5
+
+
+def test_an_achieved_goal_becomes_the_desired_one(model, collected):
+    """gymnasium-robotics' convention: the attribute `goal`, compared with what an observation has achieved."""
+    episodes = collected("Achieves")
+    env, _ = judged(model, episodes)
+    assert env["success_rule"] == 'info["is_success"]' and "reached again by their actions" in env["goals"]
+    adapter = make_env("kinds:Achieves-v0", image_size=28)
+    adapter.remember(episodes)
+    adapter.set_goal(episodes.states[9])
+    adapter.set_state(episodes.states[3])
+    assert episodes.observations.shape[1] == 4  # the three parts, flattened: achieved, desired, observation
+    np.testing.assert_allclose(adapter.env.unwrapped.goal, episodes.observations[9, :1], atol=1e-6)
+
+
+def test_a_goal_of_its_own_is_asked_only_where_the_pictures_show_it(model, collected):
+    episodes = collected("AlwaysTheSame")
+    env, rows = judged(model, episodes)
+    offsets = dict(zip(episodes.episode_ids, episodes.offsets, strict=True))
+    assert env["success_rule"] == "is_success() of the environment"
+    assert all(episodes.observations[offsets[row.episode] + row.goal_step, 0] > 0 for row in rows)
+    never = load_episodes(episodes.name, "train")
+    never._dataset = never._dataset.remove_columns("next.success")
+    env, _ = judged(model, never)
+    assert env["success_rule"].startswith("latent distance") and "judges a goal that is not shown" in str(env)
+
+
+def test_an_episode_that_ends_by_itself_ends(model, collected):
+    episodes = collected("Ends", 12)
+    assert (np.abs(episodes.observations[:, 0]) > 0.5).any()
+    ended = np.abs(episodes.observations[episodes.offsets + episodes.lengths - 1, 0]) > 0.5
+    assert (ended == (episodes.lengths < 31)).all() and "next.success" not in episodes.column_names
+    _, rows = judged(model, episodes, budget=30)
+    assert all(1 <= row.steps <= 30 for row in rows)
+
+
+def test_surprise_needs_nothing_of_the_environment(model, collected):
+    """The light changes its color; the scene jumps to the start of another episode."""
+    for kind in ("Restorable", "Forgetful"):
+        found = surprise(
+            model, env=f"kinds:{kind}-v0", env_kwargs={"image_size": 28}, trajectories=2, steps=24,
+            processor=LeWMImageProcessor(image_size=28),
+        )  # fmt: skip
+        assert len(found.rows) == 6 and "another episode" in found.result["settings"]["teleport"]
+
+
+def test_what_cannot_be_done_is_one_line(model, collected):
+    for name, error in (
+        ("HalfRestorable", "has get_state() but no set_state(): add it"),
+        ("NoInverse", "set_state(get_state()) does not give the state back"),
+        ("Text", "renders ['ansi'], but a world model learns from pictures"),
+        ("Wide", "takes actions of Dict"),
+    ):
+        with pytest.raises(ValueError) as raised:
+            make_env(f"kinds:{name}-v0", image_size=28)
+        assert error in str(raised.value) and "\n" not in str(raised.value)
+    episodes = collected("Forgetful")
+    with pytest.raises(ValueError, match="does not repeat itself: replayed from its reset seed, frame .* differs"):
+        judged(model, episodes)
+    good = collected("Ends", 12)
+    with pytest.raises(ValueError, match="so no start can be at rest: use rest_start=false"):
+        judged(model, good, rest_start=True)
+    pairs = sample_manifest(good, load_protocol("clean", {"goal_offset": 6, "split": "train"}), 3, 1)
+    with pytest.raises(ValueError, match="has no set_state, which starts of protocol clean.* give the episodes"):
+        evaluate(model, processor=LeWMImageProcessor(image_size=28), manifest=pairs, overrides=QUICK)
+    with pytest.raises(FileNotFoundError, match=r"no pairs ship for ends_v0.*\(--episodes\)$"):
+        evaluate(model, processor=LeWMImageProcessor(image_size=28), env="kinds:Ends-v0")
+    with pytest.raises(ValueError, match="every=2: kinds:Ends-v0 has no get_state and set_state"):
+        collect("kinds:Ends-v0", good.name + "-thin", 4, image_size=28, workers=1, every=2)
