@@ -1,6 +1,7 @@
 """Verbs that look into a frozen model: probe, surprise, health, decode."""
 
 import argparse
+from typing import Any
 
 from .verb import Verb, Verbs, announce
 
@@ -50,6 +51,14 @@ def _add_common(verb: Verb, *, seed: bool = True, split: bool = True) -> None:
     if split:
         verb.add("--split", default="test", help="of the data set: train or test")
     verb.add_out("folder for numbers and pictures; nothing is written by default")
+    verb.add("--overwrite", action="store_true", help="replace what --out holds of another model, data set or setting")
+
+
+def _common(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "out": args.out, "overwrite": args.overwrite, "revision": args.revision,
+        "episodes_revision": args.episodes_revision,
+    }  # fmt: skip
 
 
 def _probe(args: argparse.Namespace) -> None:
@@ -59,8 +68,7 @@ def _probe(args: argparse.Namespace) -> None:
     chosen = {} if args.seeds is None else {"seeds": args.seeds}
     probing = probe(
         args.model, args.episodes, targets=args.target, frames=args.frames, **chosen, split=args.split,
-        controls=not args.no_controls, out=args.out, revision=args.revision,
-        episodes_revision=args.episodes_revision, progress=True,
+        controls=not args.no_controls, **_common(args), progress=True,
     )  # fmt: skip
     print(format_probe(probing.result))
     announce(args.out, args.started)
@@ -72,7 +80,7 @@ def _surprise(args: argparse.Namespace) -> None:
 
     found = surprise(
         args.model, env=args.env, episodes=args.episodes, trajectories=args.trajectories, steps=args.steps,
-        seed=args.seed, out=args.out, revision=args.revision, episodes_revision=args.episodes_revision, progress=True,
+        seed=args.seed, **_common(args), progress=True,
     )  # fmt: skip
     print(format_surprise(found.result))
     announce(args.out, args.started)
@@ -82,10 +90,7 @@ def _health(args: argparse.Namespace) -> None:
     from lewm_hf.evaluation.health.report import format_health
     from lewm_hf.evaluation.health.run import health
 
-    found = health(
-        args.model, args.episodes, seed=args.seed, split=args.split, out=args.out, revision=args.revision,
-        episodes_revision=args.episodes_revision,
-    )  # fmt: skip
+    found = health(args.model, args.episodes, seed=args.seed, split=args.split, **_common(args))
     print(format_health(found.result))
     announce(args.out, args.started)
 
@@ -96,8 +101,7 @@ def _decode(args: argparse.Namespace) -> None:
 
     found = decode(
         args.model, args.decoder, args.episodes, strips=args.strips, steps=args.steps, stretches=args.stretches,
-        seed=args.seed, split=args.split, out=args.out, revision=args.revision,
-        episodes_revision=args.episodes_revision, decoder_revision=args.decoder_revision,
+        seed=args.seed, split=args.split, decoder_revision=args.decoder_revision, **_common(args),
     )  # fmt: skip
     print(format_decoding(found.result))
     announce(args.out, args.started)

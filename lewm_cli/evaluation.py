@@ -37,6 +37,7 @@ def add(verbs: Verbs) -> None:
     verb.add("first", type=Path, help="folder that `lewm eval --out` wrote")
     verb.add("second", type=Path, help="another one")
     verb.add_out("folder for compare.json")
+    verb.add("--overwrite", action="store_true", help="replace a comparison of other evaluations that --out holds")
 
     verb = verbs.add("report", "one self-contained HTML page of what was trained and measured", _report)
     verb.add("run", type=Path, help="folder of a training run, or with evaluations and analyses below")
@@ -89,7 +90,7 @@ def _eval(args: argparse.Namespace) -> None:
 def _compare(args: argparse.Namespace) -> None:
     from lewm_hf.evaluation.success.comparison import compare, format_comparison
 
-    print(format_comparison(compare(args.first, args.second, args.out)))
+    print(format_comparison(compare(args.first, args.second, args.out, overwrite=args.overwrite)))
     announce(args.out, args.started)
 
 

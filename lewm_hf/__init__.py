@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .data.episodes import EpisodeData, load_episodes
     from .data.importers.run import import_dataset
     from .data.windows import WindowDataset
+    from .evaluation.analyses import register_analysis
+    from .evaluation.common.analysis import Analysis
     from .evaluation.decode.run import decode
     from .evaluation.health.run import health
     from .evaluation.probe.run import probe
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 
 # Where the names above live that are imported when they are used.
 _HOMES = {
+    "Analysis": "evaluation.common.analysis",
     "EpisodeData": "data.episodes",
     "Events": "tasks.measurable",
     "GoalEnv": "tasks.goal_env",
@@ -75,6 +78,7 @@ _HOMES = {
     "make_env": "tasks.registry",
     "probe": "evaluation.probe.run",
     "push": "hub.push",
+    "register_analysis": "evaluation.analyses",
     "register_task": "tasks.registry",
     "surprise": "evaluation.surprise.run",
     "task_names": "tasks.registry",
@@ -83,6 +87,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Analysis",
     "CEM",
     "DinoWMConfig",
     "DinoWMModel",
@@ -130,6 +135,7 @@ __all__ = [
     "plan",
     "probe",
     "push",
+    "register_analysis",
     "register_backbone",
     "register_encoder",
     "register_solver",

@@ -12,7 +12,7 @@ PACKAGE = Path(lewm_hf.__file__).parent
 # From the ground up; the longest name that fits a module decides.
 FLOORS = (
     ("configuration_lewm", "configuration_lewm_decoder", "action_blocks", "extras", "files", "named_settings",
-     "pictures", "progress", "randomness", "threads"),
+     "pictures", "progress", "records", "randomness", "threads"),
     ("sigreg", "measures", "encoders", "encoder_convolutions", "encoder_conv", "encoder_spatial_softmax", "heads_lewm",
      "image_processing_lewm", "rollout_lewm"),
     ("modeling_lewm", "modeling_lewm_decoder"),

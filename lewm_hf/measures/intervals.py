@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from ..records import Record
+
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a rate, both ends in [0, 1].
@@ -28,7 +30,7 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
 
 
 @dataclass(frozen=True)
-class McNemar:
+class McNemar(Record):
     """Exact McNemar test of two policies on the same episodes.
 
     Args:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..extras import requires_extra
+from ..records import Record
 
 with requires_extra("eval"):
     from scipy import special
@@ -56,7 +57,7 @@ def resampled_interval(values: ArrayLike, test_share: float, confidence: float =
 
 
 @dataclass(frozen=True)
-class PairedTest:
+class PairedTest(Record):
     """Student's test that paired differences have mean 0.
 
     Attributes:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from lewm_cli import parser
-from lewm_hf.evaluation.common.results import FORMAT, REQUIRED
 from lewm_hf.evaluation.report.analyses import find_analyses
 from lewm_hf.training.arguments import parse_recipe
 from lewm_hf.training.decoder_arguments import parse_decoder_recipe
 
 ROOT = Path(__file__).parents[2]
+CARDS = ROOT / "model_cards"
 
 
 def reproduce(*arguments: str, **environment) -> subprocess.CompletedProcess:
@@ -85,14 +85,15 @@ def test_what_another_table_has_trained_is_continued(tmp_path):
 
 
 def test_success_table(tmp_path):
+    shipped = json.loads((CARDS / "lewm-tworoom-mini/evaluation/clean-goal-time-small/results.json").read_text())
+
     def write(name: str, rate: float, protocol: str = "paper"):
         folder = tmp_path / name
         folder.mkdir(parents=True)
-        result = dict.fromkeys(REQUIRED) | {
-            "format": FORMAT,
+        result = shipped | {
             "protocol": {"hash": protocol, "label": f"{protocol}-v3"},
-            "success": {"rate": rate, "n": 50},
-            "floors": {"random": {"rate": 0.1}},
+            "success": shipped["success"] | {"rate": rate, "n": 50},
+            "floors": {"random": shipped["floors"]["random"] | {"rate": 0.1}},
         }
         (folder / "results.json").write_text(json.dumps(result))
 
@@ -114,17 +115,10 @@ def test_analyses_are_found_below_a_run(tmp_path):
     assert find_analyses(tmp_path) == []
     folder = tmp_path / "run" / "decode"
     (folder / "strips").mkdir(parents=True)
-    errors = {
-        way: {"psnr": [30.0, 20.0], "mse": [0.001, 0.01]} for way in ("decoded", "imagined", "copy", "background")
-    }
-    result = {
-        "format": 1,
-        "kind": "decode",
-        "settings": {"steps": [0, 5], "stretches": 4, "context": 3},
-        "errors": errors,
-        "model": {"source": "M"},
-        "dataset": {"env": "lewm/TwoRoom-v0"},
-    }
+    errors = {name: [0.001, 0.01] for name in ("mse", "mae", "mse_low", "mse_high")} | {"psnr": [30.0, 20.0]}
+    result = json.loads((CARDS / "lewm-tworoom-mini-decoder/evaluation/decode.json").read_text())
+    result["settings"] |= {"steps": [0, 5], "stretches": 4, "context": 3}
+    result["errors"] = dict.fromkeys(result["errors"], errors)
     (folder / "decode.json").write_text(json.dumps(result))
     for name in ("decode.png", "strips/01-b.png", "strips/00-a.png"):
         (folder / name).touch()

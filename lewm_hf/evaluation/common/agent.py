@@ -14,6 +14,7 @@ from transformers import AutoImageProcessor, AutoModel
 from ...configuration_lewm import LeWMConfig
 from ...planning.world_model import check_ready
 from ...world_models.registry import import_offered
+from .facts import ModelFacts
 from .outputs import read_object
 from .provenance import model_fingerprint
 
@@ -36,21 +37,23 @@ class Agent:
     trained_on: str | None = None
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> ModelFacts:
         """What a result records about the model."""
         config = self.model.config
-        return {
-            "source": self.source,
-            "revision": self.revision,
-            "class": type(self.model).__name__,
-            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
-            "fingerprint": model_fingerprint(self.model),
-            "trained_on": self.trained_on,
-            **{
-                name: getattr(config, name)
-                for name in ("image_size", "history_size", "frameskip", "action_dim", "action_mean", "action_std")
-            },
-        }
+        return ModelFacts(
+            source=self.source,
+            revision=self.revision,
+            class_name=type(self.model).__name__,
+            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            fingerprint=model_fingerprint(self.model),
+            trained_on=self.trained_on,
+            image_size=config.image_size,
+            history_size=config.history_size,
+            frameskip=config.frameskip,
+            action_dim=config.action_dim,
+            action_mean=config.action_mean,
+            action_std=config.action_std,
+        )
 
 
 def default_device() -> torch.device:

@@ -13,6 +13,7 @@ from ...tasks.registry import short_name
 from ...world_models.base import latent_shape
 from .agent import Agent, first_sentence, load_agent
 from .embeddings import check_frozen
+from .facts import DatasetFacts
 from .provenance import dataset_fingerprint, hardware, latents_fingerprint, library_versions, model_fingerprint
 
 
@@ -34,17 +35,21 @@ class Inputs:
 
     def facts(self) -> dict[str, Any]:
         """What a result records about them, and about the machine."""
+        dataset = DatasetFacts(
+            source=self.source,
+            revision=getattr(self.episodes, "revision", None),
+            split=self.episodes.split,
+            env=self.episodes.env_id,
+            episodes=len(self.episodes.lengths),
+            fingerprint=dataset_fingerprint(self.episodes),
+        )
+        return {"model": self.agent.facts(), "dataset": dataset, **machine_facts(self.agent)}
+
+    def question(self) -> dict[str, Any]:
+        """What a result says about which model and which episodes were looked at, see `Analysis.question`."""
         return {
-            "model": self.agent.facts(),
-            "dataset": {
-                "source": self.source,
-                "revision": getattr(self.episodes, "revision", None),
-                "split": self.episodes.split,
-                "env": self.episodes.env_id,
-                "episodes": len(self.episodes.lengths),
-                "fingerprint": dataset_fingerprint(self.episodes),
-            },
-            **machine_facts(self.agent),
+            "model.fingerprint": self.agent.facts().fingerprint,
+            "dataset.fingerprint": dataset_fingerprint(self.episodes),
         }
 
 

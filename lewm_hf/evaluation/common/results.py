@@ -1,21 +1,16 @@
 """A result that can be defended: rates with intervals, floors on the same pairs, and everything it depended on."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...measures.intervals import mcnemar, wilson_interval
 from ..success.protocol import content_hash
+from ..success.result import Distinct, EvaluationResult, Rate, SeedRate, Share
 from .older_results import upgraded
 from .outputs import read_object, write_atomic
-
-FORMAT = 3
-REQUIRED = (
-    "protocol", "planner", "policy", "env", "model", "dataset", "pairs", "manifests", "success", "distinct", "floors",
-    "planning", "films", "rows_hash",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,19 +45,19 @@ class EpisodeRow:
     wall_time: float
 
 
-def rate(outcomes: Sequence[bool]) -> dict[str, Any]:
+def rate(outcomes: Sequence[bool]) -> Rate:
     """Number, successes, rate and its 95 % Wilson interval, rates in [0, 1]."""
     successes, n = sum(map(bool, outcomes)), len(outcomes)
-    return {"n": n, "successes": successes, "rate": successes / n, "interval": list(wilson_interval(successes, n))}
+    return Rate(n=n, successes=successes, rate=successes / n, interval=wilson_interval(successes, n))
 
 
 def score(rows: Sequence[EpisodeRow]) -> dict[str, Any]:
-    """Everything that follows from the rows alone.
+    """Everything that follows from the rows alone: fields of `EvaluationResult`.
 
     Returns:
         `success`; `distinct`, numbers of different pairs and episodes (seeds may draw the same ones); `floors` by name,
-        `excess` over each of them and `mcnemar` against the random policy, where they
-        were run; `solved_at_start`; `per_seed`.
+        `excess` over each of them and `mcnemar_against_random`, where they were run; `solved_at_start`;
+        `mean_steps_to_success`; `per_seed`.
     """
     outcomes = [row.success for row in rows]
     result: dict[str, Any] = {"success": rate(outcomes), "floors": {}, "excess": {}}
@@ -71,22 +66,23 @@ def score(rows: Sequence[EpisodeRow]) -> dict[str, Any]:
         if None in floor:
             continue
         result["floors"][name] = rate(floor)
-        result["excess"][name] = result["success"]["rate"] - result["floors"][name]["rate"]
+        result["excess"][name] = result["success"].rate - result["floors"][name].rate
         if name == "random":
-            result["mcnemar_against_random"] = vars(mcnemar(outcomes, floor))
+            result["mcnemar_against_random"] = mcnemar(outcomes, floor)
     problems = {(row.episode, row.start) for row in rows}
-    result["distinct"] = {"pairs": len(problems), "episodes": len({episode for episode, _ in problems})}
+    result["distinct"] = Distinct(pairs=len(problems), episodes=len({episode for episode, _ in problems}))
     solved = sum(row.solved_at_start for row in rows)
-    result["solved_at_start"] = {"n": solved, "share": solved / len(rows)}
+    result["solved_at_start"] = Share(n=solved, share=solved / len(rows))
     steps = [row.first_success_step for row in rows if row.success]
     result["mean_steps_to_success"] = sum(steps) / len(steps) if steps else None
     result["per_seed"] = []
     for seed in dict.fromkeys(row.seed for row in rows):
         of_seed = [row for row in rows if row.seed == seed]
-        entry = {"seed": seed, **rate([row.success for row in of_seed])}
+        by_chance = None
         if "random" in result["floors"]:
-            entry["random_rate"] = sum(row.random_success for row in of_seed) / len(of_seed)
-        result["per_seed"].append(entry)
+            by_chance = sum(row.random_success for row in of_seed) / len(of_seed)
+        found = rate([row.success for row in of_seed])
+        result["per_seed"].append(SeedRate(**vars(found), seed=seed, random_rate=by_chance))
     return result
 
 
@@ -120,12 +116,12 @@ def read_rows(path: str | Path) -> list[EpisodeRow]:
     return rows
 
 
-def write_result(path: str | Path, result: dict[str, Any]) -> Path:
-    """Writes `results.json`."""
+def write_result(path: str | Path, result: Mapping[str, Any]) -> Path:
+    """Writes a result's JSON file."""
     return write_atomic(path, json.dumps(result, indent=1, allow_nan=False) + "\n")
 
 
-def read_result(path: str | Path) -> dict[str, Any]:
+def read_result(path: str | Path) -> EvaluationResult:
     """Reads `results.json`, given the file or its folder; those of format 2 come back in the form of today.
 
     Raises:
@@ -136,17 +132,15 @@ def read_result(path: str | Path) -> dict[str, Any]:
     path = path if path.suffix == ".json" else path / "results.json"
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}: run `lewm eval ... --out {path.parent}` first")
-    result = read_object(path, "run the evaluation again")
-    if result.get("format") not in (2, FORMAT):
-        raise ValueError(f"{path} has format {result.get('format')!r}, expected {FORMAT}: run the evaluation again")
-    older = result["format"] == 2
-    required = [name for name in REQUIRED if not older or name not in ("planner", "policy")]
-    missing = [name for name in required if name not in result]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}: run the evaluation again")
-    if not older:
-        return result
+    content, now = read_object(path, "run the evaluation again"), EvaluationResult.format
+    if content.get("format") not in (2, now):
+        raise ValueError(f"{path} has format {content.get('format')!r}, expected {now}: run the evaluation again")
+    if content["format"] == 2:
+        try:
+            content = upgraded(content)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} has no protocol of format 2 ({error}): run the evaluation again") from error
     try:
-        return upgraded(result)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} has no protocol of format 2 ({error}): run the evaluation again") from error
+        return EvaluationResult.from_json(content)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}: run the evaluation again") from error

@@ -1,15 +1,14 @@
 """Decoded rollouts as strips of pictures, as a plot of pixel errors, and in words."""
 
 import io
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..common.outputs import write_atomic
 from ..common.plots import COLORS, figure
+from .result import DecodeResult
 
 PANEL, GAP, LEFT, TOP = 112, 4, 66, 20
 MOST_COLUMNS = 10
@@ -50,36 +49,34 @@ def draw_strip(path: str | Path, strips, number: int, title: str) -> Path:
     return write_atomic(path, buffer.getvalue())
 
 
-def plot_decoding(path: str | Path, result: Mapping[str, Any]) -> None:
+def plot_decoding(path: str | Path, result: DecodeResult) -> None:
     """Pixel error over imagined steps, with 95 % bands."""
-    steps = np.array(result["settings"]["steps"])
+    steps = np.array(result.settings.steps)
     with figure(path, 5.6, 3.2) as axes:
         for (way, errors), color in zip(
-            result["errors"].items(), (COLORS[2], COLORS[0], COLORS[3], COLORS[5]), strict=True
+            result.errors.items(), (COLORS[2], COLORS[0], COLORS[3], COLORS[5]), strict=True
         ):
-            axes.plot(steps, errors["mse"], color=color, marker=".", label=WAY_NAMES[way])
-            axes.fill_between(steps, errors["mse_low"], errors["mse_high"], color=color, alpha=0.15, linewidth=0)
+            axes.plot(steps, errors.mse, color=color, marker=".", label=WAY_NAMES[way])
+            axes.fill_between(steps, errors.mse_low, errors.mse_high, color=color, alpha=0.15, linewidth=0)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("environment steps after the last known frame")
         axes.set_ylabel("MSE against the real frame")
-        axes.set_title(
-            f"open loop from {result['settings']['context']} frames, {result['settings']['stretches']} stretches"
-        )
+        axes.set_title(f"open loop from {result.settings.context} frames, {result.settings.stretches} stretches")
         axes.legend()
 
 
-def format_decoding(result: Mapping[str, Any]) -> str:
+def format_decoding(result: DecodeResult) -> str:
     """A result as text for a terminal."""
-    settings = result["settings"]
-    steps = settings["steps"]
+    settings = result.settings
+    steps = settings.steps
     picked = sorted({0, len(steps) // 2, len(steps) - 1})
     lines = [
-        f"{result['model']['source']} on {result['dataset']['env']}",
-        f"{settings['stretches']} stretches, {settings['context']} known frames, then open loop under recorded actions",
+        f"{result.model.source} on {result.dataset.env}",
+        f"{settings.stretches} stretches, {settings.context} known frames, then open loop under recorded actions",
         "",
         f"{'PSNR in dB (MSE)':<22}" + "".join(f"{f'T = {steps[index]}':>20}" for index in picked),
     ]
-    for way, errors in result["errors"].items():
-        cells = [f"{errors['psnr'][index]:.1f} ({errors['mse'][index]:.5f})" for index in picked]
+    for way, errors in result.errors.items():
+        cells = [f"{errors.psnr[index]:.1f} ({errors.mse[index]:.5f})" for index in picked]
         lines.append(f"{WAY_NAMES[way]:<22}" + "".join(f"{cell:>20}" for cell in cells))
     return "\n".join(lines)

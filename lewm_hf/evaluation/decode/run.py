@@ -14,12 +14,14 @@ from ...measures.pixels import pixel_metrics
 from ...measures.significance import band
 from ...modeling_lewm_decoder import LeWMDecoder
 from ...planning.world_model import check_imagines
+from ..common.analysis import Analysis
 from ..common.embeddings import BATCH, Stretches, blocks_of, encode_rows, sample_stretches
 from ..common.inputs import Inputs, open_decoder, open_inputs
-from ..common.outputs import check_out, clear
+from ..common.outputs import clear
 from ..common.provenance import model_fingerprint
-from ..common.results import write_result
 from ..success.protocol import content_hash
+from .report import draw_strip, format_decoding, plot_decoding
+from .result import DecodeResult, DecoderFacts, DecodeSettings, PixelErrors
 
 WAYS = ("decoded", "imagined", "copy", "background")
 
@@ -50,7 +52,7 @@ class Decoding:
         files: PNG files written.
     """
 
-    result: dict[str, Any]
+    result: DecodeResult
     strips: Strips
     files: list[Path]
 
@@ -66,6 +68,7 @@ def decode(
     seed: int = 0,
     split: str = "test",
     out: str | Path | None = None,
+    overwrite: bool = False,
     processor: Any = None,
     revision: str | None = None,
     episodes_revision: str | None = None,
@@ -86,59 +89,96 @@ def decode(
         stretches: how many stretches the errors are measured on.
         seed: of the stretches.
         out: folder for `decode.json`, `decode.png` and `strips/`. Default: nothing is written.
+        overwrite: replace the result of another question that `out` holds.
         revision, episodes_revision, decoder_revision: of Hub checkpoints and the data set.
         device: default: the accelerator, else the CPU.
 
     Raises:
         ValueError, FileNotFoundError: one line, before anything is computed, where decoder, model and episodes do not
-            belong together, or no episode is long enough.
+            belong together, no episode is long enough, or `out` holds the result of another question.
     """
-    check_out(out)
-    for name, value, least in (
-        ("strips", strips, 1), ("stretches", stretches, 2), ("steps", steps, 1), ("seed", seed, 0),
-    ):  # fmt: skip
-        if value < least:
-            raise ValueError(f"{name}={value} must be at least {least}")
-    inputs = open_inputs(
-        model, episodes, split=split, processor=processor, revision=revision, episodes_revision=episodes_revision,
-        device=device,
+    analysis = DecodeAnalysis.carry_out(
+        model, decoder, episodes, strips=strips, steps=steps, stretches=stretches, seed=seed,
+        decoder_revision=decoder_revision, split=split, processor=processor, revision=revision,
+        episodes_revision=episodes_revision, device=device, out=out, overwrite=overwrite,
     )  # fmt: skip
-    config = inputs.agent.model.config
-    check_imagines(inputs.agent.model, "decode")
-    decoder = open_decoder(decoder, inputs.agent, decoder_revision)
-    horizon = steps // config.frameskip
-    if horizon < 1:
-        raise ValueError(f"steps={steps} are less than one action block of {config.frameskip} steps: ask for more")
-    chosen = sample_stretches(
-        inputs.episodes, max(strips, stretches), config.history_size + horizon, config.frameskip, seed
-    )
-    whole = render_strips(inputs, decoder, chosen)
-    result = {
-        "format": 1,
-        "kind": "decode",
-        "settings": {
-            "stretches": len(chosen), "context": config.history_size, "frameskip": config.frameskip, "seed": seed,
-            "steps": list(whole.steps),
-        },
-        "errors": _errors(whole, decoder),
-        "decoder": {"fingerprint": model_fingerprint(decoder), "parameters": decoder.num_parameters()},
-        **inputs.facts(),
-    }  # fmt: skip
-    result["errors_hash"] = content_hash(result["errors"])
-    shown = np.linspace(0, len(chosen) - 1, min(strips, len(chosen))).astype(int)
-    few = Strips(whole.steps, whole.real[shown], whole.decoded[shown], whole.imagined[shown])
-    files = []
-    if out is not None:
-        from .report import draw_strip, plot_decoding
+    return Decoding(analysis.found, analysis.strips, analysis.files)
 
-        clear(out, ("decode.json", "strips/*-episode-*.png"))
-        for number, index in enumerate(shown):
-            episode = inputs.episodes.episode_ids[chosen.episodes[index]]
-            path = Path(out) / "strips" / f"{number:02d}-episode-{episode}.png"
-            files.append(draw_strip(path, few, number, f"episode {episode}"))
-        plot_decoding(Path(out) / "decode.png", result)
-        write_result(Path(out) / "decode.json", result)  # last: where it exists the folder is complete
-    return Decoding(result, few, files)
+
+class DecodeAnalysis(Analysis):
+    """Arguments as those of `decode`.
+
+    Attributes:
+        strips: the pictures of the stretches that are shown.
+        files: those of them that were written.
+    """
+
+    kind, title, result_type = "decode", "Decoded imagination", DecodeResult
+    pictures = ("decode.png", "strips/*.png")
+    found: DecodeResult
+    strips: Strips
+
+    def __init__(
+        self,
+        model: Any,
+        decoder: Any,
+        episodes: Any,
+        *,
+        strips: int = 8,
+        steps: int = 35,
+        stretches: int = 128,
+        seed: int = 0,
+        decoder_revision: str | None = None,
+        **opening: Any,
+    ):
+        for name, value, least in (
+            ("strips", strips, 1), ("stretches", stretches, 2), ("steps", steps, 1), ("seed", seed, 0),
+        ):  # fmt: skip
+            if value < least:
+                raise ValueError(f"{name}={value} must be at least {least}")
+        self.inputs = open_inputs(model, episodes, **opening)
+        agent = self.inputs.agent
+        config = agent.model.config
+        check_imagines(agent.model, "decode")
+        self.decoder = open_decoder(decoder, agent, decoder_revision)
+        horizon = steps // config.frameskip
+        if horizon < 1:
+            raise ValueError(f"steps={steps} are less than one action block of {config.frameskip} steps: ask for more")
+        self.chosen = sample_stretches(
+            self.inputs.episodes, max(strips, stretches), config.history_size + horizon, config.frameskip, seed
+        )
+        self.settings = DecodeSettings(
+            stretches=len(self.chosen), context=config.history_size, frameskip=config.frameskip, seed=seed,
+            steps=[config.frameskip * column for column in range(horizon + 1)],
+        )  # fmt: skip
+        self.facts = DecoderFacts(fingerprint=model_fingerprint(self.decoder), parameters=self.decoder.num_parameters())
+        self.shown = np.linspace(0, len(self.chosen) - 1, min(strips, len(self.chosen))).astype(int)
+        self.files: list[Path] = []
+
+    def question(self) -> dict[str, Any]:
+        decoder = {"decoder.fingerprint": self.facts.fingerprint}
+        return {"settings": self.settings, **decoder, **self.inputs.question()}
+
+    def run(self) -> DecodeResult:
+        whole, shown = render_strips(self.inputs, self.decoder, self.chosen), self.shown
+        self.strips = Strips(whole.steps, whole.real[shown], whole.decoded[shown], whole.imagined[shown])
+        errors = _errors(whole, self.decoder)
+        return DecodeResult(
+            settings=self.settings, errors=errors, decoder=self.facts, **self.inputs.facts(),
+            errors_hash=content_hash(errors),
+        )  # fmt: skip
+
+    @classmethod
+    def text(cls, result: DecodeResult) -> str:
+        return format_decoding(result)
+
+    def draw(self, out: Path) -> None:
+        clear(out, ("strips/*-episode-*.png",))  # an earlier run may have drawn more
+        for number, index in enumerate(self.shown):
+            episode = self.inputs.episodes.episode_ids[self.chosen.episodes[index]]
+            path = out / "strips" / f"{number:02d}-episode-{episode}.png"
+            self.files.append(draw_strip(path, self.strips, number, f"episode {episode}"))
+        plot_decoding(out / "decode.png", self.found)
 
 
 @torch.no_grad()
@@ -168,7 +208,7 @@ def render_strips(inputs: Inputs, decoder: LeWMDecoder, stretches: Stretches) ->
     return Strips(steps, **pictures)
 
 
-def _errors(strips: Strips, decoder: LeWMDecoder) -> dict[str, dict[str, Any]]:
+def _errors(strips: Strips, decoder: LeWMDecoder) -> dict[str, PixelErrors]:
     """Mean pixel errors per column, and 95 % bands of the squared error, by what is shown instead of the real frame."""
     background = (decoder.background.pixels.detach().float().cpu() * 255).round().clamp(0, 255).to(torch.uint8)
     shown: Mapping[str, np.ndarray] = {
@@ -181,6 +221,6 @@ def _errors(strips: Strips, decoder: LeWMDecoder) -> dict[str, dict[str, Any]]:
     for way in WAYS:
         metrics = pixel_metrics(shown[way], strips.real)
         low, high = band(metrics["mse"])
-        found[way] = {name: values.mean(0).tolist() for name, values in metrics.items()}
-        found[way] |= {"mse_low": low.tolist(), "mse_high": high.tolist()}
+        means = {name: values.mean(0).tolist() for name, values in metrics.items()}
+        found[way] = PixelErrors(**means, mse_low=low.tolist(), mse_high=high.tolist())
     return found

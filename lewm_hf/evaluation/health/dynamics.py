@@ -1,8 +1,5 @@
 """Does the model listen to its actions? Open-loop errors under the true, under other and under no actions."""
 
-from dataclasses import asdict
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +8,8 @@ from ...action_blocks import to_blocks
 from ...measures.significance import band, paired_test
 from ...planning.world_model import candidate_bytes
 from ..common.embeddings import Stretches, blocks_of, other_episode
+from ..common.facts import Curve
+from .result import Dynamics
 
 MEMORY = 2**31  # bytes that the futures imagined at once may hold
 WAYS = ("true", "swapped", "none", "copy")
@@ -57,17 +56,17 @@ def _portion(model, context: Tensor, plans: Tensor) -> int:
     return max(1, min(len(context), MEMORY // max(1, samples * candidate_bytes(model, context, horizon))))
 
 
-def summarize(errors: dict[str, np.ndarray]) -> dict[str, Any]:
+def summarize(errors: dict[str, np.ndarray]) -> Dynamics:
     """Mean errors and 95 % bands per step, and the test of swapped against true actions at the last step."""
     curves = {}
     for way, values in errors.items():
         low, high = band(values)
-        curves[way] = {"mean": values.mean(0).tolist(), "low": low.tolist(), "high": high.tolist()}
+        curves[way] = Curve(mean=values.mean(0).tolist(), low=low.tolist(), high=high.tolist())
     true, swapped, copied = (errors[way][:, -1] for way in ("true", "swapped", "copy"))
-    return {
-        "stretches": len(true),
-        "errors": curves,
-        "swapped_over_true": float(swapped.mean() / true.mean()) if true.mean() > 0 else None,
-        "true_over_copy": float(true.mean() / copied.mean()) if copied.mean() > 0 else None,
-        "paired_test": asdict(paired_test(swapped, true)),
-    }
+    return Dynamics(
+        stretches=len(true),
+        errors=curves,
+        swapped_over_true=float(swapped.mean() / true.mean()) if true.mean() > 0 else None,
+        true_over_copy=float(true.mean() / copied.mean()) if copied.mean() > 0 else None,
+        paired_test=paired_test(swapped, true),
+    )

@@ -2,7 +2,6 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from ...tasks.registry import make_env
 from ..common.embeddings import FrameSample, other_episode, same_episode
 from ..common.inputs import Inputs
 from ..common.provenance import has_states
+from .result import DistanceCorrelation, Distances, Retrieval
 from .retrieval import draw_neighbors, nearest_neighbors
 
 QUERIES, NEIGHBORS = 6, 5
@@ -49,7 +49,7 @@ class Geometry:
         env.reset(seed=0, options={"goal_image": False})
         return env
 
-    def distances(self) -> dict[str, Any] | None:
+    def distances(self) -> Distances | None:
         """Spearman correlation of latent and true distances, bootstrapped over pairs; `None` where no true ones are
         known."""
         if self._true(np.zeros(1, dtype=int), np.zeros(1, dtype=int)) is None:
@@ -57,7 +57,7 @@ class Geometry:
         with closing(self._environment()) as env:
             unit = env.distance_unit
         every = np.arange(len(self.sample))
-        found: dict[str, Any] = {"unit": unit}
+        found = {}
         for name, partner in (("within_episode", self.within), ("across_episodes", self.across)):
             pairs = every[partner != every]
             true = self._true(pairs, partner[pairs])
@@ -66,26 +66,26 @@ class Geometry:
             def correlation(index: np.ndarray, latent=latent, true=true) -> float:
                 return spearman(latent[index], true[index])
 
-            found[name] = {
-                "pairs": len(pairs),
-                "spearman": correlation(np.arange(len(pairs))),
-                "interval": bootstrap_interval(correlation, len(pairs), self.seed, resamples=500),
-                "latent": latent[:PLOTTED].tolist(),
-                "true": true[:PLOTTED].tolist(),
-            }
-        return found
+            found[name] = DistanceCorrelation(
+                pairs=len(pairs),
+                spearman=correlation(np.arange(len(pairs))),
+                interval=bootstrap_interval(correlation, len(pairs), self.seed, resamples=500),
+                latent=latent[:PLOTTED].tolist(),
+                true=true[:PLOTTED].tolist(),
+            )
+        return Distances(unit=unit, **found)
 
-    def retrieval(self) -> dict[str, Any]:
+    def retrieval(self) -> Retrieval:
         """True distance of the nearest neighbour and of a random frame of another episode, means over the frames."""
         every = np.arange(len(self.sample))
         near, random = self._true(every, self.neighbors.indices[:, 0]), self._true(every, self.across)
         known = near is not None
-        return {
-            "frames": len(self.sample),
-            "nearest": float(near.mean()) if known else None,
-            "random": float(random.mean()) if known else None,
-            "ratio": float(near.mean() / random.mean()) if known and random.mean() > 0 else None,
-        }
+        return Retrieval(
+            frames=len(self.sample),
+            nearest=float(near.mean()) if known else None,
+            random=float(random.mean()) if known else None,
+            ratio=float(near.mean() / random.mean()) if known and random.mean() > 0 else None,
+        )
 
     def draw(self, path: Path) -> None:
         """Queries from different episodes and their neighbours."""

@@ -12,13 +12,14 @@ from ...measures.significance import mean_interval
 from ...measures.spectrum import effective_rank, isometric, singular_values, token_rows
 from ...measures.straightness import cosines, pixel_straightness
 from ...planning.world_model import check_imagines, check_ready
+from ..common.analysis import Analysis
 from ..common.embeddings import BATCH, encode_rows, sample_frames, sample_stretches
 from ..common.inputs import open_inputs
-from ..common.outputs import check_out, clear
-from ..common.results import write_result
 from ..success.protocol import content_hash
 from .dynamics import rollout_errors, summarize
 from .geometry import Geometry
+from .report import format_health, plot_health
+from .result import EppsPulley, HealthResult, HealthSettings, Normality, Spectrum, Straightness
 
 LEAST_EPISODES, LEAST_FRAMES = 5, 50
 # Dimensions whose statistic is listed one by one.
@@ -35,7 +36,7 @@ class Health:
         result: the content of `health.json`.
     """
 
-    result: dict[str, Any]
+    result: HealthResult
 
 
 def health(
@@ -48,6 +49,7 @@ def health(
     seed: int = 0,
     split: str = "test",
     out: str | Path | None = None,
+    overwrite: bool = False,
     processor: Any = None,
     revision: str | None = None,
     episodes_revision: str | None = None,
@@ -69,68 +71,94 @@ def health(
         horizon: imagined action blocks of a stretch.
         seed: of all draws.
         out: folder for `health.json`, `health.png` and `neighbors.png`. Default: nothing is written.
+        overwrite: replace the result of another question that `out` holds.
         revision, episodes_revision: of a Hub checkpoint and data set.
         device: default: the accelerator, else the CPU.
 
     Raises:
-        ValueError, FileNotFoundError: one line, before anything is computed, where model and episodes do not fit, or
-            episodes are too few or too short. `distances` and the distances of `retrieval` are `None` where no
-            `GoalEnv.distance` is known, and for episodes without simulator states.
+        ValueError, FileNotFoundError: one line, before anything is computed, where model and episodes do not fit,
+            episodes are too few or too short, or `out` holds the result of another question. `distances` and the
+            distances of `retrieval` are `None` where no `GoalEnv.distance` is known, and for episodes without
+            simulator states.
     """
-    check_out(out)
-    for name, value, least in (
-        ("frames", frames, LEAST_FRAMES), ("stretches", stretches, 2), ("horizon", horizon, 1), ("seed", seed, 0),
-    ):  # fmt: skip
-        if value < least:
-            raise ValueError(f"{name}={value} must be at least {least}")
-    inputs = open_inputs(
-        model, episodes, split=split, processor=processor, revision=revision, episodes_revision=episodes_revision,
-        device=device,
+    analysis = HealthAnalysis.carry_out(
+        model, episodes, frames=frames, stretches=stretches, horizon=horizon, seed=seed, split=split,
+        processor=processor, revision=revision, episodes_revision=episodes_revision, device=device, out=out,
+        overwrite=overwrite,
     )  # fmt: skip
-    agent, episodes = inputs.agent, inputs.episodes
-    check_ready(agent.model)
-    check_imagines(agent.model, "health")
-    if len(episodes.lengths) < LEAST_EPISODES:
-        raise ValueError(
-            f"{len(episodes.lengths)} episodes are too few to compare: give at least {LEAST_EPISODES} episodes"
-        )
-    config = agent.model.config
-    parts = sample_stretches(episodes, stretches, config.history_size + horizon, config.frameskip, seed)
-    sample = sample_frames(episodes, frames, seed, together=FRAMES_OF_AN_EPISODE)
+    return Health(analysis.found)
 
-    embeddings = encode_rows(agent.model, agent.processor, episodes, sample.rows)["embeddings"]
-    geometry = Geometry(inputs, sample, isometric(embeddings.flatten(1)).numpy(), seed)
-    spectrum, normality = _spectrum(embeddings), _normality(embeddings.flatten(1), config)
-    del embeddings
-    angles, errors = _along(agent, episodes, parts, seed)
-    sections = {
-        "straightness": _straightness(episodes, parts.rows, angles),
-        "spectrum": spectrum,
-        "normality": normality,
-        "distances": geometry.distances(),
-        "dynamics": summarize(errors),
-        "retrieval": geometry.retrieval(),
-    }
-    result = {
-        "format": 1,
-        "kind": "health",
-        "env": inputs.env,
-        "settings": {
-            "frames": len(sample), "stretches": len(parts), "horizon": horizon, "context": config.history_size,
-            "frameskip": config.frameskip, "seed": seed,
-        },
-        **sections,
-        "sections_hash": content_hash(sections),
-        **inputs.facts(),
-    }  # fmt: skip
-    if out is not None:
-        from .report import plot_health
 
-        clear(out, ("health.json",))
-        plot_health(Path(out) / "health.png", result)
-        geometry.draw(Path(out) / "neighbors.png")
-        write_result(Path(out) / "health.json", result)  # last: where it exists the folder is complete
-    return Health(result)
+class HealthAnalysis(Analysis):
+    """Arguments as those of `health`."""
+
+    kind, title, result_type = "health", "Straightness and health", HealthResult
+    pictures = ("health.png", "neighbors.png")
+    found: HealthResult
+
+    def __init__(
+        self,
+        model: Any,
+        episodes: Any,
+        *,
+        frames: int = 1000,
+        stretches: int = 256,
+        horizon: int = 5,
+        seed: int = 0,
+        **opening: Any,
+    ):
+        for name, value, least in (
+            ("frames", frames, LEAST_FRAMES), ("stretches", stretches, 2), ("horizon", horizon, 1), ("seed", seed, 0),
+        ):  # fmt: skip
+            if value < least:
+                raise ValueError(f"{name}={value} must be at least {least}")
+        self.inputs = open_inputs(model, episodes, **opening)
+        agent, episodes = self.inputs.agent, self.inputs.episodes
+        check_ready(agent.model)
+        check_imagines(agent.model, "health")
+        if len(episodes.lengths) < LEAST_EPISODES:
+            raise ValueError(
+                f"{len(episodes.lengths)} episodes are too few to compare: give at least {LEAST_EPISODES} episodes"
+            )
+        config = agent.model.config
+        self.parts = sample_stretches(episodes, stretches, config.history_size + horizon, config.frameskip, seed)
+        self.sample = sample_frames(episodes, frames, seed, together=FRAMES_OF_AN_EPISODE)
+        self.settings = HealthSettings(
+            frames=len(self.sample), stretches=len(self.parts), horizon=horizon, context=config.history_size,
+            frameskip=config.frameskip, seed=seed,
+        )  # fmt: skip
+
+    def question(self) -> dict[str, Any]:
+        return {"settings": self.settings, **self.inputs.question()}
+
+    def run(self) -> HealthResult:
+        agent, episodes, seed = self.inputs.agent, self.inputs.episodes, self.settings.seed
+        embeddings = encode_rows(agent.model, agent.processor, episodes, self.sample.rows)["embeddings"]
+        vectors = isometric(embeddings.flatten(1)).numpy()
+        self.geometry = Geometry(self.inputs, self.sample, vectors, seed)
+        spectrum, normality = _spectrum(embeddings), _normality(embeddings.flatten(1), agent.model.config)
+        del embeddings
+        angles, errors = _along(agent, episodes, self.parts, seed)
+        sections = {
+            "straightness": _straightness(episodes, self.parts.rows, angles),
+            "spectrum": spectrum,
+            "normality": normality,
+            "distances": self.geometry.distances(),
+            "dynamics": summarize(errors),
+            "retrieval": self.geometry.retrieval(),
+        }
+        return HealthResult(
+            env=self.inputs.env, settings=self.settings, **sections, sections_hash=content_hash(sections),
+            **self.inputs.facts(),
+        )  # fmt: skip
+
+    @classmethod
+    def text(cls, result: HealthResult) -> str:
+        return format_health(result)
+
+    def draw(self, out: Path) -> None:
+        plot_health(out / "health.png", self.found)
+        self.geometry.draw(out / "neighbors.png")
 
 
 def _along(agent, episodes, stretches, seed: int) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
@@ -147,48 +175,48 @@ def _along(agent, episodes, stretches, seed: int) -> tuple[torch.Tensor, dict[st
     return torch.cat(angles), {way: np.concatenate([one[way] for one in errors]) for way in errors[0]}
 
 
-def _straightness(episodes, rows: np.ndarray, angles: torch.Tensor) -> dict[str, Any]:
+def _straightness(episodes, rows: np.ndarray, angles: torch.Tensor) -> Straightness:
     known = angles[angles.isfinite()]
     per_stretch = angles.nanmean(1)
     per_stretch = per_stretch[per_stretch.isfinite()]
     # Pictures of whole stretches are large: a few tell enough.
     some = rows[:: max(1, len(rows) // 32)]
     frames = torch.from_numpy(episodes.frames(some.ravel())).view(*some.shape, *episodes.frames(some[0, :1]).shape[1:])
-    return {
-        "mean": float(known.mean()) if len(known) else 0.0,
-        "interval": mean_interval(per_stretch.numpy()) if len(per_stretch) else None,
-        "terms": int(angles.isfinite().sum()),
-        "still_terms": int((~angles.isfinite()).sum()),
-        "pixels": pixel_straightness(frames),
-    }
+    return Straightness(
+        mean=float(known.mean()) if len(known) else 0.0,
+        interval=mean_interval(per_stretch.numpy()) if len(per_stretch) else None,
+        terms=int(angles.isfinite().sum()),
+        still_terms=int((~angles.isfinite()).sum()),
+        pixels=pixel_straightness(frames),
+    )
 
 
-def _spectrum(embeddings: torch.Tensor) -> dict[str, Any]:
+def _spectrum(embeddings: torch.Tensor) -> Spectrum:
     """Of single frames; of a latent of patches every patch counts as a row."""
     rows = token_rows(embeddings)
     values = singular_values(rows.double())
     std = embeddings.double().std(0, correction=0)
-    return {
-        "dimensions": rows.shape[1],
-        "effective_rank": effective_rank(embeddings),
-        "singular_values": (values / values.max().clamp_min(1e-12)).tolist(),
-        "std_min": float(std.min()),
-        "std_mean": float(std.mean()),
-        "std_max": float(std.max()),
-    }
+    return Spectrum(
+        dimensions=rows.shape[1],
+        effective_rank=effective_rank(embeddings),
+        singular_values=(values / values.max().clamp_min(1e-12)).tolist(),
+        std_min=float(std.min()),
+        std_mean=float(std.mean()),
+        std_max=float(std.max()),
+    )
 
 
-def _normality(embeddings: torch.Tensor, config) -> dict[str, Any]:
+def _normality(embeddings: torch.Tensor, config) -> Normality:
     """Per dimension, of which some thousands are listed; `usual` is the 95 % quantile of as many Gaussian draws."""
     knots = {"knots": getattr(config, "sigreg_knots", 17), "t_max": getattr(config, "sigreg_t_max", 3.0)}
     draws = min(len(embeddings), 500)
-    found: dict[str, Any] = {"n": len(embeddings)}
+    found = {}
     for name, values in (("raw", embeddings), ("standardized", standardized(embeddings))):
         statistic, usual = epps_pulley(values, **knots), normal_quantile(draws, fitted=name == "standardized")
-        found[name] = {
-            "values": statistic[:: -(-len(statistic) // DRAWN)].tolist(),
-            "mean": float(statistic.mean()),
-            "usual": usual,
-            "share_usual": float((statistic <= usual).float().mean()),
-        }
-    return found
+        found[name] = EppsPulley(
+            per_dimension=statistic[:: -(-len(statistic) // DRAWN)].tolist(),
+            mean=float(statistic.mean()),
+            usual=usual,
+            share_usual=float((statistic <= usual).float().mean()),
+        )
+    return Normality(n=len(embeddings), **found)

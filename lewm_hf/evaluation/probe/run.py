@@ -3,7 +3,8 @@
 import copy
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from ...progress import progress_bar
 from ...randomness import preserved_randomness
 from ...tasks.measurable import Target
 from ...tasks.registry import make_env, task_names
+from ..common.analysis import Analysis
 from ..common.embeddings import FrameSample, encode_rows, sample_frames
 from ..common.inputs import Inputs, open_inputs
-from ..common.outputs import check_out, clear
-from ..common.results import write_result
 from ..success.protocol import content_hash
 from .regression import SKETCHED, Sketch, Standardizer, fit_mlp, fit_ridge, pixel_components
+from .report import format_probe, plot_probe
+from .result import ProbeResult, ProbeRow, ProbeSettings
 
 WINDOW = 3
 TRAIN_SHARE = 0.7
@@ -37,40 +39,6 @@ Split = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class ProbeRow:
-    """One probe of one target from one representation. Scores are means over seeds, intervals over seeds too (95 %).
-
-    Attributes:
-        target, dimensions: what is predicted, and how many numbers it is.
-        representation: `"encoder"` (the encoder's output, LeWM's CLS token), `"projected"` (what the planner works
-            with), and the controls `"untrained encoder"` and `"pixel PCA"`.
-        input: `"frame"`, or `"window"`: the frame and the two before it in the data set.
-        probe: `"linear"` or `"mlp"`.
-        train_frames, test_frames: of the first seed.
-        mse: mean squared error of standardized values, over frames and dimensions; 1 for predicting the mean.
-        mse_sd: standard deviation of a frame's error over test frames, as printed in the paper.
-        r, r2: Pearson correlation and share of variance explained, means over dimensions.
-        per_seed: the three scores of every seed.
-    """
-
-    target: str
-    dimensions: int
-    representation: str
-    input: str
-    probe: str
-    train_frames: int
-    test_frames: int
-    mse: float
-    mse_interval: tuple[float, float]
-    mse_sd: float
-    r: float
-    r_interval: tuple[float, float]
-    r2: float
-    r2_interval: tuple[float, float]
-    per_seed: dict[str, list[float]]
-
-
-@dataclass(frozen=True)
 class Probing:
     """What `probe` returns.
 
@@ -79,8 +47,11 @@ class Probing:
         rows: one per target, representation, input and probe.
     """
 
-    result: dict[str, Any]
-    rows: list[ProbeRow]
+    result: ProbeResult
+
+    @property
+    def rows(self) -> list[ProbeRow]:
+        return self.result.rows
 
 
 def probe(
@@ -95,6 +66,7 @@ def probe(
     controls: bool = True,
     split: str = "test",
     out: str | Path | None = None,
+    overwrite: bool = False,
     processor: Any = None,
     revision: str | None = None,
     episodes_revision: str | None = None,
@@ -117,73 +89,114 @@ def probe(
         mlp_steps: optimizer steps of an MLP probe.
         controls: probe an untrained copy of the encoder and the pictures' principal components too.
         out: folder for `probe.json` and `probe.png`. Default: nothing is written.
+        overwrite: replace the result of another question that `out` holds.
         revision, episodes_revision: of a Hub checkpoint and data set.
         device: default: the accelerator, else the CPU.
         progress: show a bar.
 
     Raises:
         ValueError, FileNotFoundError: one line, before anything is computed, for unknown targets or probes, episodes
-            of an unknown environment or of another one than the model's, or too few of them.
+            of an unknown environment or of another one than the model's, too few of them, or `out` with the result of
+            another question.
     """
-    check_out(out)
-    seeds, probes = list(seeds), list(probes)
-    _check_numbers(frames, seeds, probes, mlp_steps)
-    inputs = open_inputs(
-        model, episodes, split=split, processor=processor, revision=revision, episodes_revision=episodes_revision,
-        device=device,
+    analysis = ProbeAnalysis.carry_out(
+        model, episodes, targets=targets, frames=frames, seeds=seeds, probes=probes, mlp_steps=mlp_steps,
+        controls=controls, progress=progress, split=split, processor=processor, revision=revision,
+        episodes_revision=episodes_revision, device=device, out=out, overwrite=overwrite,
     )  # fmt: skip
-    chosen = _choose(inputs, targets)
-    usable = int((inputs.episodes.lengths >= WINDOW).sum())
-    if usable < LEAST_EPISODES:
-        raise ValueError(
-            f"{usable} episodes of {WINDOW} frames or more cannot be split into training and test: give at least "
-            f"{LEAST_EPISODES} such episodes"
+    return Probing(analysis.found)
+
+
+class ProbeAnalysis(Analysis):
+    """Arguments as those of `probe`."""
+
+    kind, title, result_type = "probe", "What can be read off the embeddings", ProbeResult
+    pictures = ("probe.png",)
+    found: ProbeResult
+
+    def __init__(
+        self,
+        model: Any,
+        episodes: Any,
+        *,
+        targets: Sequence[str] | None = None,
+        frames: int = 4000,
+        seeds: Sequence[int] = (0, 1, 2, 3, 4),
+        probes: Sequence[str] = PROBES,
+        mlp_steps: int = 1500,
+        controls: bool = True,
+        progress: bool = False,
+        **opening: Any,
+    ):
+        self.seeds, self.probes, self.mlp_steps = list(seeds), list(probes), mlp_steps
+        self.controls, self.progress = controls, progress
+        _check_numbers(frames, self.seeds, self.probes, mlp_steps)
+        self.inputs = open_inputs(model, episodes, **opening)
+        self.targets = _choose(self.inputs, targets)
+        usable = int((self.inputs.episodes.lengths >= WINDOW).sum())
+        if usable < LEAST_EPISODES:
+            raise ValueError(
+                f"{usable} episodes of {WINDOW} frames or more cannot be split into training and test: give at least "
+                f"{LEAST_EPISODES} such episodes"
+            )
+        self.sample = sample_frames(self.inputs.episodes, frames, SAMPLE_SEED, lead=WINDOW - 1)
+
+    def question(self) -> dict[str, Any]:
+        return {
+            "settings.frames": len(self.sample),
+            "settings.seeds": self.seeds,
+            "settings.mlp_steps": self.mlp_steps,
+            "settings.probes": self.probes,
+            "settings.controls": self.controls,
+            "units": self._units(),
+            **self.inputs.question(),
+        }
+
+    def _units(self) -> dict[str, str]:
+        return {target.name: target.unit for target in self.targets}
+
+    def run(self) -> ProbeResult:
+        sketch = Sketch()
+        rows = self._rows(sketch)
+        settings = ProbeSettings(
+            frames=len(self.sample), seeds=self.seeds, train_share=TRAIN_SHARE, window=WINDOW,
+            mlp_steps=self.mlp_steps, split_by="episode", probes=self.probes, controls=self.controls,
+            sketched_to=SKETCHED if sketch.used else None,
+        )  # fmt: skip
+        return ProbeResult(
+            settings=settings, env=self.inputs.env, units=self._units(), rows=rows, rows_hash=content_hash(rows),
+            **self.inputs.facts(),
+        )  # fmt: skip
+
+    def _rows(self, sketch: Sketch) -> list[ProbeRow]:
+        inputs, sample, chosen, seeds = self.inputs, self.sample, self.targets, self.seeds
+        values = _values(inputs, chosen, sample)
+        kinds = [("frame", target) for target in chosen] + [("window", target) for target in chosen if target.moving]
+        splits = [_split(sample, seed) for seed in seeds]
+        representations = _representations(
+            inputs, sample, any(target.moving for target in chosen), self.controls, splits, sketch
         )
+        rows = []
+        device = next(inputs.agent.model.parameters()).device
+        fits = len(kinds) * len(representations) * len(self.probes) * len(seeds)
+        with progress_bar(total=fits, unit="fit", show=self.progress) as bar:
+            for (kind, target), (name, vectors), which in product(kinds, representations.items(), self.probes):
+                scores, sd = [], []
+                for seed, split_, part in zip(seeds, splits, vectors, strict=True):
+                    x = part[:, -1] if kind == "frame" else part.reshape(len(part), -1)
+                    score, spread = _fit(which, x, values[target.name], split_, seed, self.mlp_steps, device)
+                    scores.append(score)
+                    sd.append(spread)
+                    bar.update()
+                rows.append(_row(target, values[target.name], name, kind, which, splits[0], scores, sd))
+        return rows
 
-    sample = sample_frames(inputs.episodes, frames, SAMPLE_SEED, lead=WINDOW - 1)
-    values = _values(inputs, chosen, sample)
-    kinds = [("frame", target) for target in chosen] + [("window", target) for target in chosen if target.moving]
-    splits = [_split(sample, seed) for seed in seeds]
-    sketch = Sketch()
-    representations = _representations(
-        inputs, sample, any(target.moving for target in chosen), controls, splits, sketch
-    )  # fmt: skip
-    rows = []
-    mlp_device = next(inputs.agent.model.parameters()).device
-    with progress_bar(
-        total=len(kinds) * len(representations) * len(probes) * len(seeds), unit="fit", show=progress
-    ) as bar:
-        for kind, target in kinds:
-            for name, vectors in representations.items():
-                for which in probes:
-                    scores, sd = [], []
-                    for seed, split_, part in zip(seeds, splits, vectors, strict=True):
-                        x = part[:, -1] if kind == "frame" else part.reshape(len(part), -1)
-                        score, spread = _fit(which, x, values[target.name], split_, seed, mlp_steps, mlp_device)
-                        scores.append(score)
-                        sd.append(spread)
-                        bar.update()
-                    rows.append(_row(target, values[target.name], name, kind, which, splits[0], scores, sd))
-    result = {
-        "format": 1,
-        "kind": "probe",
-        "settings": {
-            "frames": len(sample), "seeds": seeds, "train_share": TRAIN_SHARE, "window": WINDOW,
-            "mlp_steps": mlp_steps, "split_by": "episode", **({"sketched_to": SKETCHED} if sketch.used else {}),
-        },
-        "env": inputs.env,
-        "units": {target.name: target.unit for target in chosen},
-        "rows": [asdict(row) for row in rows],
-        "rows_hash": content_hash([asdict(row) for row in rows]),
-        **inputs.facts(),
-    }  # fmt: skip
-    if out is not None:
-        from .report import plot_probe
+    @classmethod
+    def text(cls, result: ProbeResult) -> str:
+        return format_probe(result)
 
-        clear(out, ("probe.json",))
-        plot_probe(Path(out) / "probe.png", result)
-        write_result(Path(out) / "probe.json", result)  # last: where it exists the folder is complete
-    return Probing(result, rows)
+    def draw(self, out: Path) -> None:
+        plot_probe(out / "probe.png", self.found)
 
 
 def _check_numbers(frames: int, seeds: list[int], probes: list[str], mlp_steps: int) -> None:

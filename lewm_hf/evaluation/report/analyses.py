@@ -1,33 +1,19 @@
 """What was measured besides planning success: every analysis and comparison below a folder."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ...records import Result
+from ..analyses import all_analyses
 from ..common.outputs import read_object
-from ..decode.report import format_decoding
-from ..health.report import format_health
-from ..probe.report import format_probe
-from ..success.comparison import format_comparison
-from ..surprise.report import format_surprise
-
-# File name, headline, words, pictures beside it.
-_KINDS: tuple[tuple[str, str, Callable[[dict[str, Any]], str], tuple[str, ...]], ...] = (
-    ("probe", "What can be read off the embeddings", format_probe, ("probe.png",)),
-    ("surprise", "Violation of expectation", format_surprise, ("surprise.png", "surprise.gif")),
-    ("health", "Straightness and health", format_health, ("health.png", "neighbors.png")),
-    ("decode", "Decoded imagination", format_decoding, ("decode.png", "strips/*.png")),
-    ("compare", "Two agents on the same pairs", format_comparison, ()),
-)
 
 
 @dataclass(frozen=True)
-class Analysis:
+class FoundAnalysis:
     """One result, ready to be shown.
 
     Attributes:
-        kind: `"probe"`, `"surprise"`, `"health"`, `"decode"` or `"compare"`.
+        kind: of the analysis: `"probe"`, `"surprise"`, `"health"`, `"decode"`, `"compare"`, or one of the user's own.
         title: a headline.
         text: the result as a table of fixed-width text.
         pictures: PNG and GIF files, in the order in which to show them.
@@ -39,26 +25,27 @@ class Analysis:
     title: str
     text: str
     pictures: tuple[Path, ...]
-    result: dict[str, Any]
+    result: Result
     path: Path
 
 
-def find_analyses(folder: str | Path) -> list[Analysis]:
+def find_analyses(folder: str | Path) -> list[FoundAnalysis]:
     """All results below a folder, by kind and path; an empty list where there are none.
 
     Raises:
         ValueError: for a damaged file.
     """
     found = []
-    for kind, title, describe, patterns in _KINDS:
+    for analysis in all_analyses():
+        kind, result_type = analysis.kind, analysis.result_type
         for path in sorted(Path(folder).rglob(f"{kind}.json")):
-            result = read_object(path, f"run `lewm {kind}` again")
-            if (result.get("kind"), result.get("format")) != (kind, 1):
+            content = read_object(path, f"run `lewm {kind}` again")
+            if (content.get("kind"), content.get("format")) != (kind, result_type.format):
                 continue  # another program's file
             try:
-                text = describe(result)
-            except (KeyError, TypeError, IndexError) as error:
-                raise ValueError(f"{path} lacks a field ({error}): run `lewm {kind}` again") from None
-            pictures = tuple(picture for pattern in patterns for picture in sorted(path.parent.glob(pattern)))
-            found.append(Analysis(kind, title, text, pictures, result, path))
+                result = result_type.from_json(content)
+            except ValueError as error:
+                raise ValueError(f"{path} {error}: run `lewm {kind}` again") from error
+            pictures = tuple(one for pattern in analysis.pictures for one in sorted(path.parent.glob(pattern)))
+            found.append(FoundAnalysis(kind, analysis.title, analysis.text(result), pictures, result, path))
     return found

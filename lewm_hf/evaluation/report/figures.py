@@ -1,7 +1,7 @@
 """The plots of a report, as SVG text."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import shorten
 from typing import Any
 
@@ -9,6 +9,8 @@ import matplotlib
 
 matplotlib.use("Agg", force=False)
 from matplotlib.figure import Figure  # noqa: E402
+
+from ..success.result import EvaluationResult  # noqa: E402
 
 INK, MUTED, GRID = "#262a33", "#7a808c", "#e6e8ec"
 BLUE, ORANGE, GREY, GREEN = "#2f6fde", "#d9822b", "#a9afba", "#1a8a54"
@@ -40,28 +42,22 @@ STYLE = {
 Record = dict[str, Any]
 
 
-def success_figure(results: Sequence[Record]) -> str:
-    """Success beside its floors, one group of bars per result, with 95 % Wilson intervals."""
+def success_figure(results: Mapping[str, EvaluationResult]) -> str:
+    """Success beside its floors, one group of bars per result and its title, with 95 % Wilson intervals."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.6, 0.8 + 1.05 * len(results)), layout="constrained")
         axes = figure.subplots()
         position, ticks = 0.0, []
-        for result in reversed(results):
-            bars = [("model", result["success"], BLUE)]
-            bars += [(name, floor, GREY) for name, floor in result["floors"].items()]
+        for group, result in reversed(results.items()):
+            bars = [("model", result.success, BLUE)]
+            bars += [(name, floor, GREY) for name, floor in result.floors.items()]
             for name, value, color in reversed(bars):
-                rate, (low, high) = 100 * value["rate"], (100 * end for end in value["interval"])
+                rate, (low, high) = 100 * value.rate, (100 * end for end in value.interval)
                 axes.barh(position, rate, 0.72, color=color)
                 axes.errorbar(rate, position, xerr=[[rate - low], [high - rate]], color=INK, capsize=3, lw=1.1)
                 axes.text(high + 1.5, position, f"{rate:.0f} %", va="center", color=INK)
                 label = {"model": "world model", "random": "random", "zero_action": "zero actions"}[name]
-                group = result.get("title", result["protocol"]["name"])
-                ticks.append(
-                    (
-                        position,
-                        f"{shorten(group, 60)}: {label}" if name == "model" else label,
-                    )
-                )
+                ticks.append((position, f"{shorten(group, 60)}: {label}" if name == "model" else label))
                 position += 1
             position += 0.6
         axes.set_yticks(*zip(*ticks, strict=True))

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import yaml
 from ...measures.collapse import collapse_warning
 from ..common.outputs import write_atomic
 from ..common.results import read_result
+from ..success.result import EvaluationResult, Rate
 from ..success.summary import planner_values, protocol_values, success_words
-from .analyses import Analysis, find_analyses
+from .analyses import FoundAnalysis, find_analyses
 from .figures import success_figure, training_figures
 
 ORDER = ("paper", "clean")
@@ -25,12 +27,25 @@ _MIDDLE = {
 }
 
 
+@dataclass(frozen=True)
+class Shown:
+    """One evaluation on the page: what it is called, its result and its folder."""
+
+    title: str
+    result: EvaluationResult
+    folder: Path
+
+    @property
+    def protocol(self) -> str:
+        return self.result.protocol["name"]
+
+
 def write_report(
     run_dir: str | Path | None = None,
     out: str | Path | None = None,
     *,
     evaluations: Sequence[str | Path] | None = None,
-    analyses: Sequence[Analysis] | None = None,
+    analyses: Sequence[FoundAnalysis] | None = None,
     commands: Sequence[str] = (),
     title: str | None = None,
     films_per_evaluation: int = 4,
@@ -60,40 +75,36 @@ def write_report(
     records, recipe = read_run(run_dir) if run_dir is not None else ([], {})
     if evaluations is None:
         evaluations = sorted(path.parent for path in Path(run_dir).rglob("results.json")) if run_dir is not None else []
-    folders = [Path(folder) for folder in evaluations]
-    results = [(read_result(folder), folder) for folder in folders]
-    results = [
-        (result | {"title": title}, folder) for title, (result, folder) in zip(titles(results), results, strict=True)
-    ]
-    results.sort(key=lambda entry: (ORDER + (entry[0]["protocol"]["name"],)).index(entry[0]["protocol"]["name"]))
+    read = [(read_result(folder), Path(folder)) for folder in evaluations]
+    shown = [Shown(name, *entry) for name, entry in zip(titles(read), read, strict=True)]
+    shown.sort(key=lambda one: (*ORDER, one.protocol).index(one.protocol))
     if analyses is None:
         analyses = find_analyses(run_dir) if run_dir is not None else []
-    if not records and not results and not analyses:
+    if not records and not shown and not analyses:
         raise FileNotFoundError(
             f"there is nothing to report: {run_dir} holds no metrics.jsonl, no evaluation and no analysis"
         )
 
-    only = [result for result, _ in results]
     if title is None:
-        title = f"LeWM on {_short(only[0]['env']['id'])}" if only else "LeWM training run"
+        title = f"LeWM on {_short(shown[0].result.env.id)}" if shown else "LeWM training run"
     page = _template().render(
         title=title,
-        subtitle=_subtitle(only, records),
-        evaluations=[_evaluation(result) for result in only],
-        bars=_image(success_figure(only).encode(), "svg+xml", "Success rates beside their floors") if only else None,
-        films=_films(results, films_per_evaluation),
-        imagined=" or ".join(_MIDDLE[way] for way in _MIDDLE if way in {result["films"] for result in only}),
-        results=_results_table(only),
-        judged=[(result["title"], success_words(result)) for result in only],
+        subtitle=_subtitle(shown, records),
+        evaluations=[_evaluation(one) for one in shown],
+        bars=_bars(shown) if shown else None,
+        films=_films(shown, films_per_evaluation),
+        imagined=" or ".join(_MIDDLE[way] for way in _MIDDLE if way in {one.result.films for one in shown}),
+        results=_results_table(shown),
+        judged=[(one.title, success_words(one.result)) for one in shown],
         analyses=[_analysis(analysis) for analysis in analyses],
         curves=_curves(records, recipe) if records else None,
         warning=_collapse(records, recipe),
         settings=[
-            _settings(only, "protocol", protocol_values),
-            _settings(only, "planner", planner_values),
+            _settings(shown, "protocol", protocol_values),
+            _settings(shown, "planner", planner_values),
         ],  # fmt: skip
         commands="\n".join(commands),
-        details=_details(only, recipe),
+        details=_details(shown, recipe),
     )
     return write_atomic(out, page)
 
@@ -140,12 +151,12 @@ def read_run(run_dir: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any]]
     return records, recipe
 
 
-def titles(results: Sequence[tuple[dict[str, Any], Path]]) -> list[str]:
+def titles(results: Sequence[tuple[EvaluationResult, Path]]) -> list[str]:
     """What to call each result: its protocol, then its goal offset, then its folder, as far as needed to tell them
     apart."""
     names, offsets, folders, paths = [], [], [], []
     for result, folder in results:
-        protocol = result["protocol"]
+        protocol = result.protocol
         names.append(protocol["name"])
         offsets.append(f"{names[-1]}, goals {protocol['goal_offset']} steps away")
         folders.append(f"{offsets[-1]}, {folder.name}")
@@ -160,75 +171,83 @@ def _short(env_id: str) -> str:
     return env_id.removeprefix("lewm/").partition("-v")[0]
 
 
-def _subtitle(results: Sequence[dict[str, Any]], records: Sequence[dict[str, Any]]) -> str:
+def _subtitle(shown: Sequence[Shown], records: Sequence[dict[str, Any]]) -> str:
     facts = []
-    if results:
-        model = results[0]["model"]
-        facts += [f"{model['parameters']:,} parameters", f"{model['image_size']} px pictures"]
+    if shown:
+        model = shown[0].result.model
+        facts += [f"{model.parameters:,} parameters", f"{model.image_size} px pictures"]
     if records:
         facts.append(f"{max(record['step'] for record in records):,} training steps")
-    if results:
-        facts += [results[0]["hardware"]["device_name"], results[0]["finished"][:10]]
+    if shown:
+        result = shown[0].result
+        facts += [result.hardware["device_name"], result.finished[:10]]
     return " · ".join(facts)
+
+
+def _bars(shown: Sequence[Shown]) -> dict[str, str]:
+    svg = success_figure({one.title: one.result for one in shown})
+    return _image(svg.encode(), "svg+xml", "Success rates beside their floors")
 
 
 def _image(data: bytes, kind: str, alt: str) -> dict[str, str]:
     return {"kind": kind, "base64": base64.b64encode(data).decode(), "alt": alt}
 
 
-def _evaluation(result: dict[str, Any]) -> dict[str, Any]:
+def _evaluation(one: Shown) -> dict[str, Any]:
     """What the page says about one evaluation outside the tables."""
-    split = {"test": "held-out episodes", "train": "training episodes"}[result["dataset"]["split"]]
+    result = one.result
+    split = {"test": "held-out episodes", "train": "training episodes"}[result.dataset.split]
     return {
-        "title": result["title"],
-        "label": result["protocol"]["label"],
-        "hash": result["protocol"]["hash"][:12],
-        "pairs_from": "pairs that ship with the package" if result["pairs"] == "shipped" else split,
-        "success": result["success"],
-        "random": result["floors"].get("random"),
-        "excess": result["excess"].get("random"),
-        "solved_at_start": result["solved_at_start"]["share"],
+        "title": one.title,
+        "label": result.protocol["label"],
+        "hash": result.protocol["hash"][:12],
+        "pairs_from": "pairs that ship with the package" if result.pairs == "shipped" else split,
+        "success": result.success,
+        "random": result.floors.get("random"),
+        "excess": result.excess.get("random"),
+        "solved_at_start": result.solved_at_start.share,
     }
 
 
-def _films(results, limit: int) -> list[dict[str, str]]:
+def _films(shown: Sequence[Shown], limit: int) -> list[dict[str, str]]:
     figures = []
-    for result, folder in results:
-        for path in sorted((folder / "videos").glob("*-seed*-episode*.gif"))[:limit]:
+    for one in shown:
+        for path in sorted((one.folder / "videos").glob("*-seed*-episode*.gif"))[:limit]:
             named = FILM.fullmatch(path.stem)
             if named is None:
                 continue  # somebody else's picture
             caption = (
-                f"{result['title']}: {named['verdict']}. Episode {named['episode']} from frame {named['frame']}, "
+                f"{one.title}: {named['verdict']}. Episode {named['episode']} from frame {named['frame']}, "
                 f"seed {named['seed']}"
             )
             figures.append(_image(path.read_bytes(), "gif", caption))
     return figures
 
 
-def _pairs(result: dict[str, Any]) -> str:
-    n, distinct = result["success"]["n"], result["distinct"]["pairs"]
+def _pairs(result: EvaluationResult) -> str:
+    n, distinct = result.success.n, result.distinct.pairs
     return str(n) if distinct == n else f"{n} ({distinct} distinct)"
 
 
-def _results_table(results: Sequence[dict[str, Any]]) -> dict[str, list]:
-    def interval(value: dict[str, Any]) -> str:
-        return f"{100 * value['rate']:.1f} ({100 * value['interval'][0]:.1f}–{100 * value['interval'][1]:.1f})"
+def _results_table(shown: Sequence[Shown]) -> dict[str, list]:
+    def interval(value: Rate) -> str:
+        return f"{100 * value.rate:.1f} ({100 * value.interval[0]:.1f}–{100 * value.interval[1]:.1f})"
 
     rows = []
-    for result in results:
-        floors, test = result["floors"], result.get("mcnemar_against_random")
+    for one in shown:
+        result = one.result
+        floors, test = result.floors, result.mcnemar_against_random
         rows.append(
             [
-                result["title"] + (" (modified)" if result["protocol"]["overrides"] else ""),
-                result["planner"]["label"],
+                one.title + (" (modified)" if result.protocol["overrides"] else ""),
+                result.planner["label"],
                 _pairs(result),
-                interval(result["success"]),
+                interval(result.success),
                 *(interval(floors[name]) if name in floors else "–" for name in ("random", "zero_action")),
-                f"{100 * result['excess']['random']:+.1f}" if "random" in floors else "–",
-                f"{test['p_value']:.1g}" if test else "–",
-                f"{100 * result['solved_at_start']['share']:.1f}",
-                f"{result['planning']['seconds_per_plan']:.3f}",
+                f"{100 * result.excess['random']:+.1f}" if "random" in floors else "–",
+                f"{test.p_value:.1g}" if test else "–",
+                f"{100 * result.solved_at_start.share:.1f}",
+                f"{result.planning.seconds_per_plan:.3f}",
             ]
         )
     head = [
@@ -267,7 +286,7 @@ def _sigreg_bounds(recipe: dict[str, Any]) -> tuple[float, float] | None:
     return sigreg_bounds(LeWMConfig(**given), recipe["batch_size"])
 
 
-def _analysis(analysis: Analysis) -> dict[str, Any]:
+def _analysis(analysis: FoundAnalysis) -> dict[str, Any]:
     pictures = [
         _image(path.read_bytes(), path.suffix[1:], f"{analysis.title}: {path.stem}") for path in analysis.pictures
     ]
@@ -275,10 +294,11 @@ def _analysis(analysis: Analysis) -> dict[str, Any]:
 
 
 def _settings(
-    results: Sequence[dict[str, Any]], kind: str, values_of: Callable[[dict[str, Any]], dict[str, tuple[Any, bool]]]
+    shown: Sequence[Shown], kind: str, values_of: Callable[[EvaluationResult], dict[str, tuple[Any, bool]]]
 ) -> dict[str, Any]:
     """For each value of the protocols or planners its text in every result, and whether it differs from their file."""
-    columns = [values_of(result) for result in results]
+    columns = [values_of(one.result) for one in shown]
+    described = [one.result[kind] for one in shown]
 
     def text(value: Any) -> str:
         return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -290,26 +310,26 @@ def _settings(
     names = dict.fromkeys(name for column in columns for name in column)
     return {
         "kind": kind,
-        "heads": [f"{result['title']} ({result[kind]['label']})" for result in results],
-        "hashes": [result[kind]["hash"][:12] for result in results],
+        "heads": [f"{one.title} ({part['label']})" for one, part in zip(shown, described, strict=True)],
+        "hashes": [part["hash"][:12] for part in described],
         "rows": [(name, [cell(column, name) for column in columns]) for name in names],
     }
 
 
-def _details(results: Sequence[dict[str, Any]], recipe: dict[str, Any]) -> list[tuple[str, list[str], list]]:
+def _details(shown: Sequence[Shown], recipe: dict[str, Any]) -> list[tuple[str, list[str], list]]:
     """Tables that are folded at first: headline, head, rows."""
     details = []
-    if results:
-        result = results[0]
+    if shown:
+        result = shown[0].result
         facts = {
-            "model": result["model"]["source"],
-            "model fingerprint": result["model"]["fingerprint"][:16],
-            "data set fingerprint": result["dataset"]["fingerprint"][:16],
-            **{f"manifest hash, {one['title']}": one["manifests"][0]["hash"][:16] for one in results},
-            **{name.replace("_", " "): value for name, value in result["hardware"].items()},
+            "model": result.model.source,
+            "model fingerprint": result.model.fingerprint[:16],
+            "data set fingerprint": result.dataset.fingerprint[:16],
+            **{f"manifest hash, {one.title}": one.result.manifests[0].hash[:16] for one in shown},
+            **{name.replace("_", " "): value for name, value in result.hardware.items()},
         }
         details.append(("Fingerprints and hardware", ["", ""], list(facts.items())))
-        details.append(("Versions", ["library", "version"], list(result["versions"].items())))
+        details.append(("Versions", ["library", "version"], list(result.versions.items())))
     if recipe:
         details.append(("Recipe and model", ["field", "value"], list(recipe.items())))
     return details

@@ -21,13 +21,14 @@ from ..common.inputs import check_trained_on, open_decoder
 from ..common.outputs import check_out, clear
 from ..common.provenance import hardware, library_versions
 from ..common.ranks import ALONE, Ranks
-from ..common.results import FORMAT, EpisodeRow, rows_hash, score, write_result, write_rows
+from ..common.results import EpisodeRow, rows_hash, score, write_result, write_rows
 from .acting import check_policy, default_planner, describe_bounds, describe_policy, make_policy, seen_frames
 from .filming import film
 from .floors import RandomPolicy, ZeroPolicy
 from .judging import JudgedVectorEnv, Judging, judging
 from .manifest import Manifest, load_manifest, protocol_env_kwargs, sample_manifest
 from .protocol import Protocol, load_protocol, split_overrides
+from .result import EnvFacts, EvaluationResult, ManifestFacts, PairsOrigin, PlanningFacts
 from .rollouts import Outcome, Rollouts, StoredFrames, run_policy
 from .shipped import shipped_manifests
 from .unfinished import WRITTEN, SeedResult, Unfinished, model_content, shown_pictures
@@ -43,12 +44,12 @@ class Evaluation:
     """What `evaluate` returns.
 
     Args:
-        result: the content of `results.json`; `results.format_summary(result)` puts it into words.
+        result: the content of `results.json`; `summary.format_summary(result)` puts it into words.
         rows: one per episode, in the order of seeds and manifests.
         videos: files written, failures first.
     """
 
-    result: dict[str, Any]
+    result: EvaluationResult
     rows: list[EpisodeRow]
     videos: list[Path]
 
@@ -176,7 +177,7 @@ def _write(
     kept: Unfinished,
     out: Path,
     rows: list[EpisodeRow],
-    result: dict[str, Any],
+    result: EvaluationResult,
     measured: list[SeedResult],
     decoder: Any,
     videos: int,
@@ -207,7 +208,7 @@ def _measure_all(
     decoder: Any,
     progress: bool,
     ranks: Ranks,
-) -> tuple[list[EpisodeRow], dict[str, Any], list[SeedResult]]:
+) -> tuple[list[EpisodeRow], EvaluationResult, list[SeedResult]]:
     """Every seed, those that were kept from before aside."""
     clock, before = time.perf_counter(), 0.0
     measured: list[SeedResult] = []
@@ -223,8 +224,11 @@ def _measure_all(
                 before += found.seconds
             measured.append(found)
     rows = [row for seed in measured for row in seed.rows]
-    result = _result(task, rows, measured, num_envs) | {"films": "nearest frames" if decoder is None else "decoded"}
-    return rows, result | {"wall_time": round(before + time.perf_counter() - clock, 3)}, measured
+    result = _result(
+        task, rows, measured, num_envs, films="nearest frames" if decoder is None else "decoded",
+        wall_time=round(before + time.perf_counter() - clock, 3),
+    )  # fmt: skip
+    return rows, result, measured
 
 
 def reserve(
@@ -243,7 +247,7 @@ def reserve(
     """
     check_out(out)
     shared = {
-        "model": task.agent.facts()["fingerprint"],
+        "model": task.agent.facts().fingerprint,
         "model configuration": model_content(task.agent.model, task.agent.processor),
         # How many pairs and seeds is a choice of the run.
         "protocol": task.protocol.to_dict() | {"pairs": None, "seeds": None},
@@ -499,44 +503,53 @@ def _rows(manifest: Manifest, outcomes: Sequence[Outcome], blind: Mapping[str, S
     return rows
 
 
-def _result(task: Prepared, rows: list[EpisodeRow], measured: list[SeedResult], num_envs: int) -> dict[str, Any]:
+def _result(
+    task: Prepared,
+    rows: list[EpisodeRow],
+    measured: list[SeedResult],
+    num_envs: int,
+    *,
+    films: str,
+    wall_time: float,
+) -> EvaluationResult:
     protocol, manifests, stored = task.protocol, task.manifests, task.episodes is not None
     plans = sum(seed.plans for seed in measured)
-    return {
-        "format": FORMAT,
-        "protocol": protocol.to_dict() | {"label": protocol.label, "hash": protocol.hash},
-        "policy": task.policy,
-        "planner": describe_policy(task.policy, task.planner),
-        "env": {
-            "id": task.env_id,
-            "kwargs": task.env_kwargs,
-            "success_rule": task.judging.rule,
-            "distance_unit": task.judging.distance_unit,
+    return EvaluationResult(
+        protocol=protocol.to_dict() | {"label": protocol.label, "hash": protocol.hash},
+        policy=task.policy,
+        planner=describe_policy(task.policy, task.planner),
+        env=EnvFacts(
+            id=task.env_id,
+            kwargs=task.env_kwargs,
+            success_rule=task.judging.rule,
+            distance_unit=task.judging.distance_unit,
             **task.judging.facts(),
-        },
-        "pairs": task.pairs,
-        "model": task.agent.facts(),
-        "dataset": {
-            "source": str(task.episodes.name) if stored else None,
-            "revision": getattr(task.episodes, "revision", None),
-            "split": protocol.split,
-            "fingerprint": manifests[0].dataset,
-            "first_frame": protocol.first_frame if stored else "rendered",
-            "goal_frame": protocol.goal_frame if stored else "rendered",
-        },
-        "manifests": [
-            {"seed": one.seed, "n": len(one), "hash": one.hash, "counts": vars(one.counts)} for one in manifests
+        ),
+        pairs=task.pairs,
+        model=task.agent.facts(),
+        dataset=PairsOrigin(
+            source=str(task.episodes.name) if stored else None,
+            revision=getattr(task.episodes, "revision", None),
+            split=protocol.split,
+            fingerprint=manifests[0].dataset,
+            first_frame=protocol.first_frame if stored else "rendered",
+            goal_frame=protocol.goal_frame if stored else "rendered",
+        ),
+        manifests=[
+            ManifestFacts(seed=one.seed, n=len(one), hash=one.hash, counts=vars(one.counts)) for one in manifests
         ],
         **score(rows),
-        "planning": {
-            "plans": plans,
-            "seconds_per_plan": sum(seed.planning_seconds for seed in measured) / max(1, plans),
-            "num_envs": num_envs,
-            "context_frames": seen_frames(task.policy, task.planner, task.agent),
-            "action_bounds": task.action_bounds,
-        },
-        "rows_hash": rows_hash(rows),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": library_versions(),
-        "hardware": hardware(next(task.agent.model.parameters()).device),
-    }
+        planning=PlanningFacts(
+            plans=plans,
+            seconds_per_plan=sum(seed.planning_seconds for seed in measured) / max(1, plans),
+            num_envs=num_envs,
+            context_frames=seen_frames(task.policy, task.planner, task.agent),
+            action_bounds=task.action_bounds,
+        ),
+        rows_hash=rows_hash(rows),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=library_versions(),
+        hardware=hardware(next(task.agent.model.parameters()).device),
+        films=films,
+        wall_time=wall_time,
+    )

@@ -5,7 +5,8 @@ and actions before, and the embedding of the frame itself.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +16,21 @@ from torch import Tensor
 
 from ...action_blocks import to_blocks
 from ...measures.correlation import roc_auc
-from ...measures.significance import bootstrap_interval, paired_test
+from ...measures.significance import band, bootstrap_interval, paired_test
 from ...planning.world_model import check_imagines
 from ...progress import progress_bar
 from ...tasks.registry import make_env, task_names
+from ..common.analysis import Analysis
 from ..common.embeddings import encode
+from ..common.facts import Curve
 from ..common.inputs import Agent, check_trained_on, env_name, machine_facts, open_agent
-from ..common.outputs import check_out, clear
-from ..common.results import write_result
 from ..success.protocol import content_hash
 from .events import VARIANTS, Take, events_of, record_takes
+from .report import film_surprise, format_surprise, plot_surprise
+from .result import Detection, SurpriseEnv, SurpriseResult, SurpriseRow, SurpriseSettings
 
 BOOTSTRAP_SEED = 0
 WHERE = ("at_event", "around_event")
-
-
-@dataclass(frozen=True)
-class SurpriseRow:
-    """One variant of one episode.
-
-    Attributes:
-        episode: its number; the three variants of an episode are the same until the event.
-        variant: `"unperturbed"`, `"color"` or `"teleport"`.
-        before: mean surprise at frames before the event.
-        at_event: surprise at the first frame that shows the change.
-        around_event: mean over the predictions whose window (context and target) holds frames of both sides.
-        curve: surprise at every frame from number `history_size` on.
-    """
-
-    episode: int
-    variant: str
-    before: float
-    at_event: float
-    around_event: float
-    curve: list[float]
 
 
 @dataclass(frozen=True)
@@ -60,8 +42,11 @@ class Surprise:
         rows: three per episode.
     """
 
-    result: dict[str, Any]
-    rows: list[SurpriseRow]
+    result: SurpriseResult
+
+    @property
+    def rows(self) -> list[SurpriseRow]:
+        return self.result.rows
 
 
 @torch.no_grad()
@@ -95,6 +80,7 @@ def surprise(
     steps: int | None = None,
     seed: int = 0,
     out: str | Path | None = None,
+    overwrite: bool = False,
     processor: Any = None,
     revision: str | None = None,
     episodes_revision: str | None = None,
@@ -116,71 +102,100 @@ def surprise(
         steps: environment steps of an episode; the event is in the middle. Default: per environment.
         seed: of starts, policies and events.
         out: folder for `surprise.json`, `surprise.png` and `surprise.gif`. Default: nothing is written.
+        overwrite: replace the result of another question that `out` holds.
         revision, episodes_revision: of a Hub checkpoint and data set.
         device: default: the accelerator, else the CPU.
         progress: show a bar.
 
     Raises:
         ValueError, FileNotFoundError: one line, before the first episode, for an unknown environment or another one
-            than the model's, too few trajectories or steps.
+            than the model's, too few trajectories or steps, or `out` with the result of another question.
     """
-    check_out(out)
-    if trajectories < 2 or seed < 0:
-        raise ValueError(f"trajectories={trajectories}, seed={seed}: at least 2 trajectories and a seed from 0")
-    if isinstance(episodes, str | Path):
-        from ...data.episodes import load_episodes
+    analysis = SurpriseAnalysis.carry_out(
+        model, env=env, episodes=episodes, env_kwargs=env_kwargs, trajectories=trajectories, steps=steps, seed=seed,
+        processor=processor, revision=revision, episodes_revision=episodes_revision, device=device, progress=progress,
+        out=out, overwrite=overwrite,
+    )  # fmt: skip
+    return Surprise(analysis.found)
 
-        episodes = load_episodes(episodes, "test", episodes_revision)
-    if episodes is not None and env is not None and env_name(env) != env_name(episodes.env_id):
-        raise ValueError(f"env={env} contradicts the episodes, which are of {episodes.env_id}: leave one of them out")
-    agent = open_agent(model, processor, revision, device)
-    check_imagines(agent.model, "surprise")
-    name = _environment(agent, env or (episodes and episodes.env_id))
-    config = agent.model.config
-    kwargs = {"image_size": config.image_size, **agent.env_kwargs}
-    kwargs |= (episodes.env_kwargs if episodes else {}) | dict(env_kwargs or {})
 
-    rows, example = [], None
-    environment = make_env(name, **kwargs)
-    try:
-        _check_actions(agent, environment, name)
-        events = events_of(environment)
-        frames, event = _layout(config, events.steps if steps is None else steps)
-        for episode in progress_bar(range(trajectories), unit="episode", show=progress):
-            takes = record_takes(
-                environment, env_name=name, seed=seed, episode=episode, frames=frames,
-                frameskip=config.frameskip, event=event,
-            )  # fmt: skip
-            scored = _score(agent, takes, episode, event)
-            rows += scored
-            example = example or (takes, scored)
-    finally:
-        environment.close()
-    result = {
-        "format": 1,
-        "kind": "surprise",
-        "env": {"name": name, "kwargs": kwargs},
-        "settings": {
-            "trajectories": trajectories, "steps": (frames - 1) * config.frameskip,
-            "event_step": event * config.frameskip,
-            "frameskip": config.frameskip, "context": config.history_size, "seed": seed, "policy": events.policy,
-            "color": f"color of {events.body}", "teleport": events.moved,
-        },
-        "events": {variant: _compare(rows, variant) for variant in VARIANTS[1:]},
-        "curves": _curves(rows),
-        "rows": [asdict(row) for row in rows],
-        "rows_hash": content_hash([asdict(row) for row in rows]),
-        "model": agent.facts(),
-        **machine_facts(agent),
-    }  # fmt: skip
-    if out is not None:
-        from .report import film_surprise, plot_surprise
+class SurpriseAnalysis(Analysis):
+    """Arguments as those of `surprise`."""
 
-        clear(out, ("surprise.json",))
-        plot_surprise(Path(out) / "surprise.png", result)
-        film_surprise(Path(out) / "surprise.gif", *example, result)
-        write_result(Path(out) / "surprise.json", result)  # last: where it exists the folder is complete
-    return Surprise(result, rows)
+    kind, title, result_type = "surprise", "Violation of expectation", SurpriseResult
+    pictures = ("surprise.png", "surprise.gif")
+    found: SurpriseResult
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        env: str | None = None,
+        episodes: Any = None,
+        env_kwargs: Mapping[str, Any] | None = None,
+        trajectories: int = 100,
+        steps: int | None = None,
+        seed: int = 0,
+        processor: Any = None,
+        revision: str | None = None,
+        episodes_revision: str | None = None,
+        device: torch.device | str | None = None,
+        progress: bool = False,
+    ):
+        if trajectories < 2 or seed < 0:
+            raise ValueError(f"trajectories={trajectories}, seed={seed}: at least 2 trajectories and a seed from 0")
+        if isinstance(episodes, str | Path):
+            from ...data.episodes import load_episodes
+
+            episodes = load_episodes(episodes, "test", episodes_revision)
+        if episodes is not None and env is not None and env_name(env) != env_name(episodes.env_id):
+            raise ValueError(f"env={env} contradicts the episodes, which are of {episodes.env_id}: omit one of them")
+        self.progress = progress
+        self.agent = agent = open_agent(model, processor, revision, device)
+        check_imagines(agent.model, "surprise")
+        name = _environment(agent, env or (episodes and episodes.env_id))
+        config = agent.model.config
+        kwargs = {"image_size": config.image_size, **agent.env_kwargs}
+        kwargs |= (episodes.env_kwargs if episodes else {}) | dict(env_kwargs or {})
+        self.env = SurpriseEnv(name=name, kwargs=kwargs)
+        with closing(make_env(name, **kwargs)) as environment:
+            _check_actions(agent, environment, name)
+            events = events_of(environment)
+        self.frames, self.event = _layout(config, events.steps if steps is None else steps)
+        self.settings = SurpriseSettings(
+            trajectories=trajectories, steps=(self.frames - 1) * config.frameskip,
+            event_step=self.event * config.frameskip, frameskip=config.frameskip, context=config.history_size,
+            seed=seed, policy=events.policy, color=f"color of {events.body}", teleport=events.moved,
+        )  # fmt: skip
+
+    def question(self) -> dict[str, Any]:
+        return {"env": self.env, "settings": self.settings, "model.fingerprint": self.agent.facts().fingerprint}
+
+    def run(self) -> SurpriseResult:
+        rows: list[SurpriseRow] = []
+        with closing(make_env(self.env.name, **self.env.kwargs)) as environment:
+            for episode in progress_bar(range(self.settings.trajectories), unit="episode", show=self.progress):
+                takes = record_takes(
+                    environment, env_name=self.env.name, seed=self.settings.seed, episode=episode, frames=self.frames,
+                    frameskip=self.settings.frameskip, event=self.event,
+                )  # fmt: skip
+                scored = _score(self.agent, takes, episode, self.event)
+                if not rows:
+                    self.example = takes, scored
+                rows += scored
+        return SurpriseResult(
+            env=self.env, settings=self.settings,
+            events={variant: _compare(rows, variant) for variant in VARIANTS[1:]}, curves=_curves(rows), rows=rows,
+            rows_hash=content_hash(rows), model=self.agent.facts(), **machine_facts(self.agent),
+        )  # fmt: skip
+
+    @classmethod
+    def text(cls, result: SurpriseResult) -> str:
+        return format_surprise(result)
+
+    def draw(self, out: Path) -> None:
+        plot_surprise(out / "surprise.png", self.found)
+        film_surprise(out / "surprise.gif", *self.example, self.found)
 
 
 def _environment(agent: Agent, env_id: str | None) -> str:
@@ -243,7 +258,7 @@ def _score(agent: Agent, takes: Mapping[str, Take], episode: int, event: int) ->
     return rows
 
 
-def _compare(rows: Sequence[SurpriseRow], variant: str) -> dict[str, Any]:
+def _compare(rows: Sequence[SurpriseRow], variant: str) -> dict[str, Detection]:
     """Perturbed against unperturbed episodes, at the event and around it."""
     compared = {}
     for where in WHERE:
@@ -256,14 +271,14 @@ def _compare(rows: Sequence[SurpriseRow], variant: str) -> dict[str, Any]:
         def area(index: np.ndarray, usual=usual, odd=odd, labels=labels) -> float:
             return roc_auc(np.concatenate([usual[index], odd[index]]), labels)
 
-        compared[where] = {
-            "unperturbed_mean": float(usual.mean()),
-            "perturbed_mean": float(odd.mean()),
-            "ratio": float(odd.mean() / usual.mean()) if usual.mean() > 0 else None,
-            "paired_test": asdict(paired_test(odd, usual)),
-            "roc_auc": area(np.arange(n)),
-            "roc_auc_interval": _unless_empty(bootstrap_interval(area, n, BOOTSTRAP_SEED)),
-        }
+        compared[where] = Detection(
+            unperturbed_mean=float(usual.mean()),
+            perturbed_mean=float(odd.mean()),
+            ratio=float(odd.mean() / usual.mean()) if usual.mean() > 0 else None,
+            paired_test=paired_test(odd, usual),
+            roc_auc=area(np.arange(n)),
+            roc_auc_interval=_unless_empty(bootstrap_interval(area, n, BOOTSTRAP_SEED)),
+        )
     return compared
 
 
@@ -272,13 +287,11 @@ def _unless_empty(interval: tuple[float, float]) -> tuple[float, float] | None:
     return interval if interval[0] < interval[1] else None
 
 
-def _curves(rows: Sequence[SurpriseRow]) -> dict[str, dict[str, list[float]]]:
+def _curves(rows: Sequence[SurpriseRow]) -> dict[str, Curve]:
     """Mean and its 95 % band at every frame, per variant."""
-    from ...measures.significance import band
-
     curves = {}
     for variant in VARIANTS:
         values = np.array([row.curve for row in rows if row.variant == variant])
         low, high = band(values)
-        curves[variant] = {"mean": values.mean(0).tolist(), "low": low.tolist(), "high": high.tolist()}
+        curves[variant] = Curve(mean=values.mean(0).tolist(), low=low.tolist(), high=high.tolist())
     return curves

@@ -19,6 +19,7 @@ from lewm_hf.evaluation.common.embeddings import (
 )
 from lewm_hf.evaluation.health.dynamics import WAYS, rollout_errors
 from lewm_hf.evaluation.health.report import format_health
+from lewm_hf.evaluation.health.result import HealthResult
 from lewm_hf.evaluation.health.retrieval import nearest_neighbors
 from lewm_hf.evaluation.health.run import health
 from lewm_hf.evaluation.health.straightness import plot_straightness, straightness_over_training
@@ -229,7 +230,7 @@ def test_every_section_follows_from_the_model(episodes, tiny_model, processor, t
     assert len(result["normality"]["standardized"]["values"]) == 16
     assert result["dynamics"]["stretches"] == 60
     assert (tmp_path / "health.png").exists() and (tmp_path / "neighbors.png").exists()
-    text = format_health(json.loads((tmp_path / "health.json").read_text()))
+    text = format_health(HealthResult.from_json(json.loads((tmp_path / "health.json").read_text())))
     assert f"{found['spearman']:.3f}" in text and max(map(len, text.splitlines())) <= 120
 
 

@@ -7,6 +7,7 @@ import torch
 from lewm_hf import LeWMImageProcessor
 from lewm_hf.evaluation.common.embeddings import encode, encode_rows, sample_frames, sample_stretches
 from lewm_hf.evaluation.probe.report import format_probe
+from lewm_hf.evaluation.probe.result import ProbeResult
 from lewm_hf.evaluation.probe.run import probe
 from lewm_hf.tasks.registry import find_task, make_env, task_names
 
@@ -149,7 +150,7 @@ def test_controls_both_probes_and_repeatable_files(episodes, tiny_model, process
     for row in runs[0].rows:
         assert row.mse_interval[0] <= row.mse <= row.mse_interval[1]
         assert row.mse == pytest.approx(np.mean(row.per_seed["mse"]))
-    table = format_probe(saved)
+    table = format_probe(ProbeResult.from_json(saved))
     published = next(line for line in table.splitlines() if "paper: LeWM" in line)
     assert published.split() == ["paper:", "LeWM", "0.008", "±", "0.018", "0.996", "0.000", "1.000"]
     # A task of somebody's script, read by a process that knows nothing of it.

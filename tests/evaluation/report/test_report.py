@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
+from lewm_hf.evaluation.common.results import read_result
 from lewm_hf.evaluation.health.run import health
 from lewm_hf.evaluation.probe.report import format_probe
 from lewm_hf.evaluation.probe.run import probe
-from lewm_hf.evaluation.report.analyses import Analysis
+from lewm_hf.evaluation.report.analyses import FoundAnalysis
 from lewm_hf.evaluation.report.figures import success_figure, training_figures
 from lewm_hf.evaluation.report.run import read_run, write_report
 from lewm_hf.evaluation.success.run import evaluate
@@ -191,7 +192,7 @@ def test_nothing_that_a_file_says_becomes_markup(run, tmp_path):
     (folder / "recipe.yaml").write_text(yaml.safe_dump({"embed_dim": 32, poison: poison}))
     result = json.loads((run / "paper" / "results.json").read_text())
     (folder / "paper" / "results.json").write_text(json.dumps(poisoned(result, poison)))
-    analysis = Analysis("probe", poison, poison, (), {}, folder)
+    analysis = FoundAnalysis("probe", poison, poison, (), {}, folder)
     text = write_report(
         folder, evaluations=[folder / "paper"], analyses=[analysis], commands=[poison], title=poison
     ).read_text()
@@ -270,8 +271,8 @@ def test_the_curves_of_a_run(tmp_path):
 
 
 def test_the_bars_say_what_was_measured(run):
-    results = [json.loads((run / name / "results.json").read_text()) for name in ("paper", "clean")]
+    results = {name: read_result(run / name) for name in ("paper", "clean")}
     found = texts(success_figure(results))
     assert {"paper: world model", "clean: world model", "random", "zero actions"} <= set(found)
-    for result in results:
-        assert f"{100 * result['success']['rate']:.0f} %" in found
+    for result in results.values():
+        assert f"{100 * result.success.rate:.0f} %" in found

@@ -1,6 +1,7 @@
 """Two evaluations on the same pairs, against statsmodels and by hand."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from statsmodels.stats.contingency_tables import mcnemar as reference
 from lewm_hf.cli import main
 from lewm_hf.evaluation.common.results import EpisodeRow, read_rows, rows_hash, score, write_result, write_rows
 from lewm_hf.evaluation.report.analyses import find_analyses
-from lewm_hf.evaluation.success.comparison import compare, format_comparison
+from lewm_hf.evaluation.success.comparison import ComparisonResult, compare, format_comparison
+
+SHIPPED = Path(__file__).parents[3] / "model_cards/lewm-tworoom-mini/evaluation/clean-goal-time-small"
 
 
 def write_evaluation(folder, outcomes, *, pairs: str = "pairs", samples: int = 300, model: str = "a"):
@@ -24,15 +27,17 @@ def write_evaluation(folder, outcomes, *, pairs: str = "pairs", samples: int = 3
     ]  # fmt: skip
     sources = {"first_frame": "stored", "goal_frame": "stored"}
     protocol = {"name": "clean", "label": "clean-v1", "hash": "h", "overrides": {}, "pairs": 100}
+    shipped = json.loads((SHIPPED / "results.json").read_text())
     planner = {"name": "paper", "label": "paper-v1", "hash": f"p{samples}", "overrides": {}, "samples": samples}
     result = {
-        "format": 3, "protocol": protocol | {"seeds": list(outcomes)} | sources, "dataset": sources,
+        **shipped, "protocol": protocol | {"seeds": list(outcomes)} | sources, "dataset": shipped["dataset"] | sources,
         "planner": planner, "policy": "planner",
-        "env": {"id": "lewm/TwoRoom-v0", "kwargs": {"image_size": 64}}, "rows_hash": rows_hash(rows), **score(rows),
-        "planning": {}, "pairs": "given", "films": "decoded",
-        "model": {"source": model, "fingerprint": model}, "versions": {"torch": "2"},
-        "hardware": {"device_name": "x"},
-        "manifests": [{"seed": seed, "n": len(part), "hash": f"{pairs}{seed}"} for seed, part in outcomes.items()],
+        "env": shipped["env"] | {"kwargs": {"image_size": 64}}, "rows_hash": rows_hash(rows), **score(rows),
+        "pairs": "given", "films": "decoded", "model": shipped["model"] | {"source": model, "fingerprint": model},
+        "versions": {"torch": "2"}, "hardware": {"device_name": "x"},
+        "manifests": [
+            {"seed": seed, "n": len(part), "hash": f"{pairs}{seed}", "counts": {}} for seed, part in outcomes.items()
+        ],
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     write_rows(folder / "episodes.jsonl", rows)
@@ -81,7 +86,7 @@ def test_text_file_and_command(tmp_path, capsys):
     ):  # fmt: skip
         assert words in text
     written = json.loads((tmp_path / "out" / "compare.json").read_text())
-    assert format_comparison(written) in text
+    assert format_comparison(ComparisonResult.from_json(written)) in text
     (found,) = find_analyses(tmp_path / "out")
     assert found.kind == "compare" and found.text in text
     assert compare(a, b)["hash"] == written["hash"] != compare(b, a)["hash"]

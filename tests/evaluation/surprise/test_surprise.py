@@ -13,6 +13,7 @@ from lewm_hf.action_blocks import from_blocks
 from lewm_hf.evaluation.common.inputs import Agent
 from lewm_hf.evaluation.surprise.events import record_takes
 from lewm_hf.evaluation.surprise.report import format_surprise
+from lewm_hf.evaluation.surprise.result import SurpriseResult
 from lewm_hf.evaluation.surprise.run import surprise, surprise_curve
 from lewm_hf.tasks.registry import make_env
 
@@ -114,7 +115,7 @@ def test_running_twice_gives_the_same_rows_and_files(tiny_model, processor, tmp_
     assert saved["rows_hash"] == second.result["rows_hash"] and len(saved["rows"]) == 24
     with Image.open(tmp_path / "a/surprise.gif") as film:
         assert film.n_frames == 13
-    text = format_surprise(saved)
+    text = format_surprise(SurpriseResult.from_json(saved))
     assert "teleport: the agent, by at least 50 px" in text and max(map(len, text.splitlines())) < 140
     other = surprise(tiny_model, processor=processor, **SMALL | {"seed": 1})
     assert other.result["rows_hash"] != first.result["rows_hash"]
