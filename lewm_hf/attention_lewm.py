@@ -1,6 +1,6 @@
-"""How CPUs compute the attention of a training step fastest.
+"""Attention of the encoder and the predictor: by whichever implementation the config names, on CPUs the fastest.
 
-Measured on one core of an Intel Xeon with AMX, forward and backward:
+What CPUs compute fastest was measured on one core of an Intel Xeon with AMX, forward and backward:
 
 - up to 64 tokens two matrix products beat the fused kernel: a bfloat16 step over 17 tokens takes 1 / 2.7 of its time;
 - over 257 tokens in bfloat16 the fused kernel's backward is what is slow (143 ms for 64 frames of three heads beside
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 SHORT_SEQUENCE = 64
 # Attention scores of one thread that are worked on at once: what its cache holds beside their gradients.
@@ -63,3 +64,39 @@ def recomputes(module: nn.Module, query: Tensor, key: Tensor, dropout: float) ->
     trains = torch.is_grad_enabled() and query.requires_grad and not torch.compiler.is_compiling()
     plain = not module.is_causal and dropout == 0 and query.shape == key.shape
     return trains and plain and query.dtype == torch.bfloat16 and query.device.type == "cpu"
+
+
+def eager_attention_forward(module, query, key, value, attention_mask=None, dropout=0.0, scaling=None, **kwargs):
+    """Attention spelled out, for `attn_implementation="eager"`; q, k, v are `(B, heads, T, head_dim)`."""
+    scores = query @ key.transpose(-1, -2) * scaling
+    if module.is_causal and query.shape[2] > 1:
+        past = key.shape[2] - query.shape[2]
+        future = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).triu(past + 1)
+        scores = scores.masked_fill(future, float("-inf"))
+    weights = F.dropout(scores.softmax(-1), dropout, module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+def attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0
+) -> tuple[Tensor, Tensor | None]:
+    """Runs the configured attention on `(B, T, heads, head_dim)` inputs.
+
+    Args:
+        module: with `config`, `is_causal` and `training`.
+        dropout: of the probabilities while it trains.
+
+    Returns:
+        `(B, T, heads * head_dim)`, and the probabilities `(B, heads, T, T)` where the implementation makes them.
+    """
+    implementation = module.config._attn_implementation
+    attention = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
+    short = query.device.type == "cpu" and key.shape[1] <= SHORT_SEQUENCE
+    if short or 1 < query.shape[1] < key.shape[1]:  # the others would let the first query see the first key alone
+        attention = eager_attention_forward
+    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+    dropout, scaling = dropout if module.training else 0.0, query.shape[-1] ** -0.5
+    if implementation == "sdpa" and not short and recomputes(module, query, key, dropout):
+        return RecomputedAttention.apply(query, key, value, scaling).transpose(1, 2).flatten(2), None
+    out, weights = attention(module, query, key, value, None, dropout=dropout, scaling=scaling)
+    return out.flatten(2), weights

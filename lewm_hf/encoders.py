@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from .encoder_conv import ConvEncoder
+from .encoder_resnet import LeWMResNet
 from .encoder_spatial_softmax import SpatialSoftmaxEncoder
+from .encoder_timm import LeWMTimmEncoder
+from .encoder_vit import LeWMVisionTransformer, vit_with_convolutional_stem
 
 if TYPE_CHECKING:
     from .configuration_lewm import LeWMConfig
@@ -56,5 +59,9 @@ def build_encoder(config: "LeWMConfig") -> nn.Module:
         ) from error
 
 
+register_encoder("vit", LeWMVisionTransformer)
+register_encoder("vit_conv_stem", vit_with_convolutional_stem)
+register_encoder("resnet18", LeWMResNet)
+register_encoder("timm", LeWMTimmEncoder)
 register_encoder("conv", ConvEncoder.from_config)
 register_encoder("spatial_softmax", SpatialSoftmaxEncoder.from_config)

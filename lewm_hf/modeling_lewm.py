@@ -2,7 +2,27 @@
 
 An encoder maps each frame to one embedding; a causal transformer, modulated by the action block that leaves each
 frame, predicts the next embedding; SIGReg keeps the embeddings Gaussian. The parts compute exactly what the released
-weights were trained with, quirks included. Shapes: B batch, T time, D embedding, A action block, S candidate plans.
+weights were trained with, quirks included.
+
+    frames (B, T, 3, H, W)                          action blocks (B, T, A)
+            |                                                |
+       encoder            encoder_*.py                 action_encoder           predictor_lewm.py
+            | features (B, T, width)                         | (B, T, predictor_hidden_size)
+       projector          predictor_lewm.py                  |
+            |                                                | scales, shifts and gates every layer
+            +-- embeddings (B, T, D) ----------------> predictor                predictor_lewm.py
+            |              |                                 |
+            |              +--> SIGReg: sigreg_loss      pred_proj
+            |                   sigreg.py                    |
+            +------------- targets, one later ------->  predicted (B, T, D): prediction_loss
+
+    encode   = encoder, projector: frames -> embeddings, the latents that a planner compares
+    predict  = action_encoder, predictor, pred_proj: embeddings and blocks -> the next embeddings
+    rollout  = predict again and again on its own embeddings, over a window of history_size frames
+    losses   = prediction_loss + sigreg_weight * sigreg_loss; gradients flow through the targets too
+
+Optional heads, an inverse dynamics model and an actor, read embeddings (heads_lewm.py). Shapes: B batch, T time, D
+embedding, A action block, S candidate plans.
 """
 
 import math
@@ -13,19 +33,30 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import PreTrainedModel, ResNetConfig, ResNetModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import capture_outputs
 
-from .attention_lewm import SHORT_SEQUENCE, RecomputedAttention, recomputes
+from .attention_lewm import attend as attend  # known from here, too
+from .attention_lewm import eager_attention_forward as eager_attention_forward
 from .configuration_lewm import LeWMConfig
-from .encoder_convolutions import check_stride, stack
-from .encoders import build_encoder, register_encoder
+from .encoder_resnet import LeWMResNet as LeWMResNet
+from .encoder_timm import LeWMTimmEncoder as LeWMTimmEncoder
+from .encoder_vit import LeWMEncoderAttention, LeWMEncoderLayer, LeWMVisionTransformer
+from .encoder_vit import LeWMPatchEmbedding as LeWMPatchEmbedding
+from .encoders import build_encoder
 from .heads_lewm import LeWMActors, LeWMInverseDynamics
-from .rollout_lewm import is_plain, prepare
+from .predictor_lewm import (
+    LeWMActionEncoder,
+    LeWMModulation,
+    LeWMPredictor,
+    LeWMPredictorAttention,
+    LeWMPredictorLayer,
+    LeWMPredictorMLP,
+    LeWMProjector,
+)
+from .rollout_lewm import prepare
 from .sigreg import GlobalBatchNorm, SIGReg, global_batch_norms
 
 
@@ -60,345 +91,6 @@ class LeWMOutput(ModelOutput):
     actor_loss: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
-
-
-def eager_attention_forward(module, query, key, value, attention_mask=None, dropout=0.0, scaling=None, **kwargs):
-    """Attention spelled out, for `attn_implementation="eager"`; q, k, v are `(B, heads, T, head_dim)`."""
-    scores = query @ key.transpose(-1, -2) * scaling
-    if module.is_causal and query.shape[2] > 1:
-        past = key.shape[2] - query.shape[2]
-        future = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).triu(past + 1)
-        scores = scores.masked_fill(future, float("-inf"))
-    weights = F.dropout(scores.softmax(-1), dropout, module.training)
-    return (weights @ value).transpose(1, 2).contiguous(), weights
-
-
-def attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0
-) -> tuple[Tensor, Tensor | None]:
-    """Runs the configured attention on `(B, T, heads, head_dim)` inputs.
-
-    Args:
-        module: with `config`, `is_causal` and `training`.
-        dropout: of the probabilities while it trains.
-
-    Returns:
-        `(B, T, heads * head_dim)`, and the probabilities `(B, heads, T, T)` where the implementation makes them.
-    """
-    implementation = module.config._attn_implementation
-    attention = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
-    short = query.device.type == "cpu" and key.shape[1] <= SHORT_SEQUENCE
-    if short or 1 < query.shape[1] < key.shape[1]:  # the others would let the first query see the first key alone
-        attention = eager_attention_forward
-    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-    dropout, scaling = dropout if module.training else 0.0, query.shape[-1] ** -0.5
-    if implementation == "sdpa" and not short and recomputes(module, query, key, dropout):
-        return RecomputedAttention.apply(query, key, value, scaling).transpose(1, 2).flatten(2), None
-    out, weights = attention(module, query, key, value, None, dropout=dropout, scaling=scaling)
-    return out.flatten(2), weights
-
-
-class LeWMEncoderAttention(nn.Module):
-    is_causal = False
-
-    def __init__(self, config: LeWMConfig):
-        super().__init__()
-        self.config = config
-        self.heads = config.encoder_heads
-        self.qkv = nn.Linear(config.encoder_hidden_size, 3 * config.encoder_hidden_size)
-        self.out = nn.Linear(config.encoder_hidden_size, config.encoder_hidden_size)
-
-    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-        query, key, value = self.qkv(hidden).unflatten(-1, (3, self.heads, -1)).unbind(2)
-        attended, weights = attend(self, query, key, value)
-        return self.out(attended), weights
-
-
-class LeWMEncoderLayer(GradientCheckpointingLayer):
-    def __init__(self, config: LeWMConfig):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(config.encoder_hidden_size, eps=1e-12)
-        self.attention = LeWMEncoderAttention(config)
-        self.norm2 = nn.LayerNorm(config.encoder_hidden_size, eps=1e-12)
-        self.fc1 = nn.Linear(config.encoder_hidden_size, config.encoder_mlp_size)
-        self.fc2 = nn.Linear(config.encoder_mlp_size, config.encoder_hidden_size)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        attended, _ = self.attention(self.norm1(hidden))
-        hidden = hidden + attended
-        return hidden + self.fc2(F.gelu(self.fc1(self.norm2(hidden))))
-
-
-class LeWMPatchEmbedding(nn.Conv2d):
-    """Patches that do not overlap, one linear map each: `(N, C, H, W) -> (N, width, H / size, W / size)`.
-
-    Parameters and result are those of the convolution. As a matrix product it trains several times as fast: the
-    convolution's gradient took a fifth of a small model's step on a CPU.
-    """
-
-    def __init__(self, channels: int, width: int, size: int):
-        super().__init__(channels, width, size, stride=size)
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        patches = pixel_values.unflatten(3, (-1, self.stride[1])).unflatten(2, (-1, self.stride[0]))
-        patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3)
-        return F.linear(patches, self.weight.flatten(1), self.bias).movedim(3, 1)
-
-
-class LeWMVisionTransformer(nn.Module):
-    """ViT whose output is the CLS token after the final LayerNorm: `(N, 3, H, W) -> (N, encoder_hidden_size)`.
-
-    Args:
-        patch_embedding: `(N, 3, H, W) -> (N, encoder_hidden_size, H / patch_size, W / patch_size)`; default: one
-            linear map per patch.
-    """
-
-    no_split_modules = ("LeWMEncoderLayer",)  # other encoders stay in one piece
-
-    def __init__(self, config: LeWMConfig, patch_embedding: nn.Module | None = None):
-        super().__init__()
-        width, patches = config.encoder_hidden_size, (config.image_size // config.patch_size) ** 2
-        self.output_size = width
-        self.patch_embedding = patch_embedding or LeWMPatchEmbedding(config.num_channels, width, config.patch_size)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.position_embedding = nn.Parameter(torch.zeros(1, patches + 1, width))
-        self.layers = nn.ModuleList(LeWMEncoderLayer(config) for _ in range(config.encoder_layers))
-        self.norm = nn.LayerNorm(width, eps=1e-12)
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        patches = self.patch_embedding(pixel_values.to(self.cls_token.dtype)).flatten(2).transpose(1, 2)
-        hidden = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], 1) + self.position_embedding
-        for layer in self.layers:
-            hidden = layer(hidden)
-        return self.norm(hidden[:, 0])
-
-
-class LeWMResNet(nn.Module):
-    """ResNet-18 (transformers): `(N, 3, H, W) -> (N, 512)`; the paper's encoder ablation."""
-
-    output_size = 512
-
-    def __init__(self, config: LeWMConfig):
-        super().__init__()
-        self.resnet = ResNetModel(
-            ResNetConfig(
-                num_channels=config.num_channels,
-                embedding_size=64,
-                hidden_sizes=[64, 128, 256, 512],
-                depths=[2, 2, 2, 2],
-                layer_type="basic",
-            )
-        )
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        return self.resnet(pixel_values).pooler_output.flatten(1)
-
-
-class LeWMTimmEncoder(nn.Module):
-    """Any timm backbone, pooled, from scratch: `(N, 3, H, W) -> (N, num_features)`."""
-
-    def __init__(self, config: LeWMConfig):
-        super().__init__()
-        try:
-            import timm
-        except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision of another build than torch
-            raise ImportError(
-                f"encoder={config.encoder!r} needs timm, which cannot be imported here ({error}): install the extra "
-                "`lewm-hf[timm]` with torch and torchvision from one index, or use encoder='vit' or 'resnet18'"
-            ) from error
-        name = config.encoder.removeprefix("timm/")
-        self.backbone = timm.create_model(name, pretrained=False, num_classes=0, in_chans=config.num_channels)
-        self.output_size = self.backbone.num_features
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        return self.backbone(pixel_values)
-
-
-def vit_with_convolutional_stem(config: LeWMConfig) -> LeWMVisionTransformer:
-    """The ViT behind strided convolutions instead of one linear map per patch (Xiao et al. 2021, arXiv 2106.14881).
-
-    `encoder_kwargs={"convolutions": [[channels, kernel, stride], ...]}`, whose strides multiply to `patch_size`; by
-    default kernels of 3 with stride 2 and widths that double up to half of `encoder_hidden_size`.
-    """
-    arguments = dict(config.encoder_kwargs or {})
-    halvings = max(1, config.patch_size.bit_length() - 1)
-    widths = [max(8, config.encoder_hidden_size >> (halvings - number)) for number in range(halvings)]
-    convolutions = arguments.pop("convolutions", [[width, 3, 2] for width in widths])
-    if arguments:
-        raise ValueError(f"encoder_kwargs={arguments} are unknown to encoder='vit_conv_stem': it takes convolutions")
-    stride = check_stride(convolutions, config.image_size)
-    if stride != config.patch_size:
-        raise ValueError(
-            f"the strides of encoder='vit_conv_stem' multiply to {stride}, but patch_size={config.patch_size}: make "
-            "them equal, with a power of two or convolutions of your own in encoder_kwargs"
-        )
-    last = nn.Conv2d(convolutions[-1][0], config.encoder_hidden_size, 1)
-    return LeWMVisionTransformer(config, nn.Sequential(*stack(config.num_channels, convolutions), last))
-
-
-register_encoder("vit", LeWMVisionTransformer)
-register_encoder("vit_conv_stem", vit_with_convolutional_stem)
-register_encoder("resnet18", LeWMResNet)
-register_encoder("timm", LeWMTimmEncoder)
-
-
-class LeWMProjector(nn.Module):
-    """Linear, BatchNorm, GELU, Linear: `(..., size_in) -> (..., embed_dim)`.
-
-    BatchNorm undoes what the encoder's final LayerNorm would otherwise impose on SIGReg (paper, section 3).
-    """
-
-    def __init__(self, size_in: int, config: LeWMConfig):
-        super().__init__()
-        self.fc1 = nn.Linear(size_in, config.projector_hidden_size)
-        self.batch_norm = GlobalBatchNorm(config.projector_hidden_size)
-        self.fc2 = nn.Linear(config.projector_hidden_size, config.embed_dim)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        rows = self.batch_norm(self.fc1(hidden.flatten(0, -2)))
-        # A quantized weight is stored in another type than it computes in; its bias is not.
-        return self.fc2(F.gelu(rows.to(self.fc2.bias.dtype))).unflatten(0, hidden.shape[:-1])
-
-
-class LeWMActionEncoder(nn.Module):
-    """Action blocks `(B, T, A) -> (B, T, predictor_hidden_size)`, through a bottleneck whatever A is."""
-
-    def __init__(self, config: LeWMConfig):
-        super().__init__()
-        self.bottleneck = nn.Linear(config.action_block_size, config.action_bottleneck_size)
-        self.fc1 = nn.Linear(config.action_bottleneck_size, config.action_mlp_size)
-        self.fc2 = nn.Linear(config.action_mlp_size, config.predictor_hidden_size)
-
-    def forward(self, actions: Tensor) -> Tensor:
-        hidden = self.bottleneck(actions.to(self.bottleneck.bias.dtype))
-        return self.fc2(F.silu(self.fc1(hidden)))
-
-
-class LeWMPredictorAttention(nn.Module):
-    """Causal attention behind a LayerNorm of its own, which the released weights were trained with."""
-
-    is_causal = True
-
-    def __init__(self, config: LeWMConfig):
-        super().__init__()
-        self.config = config
-        self.heads, width = config.predictor_heads, config.predictor_heads * config.predictor_head_dim
-        self.norm = nn.LayerNorm(config.predictor_hidden_size, eps=1e-5)
-        self.qkv = nn.Linear(config.predictor_hidden_size, 3 * width, bias=False)
-        self.out = nn.Linear(width, config.predictor_hidden_size)
-        self.dropout = config.predictor_dropout
-
-    def forward(self, hidden: Tensor, past: tuple[Tensor, Tensor] | None = None, last_only: bool = False):
-        """Returns the attended tokens and the keys and values, `(B, T, heads, head_dim)` each, of all tokens so far."""
-        hidden = self.norm(hidden)
-        if last_only and hidden.shape[1] > 1 and is_plain(self.qkv, (nn.Linear,)):
-            query_weight, key_value_weight = self.qkv.weight.tensor_split([self.qkv.out_features // 3])
-            query = F.linear(hidden[:, -1:], query_weight).unflatten(-1, (self.heads, -1))
-            key, value = F.linear(hidden, key_value_weight).unflatten(-1, (2, self.heads, -1)).unbind(2)
-        else:
-            query, key, value = self.qkv(hidden).unflatten(-1, (3, self.heads, -1)).unbind(2)
-            query = query[:, -1:] if last_only else query
-        if past is not None:
-            key, value = torch.cat([past[0], key], 1), torch.cat([past[1], value], 1)
-        attended = self.out(attend(self, query, key, value, self.dropout)[0])
-        return F.dropout(attended, self.dropout, self.training), (key, value)
-
-
-class LeWMPredictorMLP(nn.Module):
-    def __init__(self, config: LeWMConfig):
-        super().__init__()
-        self.norm = nn.LayerNorm(config.predictor_hidden_size, eps=1e-5)
-        self.fc1 = nn.Linear(config.predictor_hidden_size, config.predictor_mlp_size)
-        self.fc2 = nn.Linear(config.predictor_mlp_size, config.predictor_hidden_size)
-        self.dropout = config.predictor_dropout
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        hidden = F.dropout(F.gelu(self.fc1(self.norm(hidden))), self.dropout, self.training)
-        return F.dropout(self.fc2(hidden), self.dropout, self.training)
-
-
-class LeWMModulation(nn.Linear):
-    """A type of its own for AdaLN-zero: transformers initializes modules that own parameters, not their parents."""
-
-
-class LeWMPredictorLayer(GradientCheckpointingLayer):
-    """A transformer block whose two branches are modulated by the action (AdaLN-zero)."""
-
-    def __init__(self, config: LeWMConfig):
-        super().__init__()
-        width = config.predictor_hidden_size
-        self.norm1 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.attention = LeWMPredictorAttention(config)
-        self.norm2 = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
-        self.mlp = LeWMPredictorMLP(config)
-        self.modulation = LeWMModulation(width, 6 * width)
-
-    def modulate(self, condition: Tensor) -> Tensor:
-        """Action embeddings `(B, T, width)` -> `(B, T, 6 * width)`; depends on the action alone, so reusable."""
-        return self.modulation(F.silu(condition))
-
-    def forward(self, hidden: Tensor, condition: Tensor, modulation: Tensor | None = None, past=None, last_only=False):
-        """`hidden` and `condition`, or the `modulation` made of it ahead, of the new tokens.
-
-        `last_only` computes the output of the last token alone. Returns it and keys and values of all tokens so far.
-        """
-        # Made in here unless a roll-out reuses it: what shards a layer gathers its weights for its forward alone.
-        modulation = self.modulate(condition) if modulation is None else modulation
-        keep = slice(-1, None) if last_only else slice(None)
-        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, -1)
-        attended, present = self.attention(self.norm1(hidden) * (1 + scale_attn) + shift_attn, past, last_only)
-        hidden = hidden[:, keep] + gate_attn[:, keep] * attended
-        mlp = self.mlp(self.norm2(hidden) * (1 + scale_mlp[:, keep]) + shift_mlp[:, keep])
-        return hidden + gate_mlp[:, keep] * mlp, present
-
-
-class LeWMPredictor(nn.Module):
-    """Causal transformer over at most `history_size` frames, learned positions, action modulation per token."""
-
-    def __init__(self, config: LeWMConfig):
-        super().__init__()
-        width = config.predictor_hidden_size
-        self.history_size = config.history_size
-        self.position_embedding = nn.Parameter(torch.zeros(1, config.history_size, width))
-        same = config.embed_dim == width
-        self.input_projection = nn.Identity() if same else nn.Linear(config.embed_dim, width)
-        self.output_projection = nn.Identity() if same else nn.Linear(width, config.embed_dim)
-        self.layers = nn.ModuleList(LeWMPredictorLayer(config) for _ in range(config.predictor_layers))
-        self.norm = nn.LayerNorm(width, eps=1e-5)
-
-    def forward(
-        self,
-        embeddings: Tensor,
-        condition: Tensor,
-        modulations: list[Tensor] | None = None,
-        first: int = 0,
-        past: list | None = None,
-        last_only: bool = False,
-    ) -> tuple[Tensor, list]:
-        """One pass over a window, or over the tokens that a window has gained.
-
-        Args:
-            embeddings: `(B, T, D)`, the tokens from position `first` on; `first + T <= history_size`.
-            condition: `(B, T, width)` their action embeddings.
-            modulations: what each layer made of `condition`, where it is known already.
-            past: keys and values of every layer for the tokens before `first`.
-            last_only: give the output of the last token alone, `(B, 1, D)`.
-
-        Returns:
-            `(B, T, D)` before `pred_proj`, and the keys and values of every layer.
-        """
-        positions = self.position_embedding[:, first : first + embeddings.shape[1]]
-        hidden, present = self.input_projection(embeddings) + positions, []
-        for index, layer in enumerate(self.layers):
-            hidden, key_value = layer(
-                hidden,
-                condition,
-                modulations and modulations[index],
-                past and past[index],
-                last_only and index == len(self.layers) - 1,
-            )
-            present.append(key_value)
-        return self.output_projection(self.norm(hidden)), present
 
 
 class LeWMPreTrainedModel(PreTrainedModel):

@@ -13,8 +13,9 @@ PACKAGE = Path(lewm_hf.__file__).parent
 FLOORS = (
     ("configuration_lewm", "configuration_lewm_decoder", "action_blocks", "extras", "files", "named_settings",
      "pictures", "progress", "records", "randomness", "threads"),
-    ("sigreg", "measures", "encoders", "encoder_convolutions", "encoder_conv", "encoder_spatial_softmax", "heads_lewm",
-     "image_processing_lewm", "rollout_lewm"),
+    ("sigreg", "measures", "attention_lewm", "encoders", "encoder_convolutions", "encoder_conv", "encoder_resnet",
+     "encoder_spatial_softmax", "encoder_timm", "encoder_vit", "heads_lewm", "image_processing_lewm", "predictor_lewm",
+     "rollout_lewm"),
     ("modeling_lewm", "modeling_lewm_decoder"),
     ("tasks", "data", "planning", "world_models", "envs"),
     ("pipeline_lewm", "evaluation", "hub", "training", "metrics", "testing"),

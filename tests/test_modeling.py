@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModel
 from transformers.utils import is_flash_attn_2_available
 
-from lewm_hf import LeWMConfig, LeWMModel, modeling_lewm
+from lewm_hf import LeWMConfig, LeWMModel, attention_lewm
 from lewm_hf.hub.convert.keys import convert_state_dict
 
 
@@ -195,7 +195,7 @@ def test_eager_and_sdpa_attention_agree(tiny_model, monkeypatch):
     pixels, actions = torch.randn(3, 4, 3, 28, 28), torch.randn(3, 4, 10)
     directions = tiny_model.sigreg.directions(0, 0)
     assert tiny_model.config._attn_implementation == "sdpa"
-    monkeypatch.setattr(modeling_lewm, "SHORT_SEQUENCE", 0)
+    monkeypatch.setattr(attention_lewm, "SHORT_SEQUENCE", 0)
     sdpa = tiny_model(pixels, actions, directions)
     tiny_model.set_attn_implementation("eager")
     eager = tiny_model(pixels, actions, directions)
@@ -287,7 +287,7 @@ def test_a_future_action_changes_no_earlier_prediction(tiny_model, monkeypatch, 
             tiny_model.set_attn_implementation(attention)
         return
     tiny_model.set_attn_implementation(attention)
-    monkeypatch.setattr(modeling_lewm, "SHORT_SEQUENCE", 0)
+    monkeypatch.setattr(attention_lewm, "SHORT_SEQUENCE", 0)
     embeddings, actions = torch.randn(2, 3, 16), torch.randn(2, 3, 10)
     before = tiny_model.predict(embeddings, actions)
     for changed in (1, 2):
