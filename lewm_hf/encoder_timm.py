@@ -27,8 +27,8 @@ class LeWMTimmEncoder(nn.Module):
         name, chosen = config.encoder.removeprefix("timm/"), dict(config.encoder_kwargs or {})
         if taken := sorted({"pretrained", "num_classes", "in_chans"} & set(chosen)):
             raise ValueError(
-                f"encoder_kwargs={chosen} set {', '.join(taken)}, which this package sets itself: the encoder learns "
-                "from scratch, pools and takes num_channels; for pretrained features use a frozen backbone (DinoWMConfig)"
+                f"encoder_kwargs={chosen} set {', '.join(taken)}, which this package sets itself: leave it out; for "
+                "pretrained features use a frozen backbone (DinoWMConfig)"
             )
         if not timm.is_model(name):
             close = ", ".join(timm.list_models(f"*{name}*")[:5]) or "timm.list_models() lists them"
