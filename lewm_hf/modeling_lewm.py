@@ -140,6 +140,31 @@ class LeWMPreTrainedModel(PreTrainedModel):
             )
         return (model, info) if output_loading_info else model
 
+    def check_frames(self, pixel_values: Tensor) -> None:
+        """Refuses what is no `(B, T, 3, H, W)` of the config's channels and size.
+
+        Raises:
+            ValueError: on another rank, channel count or size.
+        """
+        size = (self.config.num_channels, self.config.image_size, self.config.image_size)
+        if pixel_values.dim() != 5 or pixel_values.shape[2:] != size:
+            raise ValueError(
+                f"pixel_values of shape {tuple(pixel_values.shape)} do not fit: expected (batch, time, "
+                f"{', '.join(map(str, size))}); LeWMImageProcessor of this checkpoint makes that"
+            )
+
+    def check_blocks(self, actions: Tensor) -> None:
+        """Refuses action blocks `(..., A)` of another width than the config's.
+
+        Raises:
+            ValueError: where A is not frameskip * action_dim.
+        """
+        if actions.shape[-1] != self.config.action_block_size:
+            raise ValueError(
+                f"action blocks are {actions.shape[-1]} wide, but the model was made for frameskip x action_dim = "
+                f"{self.config.frameskip} x {self.config.action_dim} = {self.config.action_block_size}"
+            )
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         # Children come before their parents, and every function of `init` skips what a checkpoint has filled.
@@ -206,12 +231,7 @@ class LeWMModel(LeWMPreTrainedModel):
         Raises:
             ValueError: on another rank, channel count or size than the config's.
         """
-        size = (self.config.num_channels, self.config.image_size, self.config.image_size)
-        if pixel_values.dim() != 5 or pixel_values.shape[2:] != size:
-            raise ValueError(
-                f"pixel_values of shape {tuple(pixel_values.shape)} do not fit: expected (batch, time, "
-                f"{', '.join(map(str, size))}); LeWMImageProcessor of this checkpoint makes that"
-            )
+        self.check_frames(pixel_values)
         return self.encoder(pixel_values.flatten(0, 1)).unflatten(0, pixel_values.shape[:2])
 
     def encode(self, pixel_values: Tensor) -> Tensor:
@@ -256,7 +276,7 @@ class LeWMModel(LeWMPreTrainedModel):
             embeddings: `(B, T, D)`, T <= history_size, consecutive frames.
             actions: `(B, T, A)` z-scored action blocks; block t leaves frame t.
         """
-        self._check_blocks(actions)
+        self.check_blocks(actions)
         if embeddings.shape[1] > self.config.history_size or actions.shape[1] != embeddings.shape[1]:
             raise ValueError(
                 f"got {embeddings.shape[1]} embeddings and {actions.shape[1]} action blocks: "
@@ -325,7 +345,7 @@ class LeWMModel(LeWMPreTrainedModel):
         Raises:
             ValueError: for blocks of another width than the config's, or other numbers of frames and blocks.
         """
-        self._check_blocks(candidates)
+        self.check_blocks(candidates)
         frames = context.shape[1]
         if (0 if executed is None else executed.shape[1]) != frames - 1:
             raise ValueError(
@@ -474,10 +494,3 @@ class LeWMModel(LeWMPreTrainedModel):
         """BatchNorm's count is equal on every rank and saved with the weights: a resumed run goes on where it was."""
         seen = int(self.projector.batch_norm.num_batches_tracked) if self.training else 0
         return self.sigreg.directions(0, seen)
-
-    def _check_blocks(self, actions: Tensor):
-        if actions.shape[-1] != self.config.action_block_size:
-            raise ValueError(
-                f"action blocks are {actions.shape[-1]} wide, but the model was made for frameskip x action_dim = "
-                f"{self.config.frameskip} x {self.config.action_dim} = {self.config.action_block_size}"
-            )

@@ -6,7 +6,6 @@ tokens of the next frame. Shapes: B batch, T time, P patches, W width of a laten
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -282,23 +281,9 @@ class DinoWMModel(FrozenBackboneModel):
                 found["proprioception_loss"] = error[..., size:].mean()
         return found
 
-    def forward(self, pixel_values: Tensor | None = None, actions: Tensor | None = None, **batch: Any):
-        """`losses`, under the name that data-parallel wrappers call."""
-        if pixel_values is not None:
-            batch["pixel_values"] = pixel_values
-        return self.losses(batch | {"actions": actions})
-
-    def step_inputs(self, seed: int, number: int) -> dict[str, Tensor]:
-        """Nothing: a step needs its batch alone."""
-        return {}
-
     def _embedded(self, blocks: Tensor) -> Tensor:
         """Action blocks `(N, T, A)` -> `(N, T, action_embed_size)`."""
-        if blocks.shape[-1] != self.config.action_block_size:
-            raise ValueError(
-                f"action blocks are {blocks.shape[-1]} wide, but the model was made for frameskip x action_dim = "
-                f"{self.config.frameskip} x {self.config.action_dim} = {self.config.action_block_size}"
-            )
+        self.check_blocks(blocks)
         return self.action_encoder(blocks.to(self.action_encoder.weight.dtype))
 
     @staticmethod

@@ -1,5 +1,7 @@
 """Models whose encoder is a frozen backbone: its weights stay at their source and are fetched strictly from there."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,7 +11,8 @@ from .backbones import build_backbone, weights_fingerprint
 
 
 class FrozenBackboneModel(LeWMPreTrainedModel):
-    """A model whose `encoder` comes from `build_frozen_encoder`; `freeze_backbone` ends such a constructor.
+    """A model whose `encoder` comes from `build_frozen_encoder`; `freeze_backbone` ends such a constructor. Subclasses
+    have `losses`.
 
     Where its config names no backbone, the encoder is trained like everything else.
 
@@ -85,13 +88,12 @@ class FrozenBackboneModel(LeWMPreTrainedModel):
             frames = F.interpolate(frames, size=self.config.backbone_size, mode="bilinear", antialias=True)
         return self.encoder(frames).unflatten(0, pixel_values.shape[:2])
 
-    def check_frames(self, pixel_values: Tensor) -> None:
-        """Raises:
-        ValueError: for frames of another rank, channel count or size than the config's.
-        """
-        size = (self.config.num_channels, self.config.image_size, self.config.image_size)
-        if pixel_values.dim() != 5 or pixel_values.shape[2:] != size:
-            raise ValueError(
-                f"pixel_values of shape {tuple(pixel_values.shape)} do not fit: expected (batch, time, "
-                f"{', '.join(map(str, size))})"
-            )
+    def forward(self, pixel_values: Tensor | None = None, actions: Tensor | None = None, **batch: Any) -> Any:
+        """`losses`, under the name that data-parallel wrappers call."""
+        if pixel_values is not None:
+            batch["pixel_values"] = pixel_values
+        return self.losses(batch | {"actions": actions})
+
+    def step_inputs(self, seed: int, number: int) -> dict[str, Tensor]:
+        """Nothing: a step needs its batch alone."""
+        return {}

@@ -7,7 +7,6 @@ goal-conditioned inverse dynamics model (GC-IDM, arXiv 2605.08732), here with th
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -153,13 +152,3 @@ class ImitationModel(FrozenBackboneModel):
             )
         pixels = batch[f"{prefix}pixel_values"]
         return self.encode(pixels[:, None] if prefix else pixels)
-
-    def forward(self, pixel_values: Tensor | None = None, actions: Tensor | None = None, **batch: Any):
-        """`losses`, under the name that data-parallel wrappers call."""
-        if pixel_values is not None:
-            batch["pixel_values"] = pixel_values
-        return self.losses(batch | {"actions": actions})
-
-    def step_inputs(self, seed: int, number: int) -> dict[str, Tensor]:
-        """Nothing: a step needs its batch alone."""
-        return {}

@@ -144,14 +144,14 @@ class PLDMModel(LeWMModel):
         """Next embeddings `(B, T, D)`: entry t is the successor of `embeddings[:, t]` under `actions[:, t]`."""
         if self.config.objective != "original":
             return super().predict(embeddings, actions)
-        self._check_blocks(actions)
+        self.check_blocks(actions)
         return self._step(embeddings.flatten(0, 1), actions.flatten(0, 1)).unflatten(0, embeddings.shape[:2])
 
     def rollout(self, context: Tensor, candidates: Tensor, executed: Tensor | None = None) -> Tensor:
         """`(B, C, D)`, `(B, S, T, A)` -> `(B, S, T, D)`; the original's GRU looks at the last context frame alone."""
         if self.config.objective != "original":
             return super().rollout(context, candidates, executed)
-        self._check_blocks(candidates)
+        self.check_blocks(candidates)
         first = context[:, -1].repeat_interleave(candidates.shape[1], 0)
         return self._imagine_from(first, candidates.flatten(0, 1)).unflatten(0, candidates.shape[:2])
 
@@ -163,7 +163,7 @@ class PLDMModel(LeWMModel):
         """Training's predictions: from every real frame, or in the original of the whole window from its first one."""
         if self.config.objective != "original":
             return super()._predict_all(embeddings, blocks)
-        self._check_blocks(blocks)
+        self.check_blocks(blocks)
         return self._imagine_from(embeddings[:, 0], blocks)
 
     def _imagine_from(self, embedding: Tensor, blocks: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,22 @@ def check_local(**given: str | None) -> None:
     """Refuses what only a repository of the Hub has."""
     if wrong := [f"--{name.replace('_', '-')}" for name, value in given.items() if value]:
         raise ValueError(f"{', '.join(wrong)} and --local contradict each other: omit one")
+
+
+def check_given(repo_ids: Iterable[str | None], licenses: Iterable[str | None]) -> None:
+    """Refuses names of repositories and licenses that cannot be; what was not given is missing, not wrong."""
+    for name in repo_ids:
+        if name:
+            check_repo_id(name)
+    for name in licenses:
+        if name:
+            check_license(name)
+
+
+def check_nothing_missing(folder: Path, missing: Sequence[str]) -> None:
+    """Refuses a card that would lack something, naming all of it."""
+    if missing:
+        raise ValueError(f"the card of {folder} would lack {'; '.join(missing)}: measure or give them, then try again")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .checks import read_json, write_text
+from .checks import lacks, read_json, write_text
 
 COLLECTION_FILE = "collection.json"
 _KEPT = ("env", "env_kwargs", "collector", "versions")
@@ -51,6 +51,16 @@ def find_collection(folder: Path, training: Mapping[str, Any], episodes: str | P
         raise ValueError(f"{episodes}/episodes.json lacks {', '.join(missing)}: collect or import the episodes again")
     kept = {name: found.description[name] for name in _KEPT}
     return kept | ({"every": found.every} if found.every > 1 else {}) | {"fingerprint": fingerprint}
+
+
+def needed_collection(
+    folder: Path, training: Mapping[str, Any] | None, episodes: str | Path | None
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """`find_collection` for the card of a local checkpoint, and what that card lacks; arguments and errors as there."""
+    if not training or lacks(training, "train_fingerprint"):
+        return None, []  # which is missing itself
+    collection = find_collection(folder, training, episodes)
+    return collection, [] if collection else ["--episodes: the directory of the training episodes"]
 
 
 def save_collection(folder: Path, collection: Mapping[str, Any]) -> None:

@@ -15,9 +15,9 @@ from .checks import (
     TRAINING_FILE,
     check_card,
     check_folder,
-    check_license,
+    check_given,
     check_local,
-    check_repo_id,
+    check_nothing_missing,
     lacks,
     read_json,
     render,
@@ -25,7 +25,7 @@ from .checks import (
     weights_text,
     write_text,
 )  # fmt: skip
-from .collected import find_collection, save_collection
+from .collected import needed_collection, save_collection
 from .results import relative
 from .snippets import BIBTEX, decoder_snippet, install
 from .text import PAPER, collected_text
@@ -88,12 +88,7 @@ def write_decoder_card(
         given |= {"repo-id": relative(folder.as_posix()), "world-model": relative(place) if place else None}
     elif episodes is not None:
         raise ValueError("--episodes is for --local: on the Hub, --dataset-id says which episodes")
-    for name in ("repo-id", "world-model", "dataset-id"):
-        if given.get(name) and not local:
-            check_repo_id(given[name])
-    for name in ("license", "data-license"):
-        if given[name]:
-            check_license(given[name])
+    check_given([] if local else [repo_id, world_model, dataset_id], [license, data_license])
     missing = [f"--{name}" for name, value in given.items() if not value]
     if training is None:
         missing.append(TRAINING_FILE)
@@ -101,12 +96,8 @@ def write_decoder_card(
         missing += [f"{TRAINING_FILE}: {name}" for name in FACTS if lacks(training, name)]
         found = training.get("evaluation") or {}
         missing += [f"{TRAINING_FILE}: evaluation.{name}" for name in METRICS if found.get(name) is None]
-    collection = None
-    if local and training and not lacks(training, "train_fingerprint"):
-        collection = find_collection(folder, training, episodes)
-        missing += ["--episodes: the directory of the training episodes"] if collection is None else []
-    if missing:
-        raise ValueError(f"the card of {folder} would lack {'; '.join(missing)}: measure or give them, then try again")
+    collection, lacking = needed_collection(folder, training, episodes) if local else (None, [])
+    check_nothing_missing(folder, missing + lacking)
     config = LeWMDecoder.from_pretrained(folder).config
     if config.world_model_fingerprint != training["world_model"]:
         raise ValueError(

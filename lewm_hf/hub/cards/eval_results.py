@@ -6,12 +6,13 @@ set is registered there as a benchmark with this task.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml, parse_eval_result_entries
 from huggingface_hub.constants import EVAL_RESULTS_FOLDER
 
+from ...evaluation.success.result import EvaluationResult
 from .results import dataset_of
 
 if TYPE_CHECKING:
@@ -42,31 +43,31 @@ def eval_results_text(facts: "CardFacts", sources: Mapping[int, str]) -> str | N
     return text
 
 
-def _entry(result: Mapping[str, Any], facts: "CardFacts", source: str | None) -> EvalResultEntry:
-    protocol, success, floor = result["protocol"], result["success"], result["floors"]["random"]
-    low, high = (100 * end for end in success["interval"])
+def _entry(result: EvaluationResult, facts: "CardFacts", source: str | None) -> EvalResultEntry:
+    protocol, success, floor = result.protocol, result.success, result.floors["random"]
+    low, high = (100 * end for end in success.interval)
     dataset_id, revision = dataset_of(result, facts)
     return EvalResultEntry(
         dataset_id=dataset_id,
         task_id=task_id(result),
         dataset_revision=revision,
-        value=round(success["rate"], 4),
-        date=result["finished"],
+        value=round(success.rate, 4),
+        date=result.finished,
         source_url=source and f"https://huggingface.co/{facts.repo_id}/blob/main/{source}",
         source_name=source and "results.json",
         notes=(
             f"success rate; protocol {protocol['label']}, hash {protocol['hash'][:12]}; planner "
-            f"{result['planner']['label']}, hash {result['planner']['hash'][:12]}; n = {success['n']}, Wilson "
-            f"95 % {low:.1f}-{high:.1f}; random actions {100 * floor['rate']:.1f} %; lewm-hf"
+            f"{result.planner['label']}, hash {result.planner['hash'][:12]}; n = {success.n}, Wilson "
+            f"95 % {low:.1f}-{high:.1f}; random actions {100 * floor.rate:.1f} %; lewm-hf"
         ),
     )
 
 
-def task_id(result: Mapping[str, Any]) -> str:
+def task_id(result: EvaluationResult) -> str:
     """`"clean-50"`, protocol and goal offset, with the beginning of the hash where anything else was changed; after it
     who acted, where that is not the protocol's own planner.
     """
-    protocol, planner = result["protocol"], result["planner"]
+    protocol, planner = result.protocol, result.planner
     name = f"{protocol['name']}-{protocol['goal_offset']}"
     further = set(protocol["overrides"]) == {"goal_offset", "budget"}  # `lewm eval --offset` and no more
     standard = not protocol["overrides"] or (further and protocol["budget"] == 2 * protocol["goal_offset"])

@@ -51,7 +51,7 @@ def model_values(facts: "CardFacts") -> dict[str, Any]:
     config, source = facts.config, facts.repo_id
     parameters = (facts.training or facts.conversion)["parameters"]
     learned = f"`{facts.env_id}`" if facts.env_id else "recordings without an environment"
-    known = facts.training["env_kwargs"] if facts.training else facts.results[0]["env"]["kwargs"]
+    known = facts.training["env_kwargs"] if facts.training else facts.results[0].env.kwargs
     shape = f"({5 * config.frameskip}, {config.action_dim})"
     return {
         "name": facts.name,
@@ -254,7 +254,7 @@ def _deviations(facts: "CardFacts") -> str:
 
 def _limits(facts: "CardFacts") -> str:
     if facts.env_id:
-        protocols = ", ".join(dict.fromkeys(f"`{result['protocol']['label']}`" for result in facts.results))
+        protocols = ", ".join(dict.fromkeys(f"`{result.protocol['label']}`" for result in facts.results))
         known = (
             f"Knows one environment, `{facts.env_id}`, in the look of its training episodes. Success was measured "
             f"under {protocols} and nowhere else; goals further away than the protocol's, other looks and real cameras "
@@ -276,9 +276,9 @@ def _versions(facts: "CardFacts") -> str:
     if facts.training:
         used.setdefault(_joined(facts.training["versions"]), []).append("trained")
     for result in facts.results:
-        what = f"measured under `{result['protocol']['label']}`"
-        if what not in used.setdefault(_joined(result["versions"]), []):
-            used[_joined(result["versions"])].append(what)
+        what = f"measured under `{result.protocol['label']}`"
+        if what not in used.setdefault(_joined(result.versions), []):
+            used[_joined(result.versions)].append(what)
     return "\n\n".join(f"{', '.join(what).capitalize()}: {versions}." for versions, what in used.items())
 
 

@@ -13,6 +13,7 @@ from ...configuration_lewm import LeWMConfig
 from ...configuration_lewm_decoder import LeWMDecoderConfig
 from ...evaluation.common.provenance import model_fingerprint
 from ...evaluation.common.results import read_result
+from ...evaluation.success.result import EvaluationResult
 from ...world_models.base import latent_shape
 from ..convert.released import find_release
 from ..export.code import export_code
@@ -22,9 +23,9 @@ from .checks import (
     TRAINING_FILE,
     check_card,
     check_folder,
-    check_license,
+    check_given,
     check_local,
-    check_repo_id,
+    check_nothing_missing,
     find_film,
     lacks,
     read_json,
@@ -32,7 +33,7 @@ from .checks import (
     weight_hashes,
     write_text,
 )  # fmt: skip
-from .collected import find_collection, save_collection
+from .collected import needed_collection, save_collection
 from .decoder import write_decoder_card
 from .eval_results import EVAL_RESULTS_FILE, eval_results_text
 from .results import PIPELINE_TAG, model_index, relative
@@ -47,12 +48,11 @@ TRAINING_FACTS = (
     "mixed_precision", "hardware.device_name", "versions", "recipe.seed", "recipe.batch_size", "recipe.learning_rate",
 )  # fmt: skip
 CONVERSION_FACTS = ("source", "weights_sha256", "tensors", "parameters", "converter")
+# What `EvaluationResult` leaves open.
 RESULT_FACTS = (
     "protocol.label", "protocol.name", "protocol.hash", "protocol.split", "protocol.goal_offset", "protocol.budget",
-    "protocol.drop_solved", "planner.label", "planner.name", "planner.hash", "policy", "env.id", "pairs", "success.n",
-    "success.successes", "success.rate", "success.interval", "floors.random.rate", "floors.random.interval",
-    "excess.random", "solved_at_start.share", "per_seed", "planning.seconds_per_plan", "hardware.device_name",
-    "versions", "dataset.fingerprint", "planning.num_envs", "rows_hash", "model.fingerprint", "finished",
+    "protocol.drop_solved", "planner.label", "planner.name", "planner.hash", "floors.random", "excess.random",
+    "hardware.device_name",
 )  # fmt: skip
 
 
@@ -89,7 +89,7 @@ class CardFacts:
     method: str
     learned: str
     plans: bool
-    results: list[dict[str, Any]]
+    results: list[EvaluationResult]
     weights_sha256: dict[str, str]
     training: dict[str, Any] | None = None
     conversion: dict[str, Any] | None = None
@@ -103,7 +103,7 @@ class CardFacts:
     @property
     def env_id(self) -> str | None:
         """Of its evaluations, else of its training episodes; `None` for recordings without an environment."""
-        return self.results[0]["env"]["id"] if self.results else (self.training or {}).get("env_id")
+        return self.results[0].env.id if self.results else (self.training or {}).get("env_id")
 
     @property
     def name(self) -> str:
@@ -210,12 +210,7 @@ def collect_facts(
 ) -> CardFacts:
     """Reads and checks what a card states; see `write_model_card`."""
     check_folder(folder)
-    for name in (repo_id, dataset_id):
-        if name is not None:
-            check_repo_id(name)
-    for name in (license, data_license):
-        if name is not None:
-            check_license(name)
+    check_given([repo_id, dataset_id], [license, data_license])
     training, conversion = (read_json(folder / name) for name in (TRAINING_FILE, PROVENANCE_FILE))
     recipe = (training or {}).get("recipe", {})
     needed = {"license": license, "data_license": data_license}
@@ -238,10 +233,8 @@ def collect_facts(
     missing += [
         f"{PROVENANCE_FILE}: {name}" for name in CONVERSION_FACTS if conversion is not None and lacks(conversion, name)
     ]
-    collection = None
-    if local and training and not lacks(training, "train_fingerprint"):
-        collection = find_collection(folder, training, episodes)
-        missing += ["--episodes: the directory of the training episodes"] if collection is None else []
+    collection, lacking = needed_collection(folder, training, episodes) if local else (None, [])
+    missing += lacking
     model = AutoModel.from_pretrained(folder).eval()
     if model.config.action_mean is None:
         missing.append("config.json: action_mean, action_std")
@@ -253,11 +246,10 @@ def collect_facts(
         result = read_result(path)
         missing += [f"{path}: {name}" for name in RESULT_FACTS if lacks(result, name)]
         read.append(result)
-    if missing:
-        raise ValueError(f"the card of {folder} would lack {'; '.join(missing)}: measure or give them, then try again")
+    check_nothing_missing(folder, missing)
     fingerprint = model_fingerprint(model)
     for path, result in zip(paths, read, strict=True):
-        if result["model"]["fingerprint"] != fingerprint:
+        if result.model.fingerprint != fingerprint:
             raise ValueError(f"{path} was measured on other weights than those of {folder}: evaluate this checkpoint")
     remote_code, notes = (folder / "pipeline_lewm.py").exists(), folder / NOTES_FILE
     return CardFacts(
