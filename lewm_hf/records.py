@@ -28,7 +28,8 @@ class Record(dict[str, Any]):
         for entry in _fields(type(self)):
             value = getattr(self, entry.name)
             if not (value is None and entry.metadata.get("absent")):
-                dict.__setitem__(self, _name(entry), value)
+                # As JSON gives it back, so that a record equals what was read from its file.
+                dict.__setitem__(self, _name(entry), list(value) if isinstance(value, tuple) else value)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionaries, lists, numbers and words, new ones."""

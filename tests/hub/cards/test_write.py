@@ -176,8 +176,9 @@ def test_evaluations_of_one_card_stay_apart(trained, online):
 
 def test_a_result_names_the_episodes_that_were_opened(trained):
     """Pairs that ship are of no data set of the Hub; a data set with a revision is named even if it is another one."""
-    no_data = {"source": None, "revision": None, "split": "test", "fingerprint": "a" * 64}
-    other = {"source": "org/other", "revision": "b" * 40, "split": "test", "fingerprint": "a" * 64}
+    known = {"split": "test", "fingerprint": "a" * 64, "first_frame": "rendered", "goal_frame": "rendered"}
+    no_data = known | {"source": None, "revision": None}
+    other = known | {"source": "org/other", "revision": "b" * 40}
     edited(trained, "shipped", load_protocol("clean"), 0.75, pairs="shipped", dataset=no_data)
     edited(trained, "other", load_protocol("paper"), 0.5, dataset=other)
     text = write_card(trained, **GIVEN).read_text()
