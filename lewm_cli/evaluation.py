@@ -26,7 +26,7 @@ def add(verbs: Verbs) -> None:
     )
     verb.add("-n", type=int, help="pairs per seed; the protocol's number by default")
     verb.add("--seeds", type=int, nargs="+", help="of pairs and planner; the protocol's by default")
-    verb.add("--num-envs", type=int, default=50, help="pairs side by side in each process; changes no outcome")
+    verb.add("--num-envs", type=int, default=50, help="pairs side by side in each process; on a CPU no outcome changes")
     verb.add_out("folder of results and films; the same command continues there")
     verb.add("--overwrite", action="store_true", help="replace the evaluation that --out holds, when done")
     verb.add("--video", type=int, default=0, metavar="N", help="film N episodes, failures first")

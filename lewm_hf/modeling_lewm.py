@@ -288,11 +288,12 @@ class LeWMModel(LeWMPreTrainedModel):
     def rollout(self, context: Tensor, candidates: Tensor, executed: Tensor | None = None) -> Tensor:
         """Imagines `S` candidate plans from one context: `(B, S, T, D)`, entry t after block t.
 
-        Equal to sliding a window of `history_size` frames and calling `predict` each time, but computes no number
-        twice: keys and values are kept while the window grows from its first position, those of the context before its
-        last frame are shared by all candidates, the action modulation is made once per block, and of the window's top
-        layer and `pred_proj` only the last token is evaluated. Once the window slides its positions are re-indexed, so
-        that its earlier tokens have to be computed again. `prepare_rollout` is faster still.
+        Equal to sliding a window of `history_size` frames and calling `predict` each time, with less work: keys and
+        values are kept while the window grows from its first position, those of the context before its last frame are
+        computed once for all candidates, the action modulation is made once per block, and of the window's top layer
+        and `pred_proj` only the last token is evaluated. Every candidate still has its own copy of the last context
+        frame, and once the window slides its positions are re-indexed, so that its earlier tokens are computed again.
+        `prepare_rollout` is faster still.
 
         Args:
             context: `(B, C, D)` embeddings of the last C frames; more than `history_size` are cut off.

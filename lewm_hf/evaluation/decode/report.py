@@ -53,9 +53,8 @@ def plot_decoding(path: str | Path, result: DecodeResult) -> None:
     """Pixel error over imagined steps, with 95 % bands."""
     steps = np.array(result.settings.steps)
     with figure(path, 5.6, 3.2) as axes:
-        for (way, errors), color in zip(
-            result.errors.items(), (COLORS[2], COLORS[0], COLORS[3], COLORS[5]), strict=True
-        ):
+        for way, errors in result.errors.items():
+            color = WAY_COLORS[way]
             axes.plot(steps, errors.mse, color=color, marker=".", label=WAY_NAMES[way])
             axes.fill_between(steps, errors.mse_low, errors.mse_high, color=color, alpha=0.15, linewidth=0)
         axes.set_ylim(bottom=0)

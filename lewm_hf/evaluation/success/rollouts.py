@@ -1,4 +1,4 @@
-"""Runs a policy on the pairs of a manifest, many at a time; the outcome of a pair does not depend on its neighbours."""
+"""Runs a policy on the pairs of a manifest, many at a time; on a CPU no pair's outcome depends on its neighbours."""
 
 import time
 from collections.abc import Callable

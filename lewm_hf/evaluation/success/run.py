@@ -82,8 +82,9 @@ def evaluate(
 ) -> Evaluation:
     """Measures how often planning reaches the goal.
 
-    Every seed draws its own start-goal pairs and planner noise. Outcomes depend neither on `num_envs` nor on the order
-    of the pairs. The random policy and zero actions run on the same pairs.
+    Every seed draws its own start-goal pairs and planner noise. On a CPU outcomes depend neither on `num_envs` nor on
+    the order of the pairs; on accelerators they may, where a plan hangs on the last bits of a matrix product.
+    The random policy and zero actions run on the same pairs.
 
     Args:
         model: folder, Hub id, or a world model in eval mode (then `processor` is needed).

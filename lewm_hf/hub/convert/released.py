@@ -7,7 +7,6 @@ WEIGHTS_FILE = "weights.pt"
 CONFIG_FILE = "config.json"
 # Their configs give the width of an action block alone; frameskip is part of the published training recipe.
 FRAMESKIP = 5
-TENSORS = 303
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class Solver(Protocol):
             objective: candidate plans `(B, S, horizon, A)` -> costs `(B, S)`. Differentiable inside
                 `torch.enable_grad()`.
             mean: `(B, horizon, A)` where the search starts.
-            noise: all randomness there is, so that a problem's plan does not depend on its batch.
+            noise: all randomness there is, so that a problem's plan depends on its batch by rounding at most.
             bounds: lowest and highest action block, `(A,)` each, that a candidate may hold; a function that moves
                 blocks to such ones where actions are choices; `None` where everything is allowed. See `clip`.
         """

@@ -1,12 +1,16 @@
 """The manifests inside the package: whole, by the rules, and from the episodes that they name."""
 
 import math
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lewm_hf.data.collect.recording import record_all
 from lewm_hf.data.collect.settings import paper_preset, settle
+from lewm_hf.evaluation.common.results import read_result, read_rows
 from lewm_hf.evaluation.success.floors import ZeroPolicy
 from lewm_hf.evaluation.success.manifest import load_manifest, protocol_env_kwargs
 from lewm_hf.evaluation.success.protocol import load_protocol
@@ -16,6 +20,7 @@ from lewm_hf.tasks.policies import make_expert
 from lewm_hf.tasks.registry import make_env, task_names
 from lewm_hf.tasks.vector import GoalVectorEnv
 
+CARDS = Path(__file__).parents[3] / "model_cards"
 CLEAN, PAPER = load_protocol("clean"), load_protocol("paper")
 OFFSETS = (25, 50, 75, 100)
 
@@ -80,20 +85,46 @@ def test_states_are_those_of_the_episode_that_is_named(env):
     world.close()
 
 
-@pytest.mark.parametrize(
-    ("env", "pairs"),
-    [("two_room", 100), ("push_t", 100), ("reacher", 20), pytest.param("reacher", 100, marks=pytest.mark.long)],
-)
-def test_doing_nothing_solves_nothing_under_clean(env, pairs):
-    """Reacher's arm swings on: there it holds for starts at rest."""
-    manifest = shipped_manifests(env, CLEAN, [42], pairs)[0]
+def doing_nothing(env: str, manifest, rest_start: bool = False) -> list[bool]:
     kwargs = protocol_env_kwargs(env, {"image_size": 16}, CLEAN)
-    with GoalVectorEnv(env, pairs, **kwargs) as worlds:
-        policy = ZeroPolicy(worlds.single_action_space, pairs)
-        rollouts = run_policy(
-            worlds, policy, manifest, CLEAN.budget, see_goals=False, rest_start=env == "reacher"
-        )  # fmt: skip
-    assert not any(outcome.success for outcome in rollouts.outcomes)
+    with GoalVectorEnv(env, len(manifest), **kwargs) as worlds:
+        policy = ZeroPolicy(worlds.single_action_space, len(manifest))
+        rollouts = run_policy(worlds, policy, manifest, CLEAN.budget, see_goals=False, rest_start=rest_start)
+    return [outcome.success for outcome in rollouts.outcomes]
+
+
+def measured_floor(env: str) -> dict[tuple[int, int, int], bool]:
+    """What doing nothing reached on the shipped pairs when the shipped checkpoints were evaluated, by problem."""
+    folder = {"two_room": "tworoom", "push_t": "pusht"}.get(env, env)
+    results = CARDS.glob(f"lewm-{folder}-mini/evaluation/clean-*/results.json")
+    rows = read_rows(next(path for path in results if read_result(path).pairs == "shipped"))
+    return {(row.seed, row.episode, row.start): row.zero_action_success for row in rows}
+
+
+@pytest.mark.parametrize("env", ["two_room", "push_t"])
+def test_doing_nothing_solves_nothing_under_clean(env):
+    pairs = {"two_room": 100, "push_t": 20}[env]
+    assert not any(doing_nothing(env, shipped_manifests(env, CLEAN, [42], pairs)[0]))
+    assert not any(measured_floor(env).values())
+
+
+@pytest.mark.parametrize(("env", "solved"), [("reacher", 5), ("cube", 18)])
+def test_where_things_move_by_themselves_doing_nothing_solves_what_the_protocol_says(env, solved):
+    """The floor beside every rate, its number in the protocol's file, and the same again on some of the pairs."""
+    floor = measured_floor(env)
+    assert len(floor) == 300 and sum(floor.values()) == solved
+    text = (files("lewm_hf.evaluation.success") / "protocols" / "clean.yaml").read_text(encoding="utf-8")
+    assert f"{solved} in {env.capitalize()}" in text
+    manifest = shipped_manifests(env, CLEAN, [42])[0]
+
+    def reached(pair) -> bool:
+        return floor[42, pair.episode, pair.start_frame]
+
+    some = sorted(manifest.pairs, key=reached)[-4:] + sorted(manifest.pairs, key=reached)[:2]
+    some = replace(manifest, pairs=tuple(sorted(some, key=lambda pair: (pair.episode, pair.start_frame))))
+    assert doing_nothing(env, some) == [reached(pair) for pair in some.pairs]
+    if env == "reacher":
+        assert not any(doing_nothing(env, some, rest_start=True))
 
 
 def test_fewer_pairs_are_a_part_of_all():
