@@ -5,7 +5,7 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long test-space test-lerobot lint types clean
+.PHONY: demo test test-long test-space test-lerobot test-timm lint types clean
 
 # Rewritten whenever the metadata or the pinned set changes, so that a stale environment repairs itself.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -56,6 +56,23 @@ $(LEROBOT_VENV)/.installed: Makefile
 test-lerobot: $(VENV)/.installed $(LEROBOT_VENV)/.installed
 	LEROBOT_PYTHON=$(abspath $(LEROBOT_VENV)/bin/python) $(BIN)/python -m pytest tests/lerobot -m long
 
+# timm imports torchvision, which has to be of the same build as torch: both from one index. Where pip also knows a folder
+# of wheels with another torch: make test-timm TIMM_PIP_ENV='env -u PIP_FIND_LINKS PIP_CONFIG_FILE=/dev/null'
+TIMM_VENV := .venv-timm
+TIMM_PIP_ENV ?=
+
+$(TIMM_VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(TIMM_VENV)/bin/python || $(PYTHON) -m venv $(TIMM_VENV)
+	grep -ivE '^(torchao|setuptools)==' constraints.txt > $(TIMM_VENV)/constraints.txt
+	$(TIMM_PIP_ENV) $(TIMM_VENV)/bin/python -m pip install --quiet --constraint $(TIMM_VENV)/constraints.txt \
+		torch torchvision timm
+	$(TIMM_VENV)/bin/python -m pip install --quiet --constraint $(TIMM_VENV)/constraints.txt \
+		--editable '.[timm,tworoom,eval]' pytest pytest-timeout hypothesis
+	touch $@
+
+test-timm: $(TIMM_VENV)/.installed
+	$(TIMM_VENV)/bin/python -m pytest tests/timm -m long
+
 lint: types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -65,4 +82,4 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(SPACE_VENV) $(LEROBOT_VENV) demo runs
+	rm -rf $(VENV) $(SPACE_VENV) $(LEROBOT_VENV) $(TIMM_VENV) demo runs
