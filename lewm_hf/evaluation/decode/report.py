@@ -1,18 +1,13 @@
 """Decoded rollouts as strips of pictures, as a plot of pixel errors, and in words."""
 
-import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
-from ..common.outputs import write_atomic
-from ..common.plots import COLORS, figure
+from ..common.plots import COLORS, figure, picture_grid
 from .result import DecodeResult
 
-PANEL, GAP, LEFT, TOP = 112, 4, 66, 20
 MOST_COLUMNS = 10
-INK, PALE = (38, 42, 51), (122, 128, 140)
 WAY_NAMES = {
     "decoded": "decoded", "imagined": "imagined", "copy": "last known frame", "background": "background",
 }  # fmt: skip
@@ -23,30 +18,15 @@ def draw_strip(path: str | Path, strips, number: int, title: str) -> Path:
     """One PNG: rows real, decoded and imagined; columns T environment steps after the last known frame, at most 10.
 
     Args:
-        strips: `decoding.Strips`.
+        strips: `Strips`, of `decode`.
         number: which of them.
     """
     columns = list(range(0, len(strips.steps), -(-len(strips.steps) // MOST_COLUMNS)))
     rows = {"real": strips.real, "decoded": strips.decoded, "imagined": strips.imagined}
-    size = (LEFT + len(columns) * (PANEL + GAP), TOP + len(rows) * (PANEL + GAP) + TOP)
-    canvas = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(12)
-    for line, (name, pictures) in enumerate(rows.items()):
-        top = TOP + line * (PANEL + GAP)
-        draw.text((LEFT - 6, top + PANEL / 2), name, INK, font, anchor="rm")
-        for place, column in enumerate(columns):
-            picture = Image.fromarray(pictures[number, column])
-            resample = Image.Resampling.NEAREST if picture.width <= PANEL else Image.Resampling.BOX
-            left = LEFT + place * (PANEL + GAP)
-            canvas.paste(picture.resize((PANEL, PANEL), resample), (left, top))
-            draw.rectangle((left, top, left + PANEL - 1, top + PANEL - 1), outline=PALE)
-    for place, column in enumerate(columns):
-        center = LEFT + place * (PANEL + GAP) + PANEL / 2
-        draw.text((center, TOP / 2), f"T = {strips.steps[column]}", INK, font, anchor="mm")
-    draw.text((LEFT, size[1] - TOP / 2), title, PALE, font, anchor="lm")
-    buffer = io.BytesIO()
-    canvas.save(buffer, "PNG")
-    return write_atomic(path, buffer.getvalue())
+    return picture_grid(
+        path, [[pictures[number, column] for column in columns] for pictures in rows.values()],
+        row_labels=list(rows), column_labels=[f"T = {strips.steps[column]}" for column in columns], title=title,
+    )  # fmt: skip
 
 
 def plot_decoding(path: str | Path, result: DecodeResult) -> None:

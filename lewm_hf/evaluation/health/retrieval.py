@@ -5,13 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 from scipy.spatial.distance import cdist
 
-from ..common.outputs import write_atomic
-
-PANEL, GAP, LABEL = 96, 6, 16
-INK, PALE = (38, 42, 51), (122, 128, 140)
+from ..common.plots import picture_grid
 
 
 @dataclass(frozen=True)
@@ -49,25 +45,4 @@ def draw_neighbors(path: str | Path, rows: Sequence[Sequence[np.ndarray]], label
         rows: per query the query's frame and its neighbours' `(H, W, 3)` uint8.
         labels: a few words under each.
     """
-    font = ImageFont.load_default(10)
-    columns = len(rows[0])
-    width = columns * (PANEL + GAP) + 3 * GAP
-    canvas = Image.new("RGB", (width, len(rows) * (PANEL + LABEL + GAP) + GAP), "white")
-    draw = ImageDraw.Draw(canvas)
-    for line, (pictures, words) in enumerate(zip(rows, labels, strict=True)):
-        top = GAP + line * (PANEL + LABEL + GAP)
-        for column, (picture, word) in enumerate(zip(pictures, words, strict=True)):
-            left = GAP + column * (PANEL + GAP) + (GAP if column else 0)
-            resample = Image.Resampling.NEAREST if picture.shape[0] <= PANEL else Image.Resampling.BOX
-            canvas.paste(Image.fromarray(picture).resize((PANEL, PANEL), resample), (left, top))
-            draw.rectangle((left - 1, top - 1, left + PANEL, top + PANEL), outline=INK if column == 0 else PALE)
-            draw.text((left + PANEL / 2, top + PANEL + LABEL / 2), word, INK, font, anchor="mm")
-    _save(path, canvas)
-
-
-def _save(path: str | Path, canvas: Image.Image) -> None:
-    import io
-
-    buffer = io.BytesIO()
-    canvas.save(buffer, "PNG")
-    write_atomic(path, buffer.getvalue())
+    picture_grid(path, rows, side=1.2, captions=labels)

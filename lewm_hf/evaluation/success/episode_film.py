@@ -1,10 +1,11 @@
 """Animated GIFs of single episodes, with nothing but Pillow."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from ..common.films import gif
 
 PANEL = 192
 HEADER, FOOTER, GAP = 22, 22, 6
@@ -58,7 +59,7 @@ def draw_episode(
         draw.text((GAP, baseline), title, PALE, font, anchor="lm")
         draw.text((width - GAP, baseline), verdict, color, font, anchor="rm")
         frames.append(canvas)
-    return _gif(frames)
+    return gif(frames, [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS])
 
 
 def _enlarge(picture: np.ndarray) -> Image.Image:
@@ -66,16 +67,3 @@ def _enlarge(picture: np.ndarray) -> Image.Image:
     factor = max(1, round(PANEL / picture.shape[1]))
     image = Image.fromarray(picture)
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-
-
-def _gif(frames: list[Image.Image]) -> bytes:
-    # One palette for all frames, so that colors do not flicker and only changed pixels are stored.
-    sample = Image.new("RGB", (frames[0].width, frames[0].height * 3))
-    for row, frame in enumerate((frames[0], frames[len(frames) // 2], frames[-1])):
-        sample.paste(frame, (0, row * frame.height))
-    palette = sample.quantize(128, method=Image.Quantize.MEDIANCUT)
-    indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
-    buffer = io.BytesIO()
-    indexed[0].save(buffer, "GIF", save_all=True, append_images=indexed[1:], duration=durations, loop=0, optimize=False)
-    return buffer.getvalue()

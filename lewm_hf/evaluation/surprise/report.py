@@ -1,12 +1,12 @@
 """Surprise in words and as pictures: mean curves with their bands, and one episode as a film above its own curve."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..common.films import gif
 from ..common.outputs import write_atomic
 from ..common.plots import COLORS, INK, PALE, figure
 from .events import VARIANTS, Take
@@ -100,12 +100,4 @@ def film_surprise(path: str | Path, takes: Mapping[str, Take], rows: Sequence, r
         draw.text((GAP, HEADER + PANEL + GAP), f"surprise, step {now}", INK, font)
         drawn.append(canvas)
         durations.append(EVENT_MS if now == event else FRAME_MS)
-    # One palette for all frames, so that colors do not flicker.
-    sample = Image.new("RGB", (width, drawn[0].height * 2))
-    for row, index in enumerate((0, -1)):
-        sample.paste(drawn[index], (0, row * drawn[0].height))
-    palette = sample.quantize(160, method=Image.Quantize.MEDIANCUT)
-    indexed = [canvas.quantize(palette=palette, dither=Image.Dither.NONE) for canvas in drawn]
-    buffer = io.BytesIO()
-    indexed[0].save(buffer, "GIF", save_all=True, append_images=indexed[1:], duration=durations, loop=0)
-    write_atomic(path, buffer.getvalue())
+    write_atomic(path, gif(drawn, durations, colors=160))
