@@ -36,6 +36,7 @@ class ActorFit:
     Args:
         steps, batch_size: optimizer steps, and pairs of frames of each.
         peak_learning_rate, weight_decay: AdamW, warm-up over a twentieth and a cosine to 0.
+        near_share: share of the pairs that are at most half of `max_blocks` apart; the others are drawn from all.
         inputs: `"embeddings"`, or `"features"` for an actor that sees the encoder's output of real frames too.
         hidden_size, layers, max_blocks: see `LeWMConfig`'s fields that begin with `actor_`.
         seed: of initialization and pairs.
@@ -49,12 +50,15 @@ class ActorFit:
     hidden_size: int = 256
     layers: int = 3
     max_blocks: int = 5
+    near_share: float = 0.0
     seed: int = 0
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "hidden_size", "layers", "max_blocks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if not 0 <= self.near_share <= 1:
+            raise ValueError(f"near_share={self.near_share} must be between 0 and 1")
         if not self.peak_learning_rate > 0:
             raise ValueError(f"peak_learning_rate={self.peak_learning_rate} must be positive")
 
@@ -94,11 +98,20 @@ class _Pairs:
         self.embeddings, self.features = torch.cat(embeddings), torch.cat(features)
         self.blocks = torch.cat(blocks).to(self.embeddings.device)
 
-    def draw(self, generator: np.random.Generator, count: int, max_blocks: int) -> dict[str, Tensor]:
-        """`count` pairs, uniform over frames and over 1 to `max_blocks` blocks, cut short at an episode's end."""
+    def draw(
+        self, generator: np.random.Generator, count: int, max_blocks: int, near_share: float = 0.0
+    ) -> dict[str, Tensor]:
+        """`count` pairs, uniform over frames and over 1 to `max_blocks` blocks, cut short at an episode's end.
+
+        Args:
+            near_share: share of the pairs that is drawn from the nearer half of these blocks instead.
+        """
         chosen = generator.integers(len(self.starts), size=count)
         rows = self.starts[chosen]
-        left = np.minimum(generator.integers(1, max_blocks + 1, size=count), self.ahead[chosen])
+        farthest = max_blocks
+        if near_share:
+            farthest = np.where(generator.random(count) < near_share, -(-max_blocks // 2), max_blocks)
+        left = np.minimum(generator.integers(1, farthest + 1), self.ahead[chosen])
         return {"now": torch.from_numpy(rows), "goal": torch.from_numpy(rows + left * self.apart[chosen]),
                 "left": torch.from_numpy(left), "block": torch.from_numpy(chosen)}  # fmt: skip
 
@@ -224,7 +237,7 @@ def fit_actor(
         for step in range(fit.steps):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, fit.steps, 0.05, fit.peak_learning_rate)
-            errors = _error(fitted, train, train.draw(generator, fit.batch_size, fit.max_blocks))
+            errors = _error(fitted, train, train.draw(generator, fit.batch_size, fit.max_blocks, fit.near_share))
             optimizer.zero_grad()
             sum(errors.values()).backward()
             optimizer.step()

@@ -71,6 +71,16 @@ def test_pairs_of_several_data_sets_stay_within_their_episodes(paced, tiny_model
     torch.testing.assert_close(pairs.embeddings[row + parts[0].num_rows], latents[0, 0].detach())
 
 
+def test_a_share_of_the_pairs_is_near(paced, tiny_model):
+    pairs = _Pairs(tiny_model, LeWMImageProcessor(image_size=28), [paced["train"]], "train")
+    drawn = pairs.draw(np.random.default_rng(0), 40_000, 5, 0.6)
+    whole = pairs.ahead[drawn["block"].numpy()] >= 5  # far from their episode's end, where nothing is cut
+    found = np.bincount(drawn["left"].numpy()[whole], minlength=6)[1:] / whole.sum()
+    np.testing.assert_allclose(found, [0.28, 0.28, 0.28, 0.08, 0.08], atol=0.02)  # 0.6 / 3 + 0.4 / 5, and 0.4 / 5
+    with pytest.raises(ValueError, match=r"near_share=1.5 must be between"):
+        ActorFit(near_share=1.5)
+
+
 def test_episodes_of_another_robot_are_refused(paced, tiny_model):
     tiny_model.config.action_dim = 3
     with pytest.raises(ValueError, match="action_dim=3"):
