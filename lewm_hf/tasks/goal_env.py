@@ -164,6 +164,19 @@ class GoalEnv(gymnasium.Env):
             raise ValueError("no environments to render: give at least one")
         return np.stack([env.goal_image() if goals else env.render() for env in envs])
 
+    def check_pictures(self, env_id: str) -> None:
+        """Refuses pictures of another size than were asked for; to be called after the first `reset`.
+
+        Raises:
+            ValueError: naming both sizes.
+        """
+        height, width = self.render().shape[:2]
+        if (height, width) != (self.image_size, self.image_size):
+            raise ValueError(
+                f"{env_id} renders {height}x{width} pixels, but was asked for image_size={self.image_size}: let "
+                "render() return pictures of that size"
+            )
+
     def check_state(self, state: np.ndarray, name: str = "state") -> np.ndarray:
         """A float64 copy of a valid state vector.
 

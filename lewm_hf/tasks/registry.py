@@ -214,8 +214,9 @@ def _lookup(name: str) -> Task | None:
 def _load(entry: EntryPoint, required: bool) -> None:
     try:
         task = entry.load()
-    except (ImportError, AttributeError) as error:
-        message = f"task {entry.name} of an installed package, {entry.value}, cannot be imported: {error}"
+    except BROKEN as error:
+        reason = " ".join(str(error).split())
+        message = f"task {entry.name} of an installed package, {entry.value}, cannot be imported: {reason}"
         if required:
             raise ImportError(f"{message}; repair or uninstall the package") from error
         logger.warning(message)

@@ -101,6 +101,7 @@ class Collection:
         fps, state_names = env.metadata["render_fps"] / self.every, list(env.state_names)
         (action_dim,) = env.action_space.shape
         of_env = {"action_bounds": action_bounds(env)} | _peculiar(env)
+        env.check_pictures(self.env)
         if self.every > 1 and not env.restorable:
             raise ValueError(
                 f"every={self.every}: {self.env} has no get_state and set_state, so its states are restored by "

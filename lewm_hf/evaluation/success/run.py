@@ -13,7 +13,6 @@ import torch
 from ...files import only_one
 from ...planning.planners import Planner, load_planner
 from ...progress import progress_bar
-from ...tasks.goal_env import GoalEnv
 from ...tasks.registry import find_task, make_env, task_names
 from ...tasks.vector import GoalVectorEnv
 from ..common.agent import Agent, check_agent, load_agent
@@ -388,21 +387,12 @@ def prepare(
         check_agent(agent, example, env_id)
         example.reset(seed=0, options={"goal_image": False})
         example.remember(episodes)
-        _check_pictures(example, env_id)
+        example.check_pictures(env_id)
         if protocol.rest_start:
             example.at_rest(manifests[0].start_states)
         judged = judging(example, env_id, agent, episodes, manifests, protocol)
         bounds = describe_bounds(policy, planner, agent, example.action_space)
     return Prepared(agent, protocol, planner, policy, manifests, pairs, judged, env_id, env_kwargs, bounds, episodes)
-
-
-def _check_pictures(env: GoalEnv, env_id: str) -> None:
-    height, width = env.render().shape[:2]
-    if (height, width) != (env.image_size, env.image_size):
-        raise ValueError(
-            f"{env_id} renders {height}x{width} pixels, but was asked for image_size={env.image_size}: let render() "
-            "return pictures of that size"
-        )
 
 
 def _given_manifests(given: Manifests, protocol: Protocol, episodes, n: int | None) -> list[Manifest]:

@@ -1,6 +1,7 @@
 """Any gymnasium environment goes from nothing to a film of its agent, by commands alone."""
 
 import json
+import sys
 from pathlib import Path
 
 import gymnasium
@@ -87,6 +88,16 @@ def test_replayed_states_are_those_that_were_recorded(tmp_path):
         np.testing.assert_array_equal(picture, episodes.frames([row])[0])
     way = env.draw_way(episodes.states[12:15], episodes.actions[12:14])
     np.testing.assert_array_equal(way, episodes.frames([12, 13, 14]))
+
+
+def test_modules_are_found_where_the_command_is_given(tmp_path, monkeypatch):
+    """As `python -m` does; an installed `lewm` looks into its own folder by itself."""
+    source = Path(__file__).with_name("slider_task.py").read_text().replace("Slider-v0", "Elsewhere-v0")
+    (tmp_path / "my_slider.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    command("collect", "my_slider:Elsewhere-v0", "--episodes", 2, "--image-size", 24, "--workers", 1, "--out", "out")
+    assert load_episodes(tmp_path / "out", "train").env_id == "my_slider:Elsewhere-v0"
 
 
 def test_an_id_is_a_task_and_what_is_none_is_named():

@@ -22,7 +22,7 @@ from lewm_hf.evaluation.probe.run import probe
 from lewm_hf.evaluation.surprise.run import surprise
 from lewm_hf.tasks import registry
 from lewm_hf.tasks.policies import expert_names
-from lewm_hf.tasks.registry import find_task, make_env, register_task, task_names
+from lewm_hf.tasks.registry import find_task, knows_goals, make_env, register_task, task_names
 from lewm_hf.tasks.task import Task
 
 ROOT = Path(__file__).parents[3]
@@ -162,9 +162,18 @@ def test_worker_processes_get_the_task_with_their_work(package, tmp_path):
 def test_it_is_found_by_name_by_id_and_through_its_module(package):
     task = find_task("dot")
     assert task is find_task("outside/Dot-v0") is find_task("dot_task:dot") and "dot" in task_names()
+    assert knows_goals("dot")
     assert expert_names("dot") == ("seek", "random")
     assert register_task(pickle.loads(pickle.dumps(task))) is task
     assert gymnasium.make(make_env("dot").spec.id, image_size=16).reset(seed=0)[1]["goal"].shape == (16, 16, 3)
+
+
+def test_pictures_of_another_size_are_refused_before_anything_is_written(package, monkeypatch, tmp_path, capsys):
+    kind = type(make_env("dot"))
+    monkeypatch.setattr(kind, "render", lambda self: np.zeros((48, 48, 3), dtype=np.uint8))
+    words = ["collect", "dot", "--episodes", "2", "--image-size", "32", "--workers", "1", "--out", str(tmp_path / "x")]
+    assert main(words) == 2 and not (tmp_path / "x").exists()
+    assert "outside/Dot-v0 renders 48x48 pixels, but was asked for image_size=32" in capsys.readouterr().err
 
 
 def test_bad_registrations_are_refused_in_one_line(package, tmp_path, monkeypatch, caplog):
@@ -191,6 +200,10 @@ def test_bad_registrations_are_refused_in_one_line(package, tmp_path, monkeypatc
     (broken / "entry_points.txt").write_text("[lewm_hf.tasks]\nbroken = nowhere.to_be_found:TASK\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ImportError, match="task broken of an installed package, nowhere.to_be_found:TASK"):
+        find_task("broken")
+    (tmp_path / "nowhere_either.py").write_text("def TASK(:\n")
+    (broken / "entry_points.txt").write_text("[lewm_hf.tasks]\nbroken = nowhere_either:TASK\n")
+    with pytest.raises(ImportError, match="task broken of an installed package, nowhere_either:TASK, cannot be imp"):
         find_task("broken")
     with caplog.at_level(logging.WARNING), pytest.raises(ValueError, match="unknown environment"):
         find_task("mine/Unknown-v0")
