@@ -47,8 +47,7 @@ class FrameCache:
             self._frames = np.empty(shape, dtype=np.uint8)
             _fill(self._frames, episodes, lambda start, count: None)
             return
-        directory = Path(datasets.config.HF_DATASETS_CACHE, "lewm_frames") if directory is None else Path(directory)
-        path = directory / f"{episodes.fingerprint}.npy"
+        path = _file(episodes, directory)
         if not path.exists():
             # Ranks and runs that start together wait for the first.
             with only_one(path.with_name(f".{path.name}.lock"), wait=True):
@@ -85,6 +84,22 @@ class FrameCache:
     def __setstate__(self, state):
         self.__dict__.update(state)
         self._frames = np.load(self._path, mmap_mode="r")
+
+
+def _file(episodes: EpisodeData, directory: str | Path | None = None) -> Path:
+    directory = Path(datasets.config.HF_DATASETS_CACHE, "lewm_frames") if directory is None else Path(directory)
+    return directory / f"{episodes.fingerprint}.npy"
+
+
+def read_kept_frames(episodes: EpisodeData, directory: str | Path | None = None) -> bool:
+    """Lets episodes read the frames that an earlier run with `cache="memmap"` left on this disk; `False` without any.
+
+    Decodes and writes nothing.
+    """
+    found = _file(episodes, directory).is_file()
+    if found:
+        episodes.read_from(FrameCache(episodes, "memmap", directory))
+    return found
 
 
 def available_memory() -> int | None:

@@ -9,7 +9,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import datasets
 import numpy as np
@@ -36,6 +36,13 @@ logger = logging.getLogger(__name__)
 HELD_OUT = 0.1
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 Decoder = Callable[[memoryview], np.ndarray]
+
+
+class KeptFrames(Protocol):
+    """Decoded frames of a whole split, such as `cache.FrameCache`."""
+
+    def frames(self, rows: np.ndarray) -> np.ndarray:
+        """`(n, H, W, 3)` uint8."""
 
 
 class EpisodeData:
@@ -69,6 +76,8 @@ class EpisodeData:
         ValueError: one line, for no rows, missing columns, episodes that are not contiguous, actions of different
             sizes, NaN in an action before an episode's last row, or frames that are not square.
     """
+
+    kept: KeptFrames | None = None
 
     def __init__(
         self,
@@ -177,6 +186,13 @@ class EpisodeData:
         """Changes with all that decides about the frames: files, split, column and decoder; names a cache of them."""
         return Hasher.hash((self._digest, self.split, self._image_key, self._decode, __version__))
 
+    def read_from(self, kept: KeptFrames | None) -> None:
+        """Takes frames from where they were decoded before, for all who use these episodes; `None` decodes again.
+
+        A copy that is sent to another process decodes.
+        """
+        self.kept = kept
+
     def rows_apart(self, steps: int) -> int:
         """Rows between two frames that are so many simulator steps apart.
 
@@ -207,6 +223,9 @@ class EpisodeData:
         """Like `frames`, into `out` `(n, H, W, 3)` uint8."""
         if len(rows) and not 0 <= rows.min() <= rows.max() < self.num_rows:
             raise IndexError(f"rows {rows.min()} to {rows.max()} do not all exist: {self.name} has {self.num_rows}")
+        if self.kept is not None:
+            out[:] = self.kept.frames(rows)
+            return
         shape = out.shape[1:]
         chunks = np.searchsorted(self._chunk_ends, rows, side="right")
         for number, (row, chunk) in enumerate(zip(rows.tolist(), chunks.tolist(), strict=True)):

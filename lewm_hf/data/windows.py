@@ -85,16 +85,17 @@ class WindowDataset(Dataset):
                 "%d of %d episodes are shorter than a window of %d rows: dropped", short, len(counts), self.span
             )
         self._ends = np.cumsum(counts)
-        self.keep_frames(cache, cache_dir)
+        self._cache = None if cache is None else FrameCache(self.episodes, cache, cache_dir)
 
     def keep_frames(self, cache: str | None, cache_dir: str | Path | None = None) -> None:
-        """Decodes every frame once, or forgets them again; see the class.
+        """Decodes every frame once, for all who use these episodes, or forgets them again; see the class.
 
         Raises:
             ValueError: for an unknown cache.
             OSError: where it does not fit.
         """
         self._cache = None if cache is None else FrameCache(self.episodes, cache, cache_dir)
+        self.episodes.read_from(self._cache)
 
     @property
     def span(self) -> int:

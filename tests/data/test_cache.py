@@ -5,8 +5,11 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
+from lewm_hf import LeWMConfig
 from lewm_hf.data import cache as caching
-from lewm_hf.data.cache import FrameCache, available_memory
+from lewm_hf.data.cache import FrameCache, available_memory, read_kept_frames
+from lewm_hf.data.episodes import EpisodeData
+from lewm_hf.data.windows import WindowDataset
 
 from .conftest import png, synthetic, synthetic_columns
 
@@ -71,3 +74,34 @@ def test_memory_is_not_sent_to_spawned_processes(room):
 def test_available_memory_is_plausible():
     free = available_memory()
     assert free is None or 10**6 < free < 10**14
+
+
+@pytest.mark.parametrize("kind", ["ram", "memmap"])
+def test_frames_that_training_keeps_are_decoded_by_nobody_else(kind, tmp_path, monkeypatch):
+    """Evaluation during training and, of a mapped file, in a later process; a copy for another process decodes."""
+    monkeypatch.setattr(caching.datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    decoded = []
+    encoded = EpisodeData._encoded
+    monkeypatch.setattr(EpisodeData, "_encoded", lambda self, *at: decoded.append(at) or encoded(self, *at))
+    episodes, rows = synthetic([30, 30]), np.array([3, 59, 3])
+    config = LeWMConfig(image_size=28, action_mean=[0.0, 0.0], action_std=[1.0, 1.0])
+    expected, windows = episodes.frames(rows), WindowDataset(episodes, config)
+    windows.keep_frames(kind)
+    decoded.clear()
+    np.testing.assert_array_equal(episodes.frames(rows), expected)
+    WindowDataset(episodes, config, cache="ram").batch([0])
+    assert not decoded
+    with pytest.raises(IndexError, match="do not all exist"):
+        episodes.frames([60])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(episodes)).frames(rows), expected)
+    assert len(decoded) >= 3
+
+    later = synthetic([30, 30])
+    assert read_kept_frames(later) == (kind == "memmap")
+    decoded.clear()
+    np.testing.assert_array_equal(later.frames(rows), expected)
+    assert bool(decoded) == (kind == "ram")
+    windows.keep_frames(None)
+    decoded.clear()
+    np.testing.assert_array_equal(episodes.frames(rows), expected)
+    assert len(decoded) == 3

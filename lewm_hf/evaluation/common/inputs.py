@@ -133,9 +133,11 @@ def open_inputs(
     """
     source = None
     if isinstance(episodes, str | Path):
+        from ...data.cache import read_kept_frames
         from ...data.episodes import load_episodes
 
         source, episodes = str(episodes), load_episodes(episodes, split, episodes_revision)
+        read_kept_frames(episodes)
     agent = open_agent(model, processor, revision, device)
     check_trained_on(agent, episodes.env_id)
     made_for, found = agent.model.config.action_dim, episodes.action_dim

@@ -350,9 +350,11 @@ def prepare(
     if manifest is not None and seeds is not None:
         raise ValueError(f"seeds={list(seeds)} contradict the manifests, which bring their own: omit seeds")
     if isinstance(episodes, str | Path):
+        from ...data.cache import read_kept_frames
         from ...data.episodes import load_episodes
 
         episodes = load_episodes(episodes, protocol.split, episodes_revision)
+        read_kept_frames(episodes)
     # Through the protocol, which knows what seeds look like; how many there are is no change of it.
     chosen = protocol.seeds if seeds is None else protocol.override({"seeds": list(seeds)}).seeds
     agent = model if isinstance(model, Agent) else load_agent(model, processor, revision=revision, device=device)
