@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import initialization as init
 
@@ -168,6 +169,27 @@ def sigreg_bounds(config: LeWMConfig, batch_size: int) -> tuple[float, float]:
     return float(gaussian), float(collapsed)
 
 
+class _SummedWaves(torch.autograd.Function):
+    """Sums over the batch of `cos(x t)` and `sin(x t)`, `(time, batch, M)` and `(knots,)` -> `(time, M, knots)` each.
+
+    Cosines and sines are each other's derivatives: autograd would compute all of them a second time.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        angles = x.unsqueeze(-1) * t
+        real, imaginary = angles.cos(), angles.sin()
+        ctx.save_for_backward(real, imaginary, t)
+        return real.sum(1), imaginary.sum(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_real: Tensor, grad_imaginary: Tensor) -> tuple[Tensor, None]:
+        real, imaginary, t = ctx.saved_tensors
+        grad = real * (grad_imaginary * t).unsqueeze(1)
+        return grad.addcmul_(imaginary, (grad_real * t).unsqueeze(1), value=-1).sum(-1), None
+
+
 class SIGReg(nn.Module):
     """Sketched isotropic Gaussian regularization.
 
@@ -220,9 +242,8 @@ class SIGReg(nn.Module):
             directions = self._next_directions()
         with torch.autocast(embeddings.device.type, enabled=False):
             directions = nn.functional.normalize(directions.to(embeddings.device, torch.float32), dim=0)
-            angles = (embeddings.float() @ directions).unsqueeze(-1) * self.t  # (time, batch, projections, knots)
+            real, imaginary = _SummedWaves.apply(embeddings.float() @ directions, self.t)
             batch = embeddings.shape[1] * world_size()
-            real = all_reduce_sum(angles.cos().sum(1)) / batch
-            imaginary = all_reduce_sum(angles.sin().sum(1)) / batch
+            real, imaginary = all_reduce_sum(real) / batch, all_reduce_sum(imaginary) / batch
             error = (real - self.phi).square() + imaginary.square()  # (time, projections, knots)
             return batch * (error @ self.weights).mean()
