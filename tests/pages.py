@@ -7,7 +7,7 @@
 - `mermaid`: a picture.
 - `text`: what the block before it prints; `...` stands for what differs from run to run.
 
-The word `long` behind the language keeps a block and its output for the long tests.
+The word `long` behind the language keeps a block and its output for the long tests, where a shell runs its commands.
 
 Importing torch takes longer than most commands: a process that has imported everything and computed nothing is forked
 for each of them.
@@ -76,10 +76,12 @@ class Reader:
     Args:
         folder: where the page's commands run and its files are written.
         environment: environment variables beside those of this process.
+        shell: and those of what a shell starts.
     """
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    shell: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         self._output, self._session = self.folder.with_suffix(".output"), None
@@ -107,7 +109,7 @@ class Reader:
             elif block.language == "python":
                 printed = self._python(block.text, where)
             elif block.language == "bash":
-                printed = "".join(self.run(line, where) for line in commands(block))
+                printed = "".join(self.run(line, where, block.long) for line in commands(block))
             else:
                 raise AssertionError(f"{where}: nobody runs a block of {block.language}")
 
@@ -132,8 +134,8 @@ class Reader:
         assert not failed, f"{where}:\n{code}\n{printed}"
         return printed
 
-    def run(self, line: str, where: str) -> str:
-        """Runs one command and returns what it printed."""
+    def run(self, line: str, where: str, shell: bool = False) -> str:
+        """Runs one command, in a fork where that does and no `shell` is asked for, and returns what it printed."""
         words = shlex.split(line)
         if words[0] == "export":
             for word in words[1:]:
@@ -141,7 +143,7 @@ class Reader:
                 self.environment[name] = value.replace("$PWD", str(self.folder))
             return ""
         start = self._output.stat().st_size if self._output.exists() else 0
-        if words[0] in ("lewm", "python") and not SHELL & set(line):
+        if words[0] in ("lewm", "python") and not shell and not SHELL & set(line):
             process = _forks.Process(target=_command, args=(words, *self._place()))
             process.start()
             status = _ended(process)
@@ -149,8 +151,8 @@ class Reader:
             _, variables, _ = self._place()
             with open(self._output, "ab") as output:
                 status = subprocess.run(
-                    ["bash", "-c", line], cwd=self.folder, env=variables, stdin=subprocess.DEVNULL, stdout=output,
-                    stderr=subprocess.STDOUT, timeout=SECONDS,
+                    ["bash", "-c", line], cwd=self.folder, env=variables | self.shell, stdin=subprocess.DEVNULL,
+                    stdout=output, stderr=subprocess.STDOUT, timeout=SECONDS,
                 ).returncode  # fmt: skip
         printed = self._printed(start)
         assert status == 0, f"{where}: status {status}\n$ {line}\n{printed}"

@@ -7,6 +7,9 @@ import socket
 import subprocess
 
 import pytest
+import torch
+from hub.fake_hub import FakeHub
+from hub.published import PublishedLeWM, original_config, write_checkpoint
 from pages import ROOT, Reader, blocks
 
 from lewm_cli import parser
@@ -31,17 +34,30 @@ def reader(tmp_path):
         "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(site)]),
         "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache"),
     }  # fmt: skip
-    reader = Reader(folder, environment)
-    yield reader
-    reader.close()
+    with FakeHub() as hub:
+        # What is started from a shell finds a Hub on this machine.
+        online = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_valid", "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
+        reader = Reader(folder, environment, online)
+        yield reader
+        reader.close()
 
 
+@pytest.fixture
+def original(reader):
+    """A checkpoint as the released code leaves it, with random weights."""
+    torch.manual_seed(0)
+    small = {"image": 56, "depth": 1, "heads": 2, "head_dim": 16, "mlp": 48, "hidden": 64}
+    write_checkpoint(reader.folder / "original", PublishedLeWM(**small), original_config(**small))
+
+
+@pytest.mark.usefixtures("original")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_what_a_page_shows_runs(page, reader):
     reader.follow(page)
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("original")
 @pytest.mark.parametrize("page", SLOW, ids=lambda page: page.stem)
 def test_what_a_page_shows_runs_in_full(page, reader):
     reader.follow(page, long=True)
