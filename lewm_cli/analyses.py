@@ -12,6 +12,7 @@ def add(verbs: Verbs) -> None:
     verb.add_model()
     verb.add_episodes(required=True)
     verb.add("--target", action="append", help="one of the environment's targets; may be repeated; all by default")
+    verb.add("--columns", nargs="+", help="instead: columns of numbers of the data set, as in observation.state[0:2]")
     verb.add("--frames", type=int, default=4000, help="frames to read, spread over the episodes")
     verb.add("--seeds", type=int, nargs="+", help="of splits and probes; three by default")
     verb.add("--no-controls", action="store_true", help="leave out the untrained encoder and pixel PCA")
@@ -67,8 +68,8 @@ def _probe(args: argparse.Namespace) -> None:
 
     chosen = {} if args.seeds is None else {"seeds": args.seeds}
     probing = probe(
-        args.model, args.episodes, targets=args.target, frames=args.frames, **chosen, split=args.split,
-        controls=not args.no_controls, **_common(args), progress=True,
+        args.model, args.episodes, targets=args.target, columns=args.columns, frames=args.frames, **chosen,
+        split=args.split, controls=not args.no_controls, **_common(args), progress=True,
     )  # fmt: skip
     print(format_probe(probing.result))
     announce(args.out, args.started)

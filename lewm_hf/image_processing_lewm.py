@@ -1,6 +1,6 @@
 """Pictures -> normalized tensors, in the order of the released code: scale, normalize, resize."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -54,9 +54,11 @@ class LeWMImageProcessor(BaseImageProcessor):
         fit: how the training pictures were made square, repeated on every picture that is not: `"crop"` takes the
             middle, `"pad"` adds black borders, `"stretch"` distorts. `None`, for training pictures that were square by
             themselves, refuses others.
+        cameras: names of the cameras whose pictures the training pictures were made of, from left to right. Pictures
+            are then given by camera, `{"top": ..., "wrist": ...}`, all of one size.
 
     Raises:
-        ValueError: for another `fit`.
+        ValueError: for another `fit`, or fewer than two cameras.
     """
 
     model_input_names = ["pixel_values"]
@@ -67,6 +69,7 @@ class LeWMImageProcessor(BaseImageProcessor):
         image_mean: Sequence[float] = IMAGENET_MEAN,
         image_std: Sequence[float] = IMAGENET_STD,
         fit: str | None = None,
+        cameras: Sequence[str] | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -77,6 +80,9 @@ class LeWMImageProcessor(BaseImageProcessor):
         self.image_mean = [float(value) for value in image_mean]
         self.image_std = [float(value) for value in image_std]
         self.fit = fit
+        if cameras is not None and len(set(cameras)) < 2:
+            raise ValueError(f"cameras={list(cameras)} must be different names, two or more: one alone needs none")
+        self.cameras = None if cameras is None else list(cameras)
 
     def normalize(self, frames: Tensor) -> Tensor:
         """uint8 `(..., height, width, 3)` or float in [0, 1] -> float32 `(..., 3, image_size, image_size)`.
@@ -112,7 +118,7 @@ class LeWMImageProcessor(BaseImageProcessor):
         """
         if kwargs:
             raise ValueError(f"unknown arguments {sorted(kwargs)}: LeWMImageProcessor takes images and return_tensors")
-        frames = _to_tensor(images)
+        frames = _to_tensor(images) if self.cameras is None else self._tiled(images)
         if frames.is_floating_point():
             # Written so that NaN fails too.
             if not bool(((frames >= 0) & (frames <= 1)).all()):
@@ -134,6 +140,23 @@ class LeWMImageProcessor(BaseImageProcessor):
                 "or say how in preprocessor_config.json, with fit: crop, pad or stretch"
             )
         return BatchFeature({"pixel_values": self.normalize(frames)}, tensor_type=return_tensors)
+
+    def _tiled(self, images) -> Tensor:
+        """Pictures by camera, or nestings of such mappings -> `(..., height, width of all, 3)`.
+
+        Raises:
+            ValueError: where a camera is missing or unknown, or they make pictures of different sizes.
+        """
+        if isinstance(images, list | tuple) and images:
+            return torch.stack([self._tiled(part) for part in images])
+        if not isinstance(images, Mapping) or set(images) != set(self.cameras):
+            got = f"the cameras {', '.join(map(str, images))}" if isinstance(images, Mapping) else type(images).__name__
+            raise ValueError(f"expected a mapping from the cameras {', '.join(self.cameras)} to a picture, got {got}")
+        parts = {name: _to_tensor(images[name]) for name in self.cameras}
+        if len({tuple(part.shape) for part in parts.values()}) > 1:
+            listed = ", ".join(f"{name} {tuple(part.shape)}" for name, part in parts.items())
+            raise ValueError(f"the cameras make pictures of different sizes ({listed}): resize them to one size first")
+        return torch.cat(list(parts.values()), dim=-2)
 
     def __call__(self, images, **kwargs) -> BatchFeature:
         return self.preprocess(images, **kwargs)

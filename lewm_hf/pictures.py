@@ -9,7 +9,7 @@ import binascii
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -131,6 +131,19 @@ def square(frames: Tensor, fit: str) -> Tensor:
     padded = frames.new_zeros((*frames.shape[:-3], side, side, frames.shape[-1]))
     padded[..., -top : height - top, -left : width - left, :] = frames
     return padded
+
+
+def side_by_side(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
+    """One picture out of those of several cameras `(H, W, 3)` each, from left to right.
+
+    Raises:
+        ValueError: one line where they are not of one size.
+    """
+    sizes = {name: picture.shape[:2] for name, picture in pictures.items()}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name} {width}x{height}" for name, (height, width) in sizes.items())
+        raise ValueError(f"the cameras make pictures of different sizes ({listed}): resize them to one size first")
+    return np.concatenate(list(pictures.values()), axis=1)
 
 
 class TooLarge(ValueError):

@@ -1,7 +1,7 @@
 """`LeWMPlanner`: pictures of where things are and where they should be -> actions. Task `world-model-planning`."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class LeWMPlanner(Pipeline):
     Input: a dictionary, or a list, generator or data set of them, with
         observation: a PIL picture, `(H, W, 3)` or `(3, H, W)` uint8 array or tensor (floats must lie in [0, 1]), path
             or URL. Pictures are turned upright as their EXIF data says, and made square as the training pictures were.
+            Of a model that sees several cameras, one by the name of each: `{"top": ..., "wrist": ...}`.
         goal: the same and as large, or a list of them, of which any (or all, by `goals="mean"`) will do.
         goal_embedding: instead of `goal`, `model.encode`'s `(*latent)`, or `(G, *latent)`.
         steps_left: optional, environment steps until the goal is due: the plan looks no further ahead than that, but at
@@ -250,7 +251,9 @@ class LeWMPlanner(Pipeline):
 
 
 def _picture(image):
-    """A path, a URL or a PIL picture as an array; arrays and tensors unchanged."""
+    """A path, a URL or a PIL picture as an array; arrays and tensors unchanged; of several cameras each one."""
+    if isinstance(image, Mapping):
+        return {name: _picture(part) for name, part in image.items()}
     if isinstance(image, str | Path):
         return read(image)
     if isinstance(image, Image.Image):

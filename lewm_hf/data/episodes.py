@@ -27,11 +27,12 @@ from .statistics import action_statistics
 from .storage.arrow_copies import load_files, load_folder
 from .storage.dataset_card import DESCRIPTION_FILE, check_complete, read_description
 from .storage.encoding import decode
-from .storage.lerobot import is_lerobot, lerobot_cameras
-from .storage.parquet import read_metadata, vectors
+from .storage.parquet import matrix, read_metadata, vectors
 
 logger = logging.getLogger(__name__)
 
+# Arguments of `load_episodes` that say how a recording is read.
+COLUMN_KEYS = ("image_key", "action_key", "episode_key", "fps", "fit")
 # Share of the episodes of a data set without a test split.
 HELD_OUT = 0.1
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -114,6 +115,11 @@ class EpisodeData:
         return self.description.get("every", 1)
 
     @property
+    def cameras(self) -> list[str] | None:
+        """Cameras whose pictures an import put side by side; `None` for a single one."""
+        return self.description.get("cameras")
+
+    @property
     def fit(self) -> str | None:
         """How an import made its frames square, see `LeWMImageProcessor`; `None` where they were."""
         return self.description.get("fit")
@@ -162,6 +168,17 @@ class EpisodeData:
             ValueError: where the data set has none.
         """
         return self._vectors(STATE)
+
+    def numbers(self, name: str) -> np.ndarray:
+        """`(rows, n)` float64: any column of numbers.
+
+        Raises:
+            ValueError: one line where there is none of that name, or it holds something else.
+        """
+        numeric = [column for column in self.column_names if _is_numeric(self._dataset.features[column])]
+        if name not in numeric:
+            raise ValueError(f"{self.name} has no column of numbers {name!r}: there are {', '.join(numeric)}")
+        return matrix(self._dataset.data.column(name)).astype(np.float64)
 
     @property
     def goals(self) -> np.ndarray:
@@ -339,7 +356,8 @@ class EpisodeData:
         height, width = self._decode(self._encoded(0, 0)).shape[:2]
         if height != width:
             raise ValueError(
-                f"the frames of {self.name} are {height}x{width}: import them cropped or padded to squares"
+                f"the frames of {self.name} are {height}x{width}: import them cropped or padded to squares, or give "
+                "fit (crop, pad or stretch)"
             )
         stated = self.description.get("image_size", height)
         if stated != height:
@@ -375,24 +393,34 @@ def load_episodes(
     split: str = "train",
     revision: str | None = None,
     *,
-    image_key: str = IMAGE,
-    action_key: str | None = None,
+    image_key: str | Sequence[str] | None = None,
+    action_key: str | Sequence[str] | None = None,
+    episode_key: str | None = None,
+    fps: float | None = None,
     fit: str | None = None,
+    image_size: int | None = None,
+    if_needed: bool = False,
     decode: Decoder = decode,
     cache_dir: str | Path | None = None,
 ) -> EpisodeData:
-    """Opens a directory or a data set of the Hub; works without `episodes.json` too, on LeRobot's columns.
+    """Opens a data set of this package, or a recording in another layout: a directory, a file, or a Hub id.
 
-    A data set in LeRobot's layout, with pictures or videos, is imported first, once; see `import_once`.
+    Recordings are LeRobot data sets, folders of videos with their numbers in CSV files, HDF5 files, and whatever table
+    `datasets` loads. One whose columns are not called and ordered as here is imported first, once; see `import_once`.
 
     Args:
-        source: directory, or Hub id.
+        source: directory, Parquet or HDF5 file, or Hub id.
         split: `"train"`, `"test"` or whatever the data set has. One that has `"train"` alone is divided: its last
             tenth of episodes is `"test"`, and `"train"` is the rest.
         revision: branch, tag or commit of a Hub data set.
-        image_key: the image column; a LeRobot data set with one camera needs none.
-        action_key: of a LeRobot data set: another column than `action`.
-        fit: of a LeRobot data set: `"crop"`, `"pad"` or `"stretch"` makes frames square.
+        image_key: of a recording: the image column, or several, whose pictures are put side by side; a LeRobot data
+            set with one camera needs none, and `top` is short for `observation.images.top`.
+        action_key: of a recording: another column than `action`, or several, which are joined.
+        episode_key: of a table, or of videos with one CSV file: the column that tells episodes apart.
+        fps: of a recording that does not tell it: frames per second.
+        fit: of a recording: `"crop"`, `"pad"` or `"stretch"` makes frames square.
+        image_size: of a recording with `fit`: larger frames are kept at this side.
+        if_needed: pass over these arguments where the data set is one of this package, instead of refusing them.
         decode: turns the bytes of one frame into `(H, W, 3)` uint8.
         cache_dir: where `datasets` keeps its Arrow copy; default: its own cache.
 
@@ -402,20 +430,27 @@ def load_episodes(
     """
     directory = _local(source, split, revision)
     # The Hub's cache names the folder of a snapshot after its commit, whatever branch or tag was asked for.
-    commit = None if Path(source).is_dir() else directory.name
-    description = read_description(directory)
-    if description is None and is_lerobot(directory):
+    commit = None if Path(source).exists() else directory.name
+    given = zip(COLUMN_KEYS, (image_key, action_key, episode_key, fps, fit), strict=True)
+    named = [name for name, value in given if value is not None]
+    description = read_description(directory) if directory.is_dir() else None
+    if description is None:
         from .importers.mapping import ColumnMapping
-        from .recordings import import_once  # which needs what reads those formats
+        from .recordings import import_once, recording_format  # which needs what reads those formats
 
-        camera = None if image_key == IMAGE and IMAGE not in lerobot_cameras(directory) else image_key
-        columns = ColumnMapping(image=camera, action=(action_key,) if action_key else (), fit=fit)
-        directory, image_key = import_once(directory, columns, cache_dir), IMAGE
-        description = read_description(directory)
-    elif action_key or fit:
+        format = recording_format(directory) or (None if _is_ready(directory) and not named else "table")
+        if format is not None:
+            images = _names(image_key)
+            mapping = ColumnMapping(
+                image=images[0] if len(images) == 1 else images or None, action=_names(action_key),
+                episode=episode_key, fps=fps, fit=fit,
+            )  # fmt: skip
+            directory = import_once(format, directory, mapping, cache_dir, image_size=image_size)
+            description = read_description(directory)
+    elif named and not if_needed:
         raise ValueError(
-            f"{source} is no LeRobot data set, for which action_key and fit are: import it with `lewm import`, or "
-            "leave them away"
+            f"{source} is a data set of this package, whose columns are known: leave {', '.join(named)} away, which "
+            "are for recordings"
         )
     found = sorted({path.name.partition("-")[0] for path in (directory / "data").glob("*.parquet")})
     part = found == ["train"] and "test" not in _described(description) and split in ("train", "test")
@@ -438,10 +473,30 @@ def load_episodes(
         raise ValueError(f"{source} cannot be read ({cause}): collect or download it again") from None
     if part:
         dataset = _part(dataset, split, str(source))
-    episodes = EpisodeData(dataset, split, description, image_key, decode, str(source), commit, digest)
+    episodes = EpisodeData(dataset, split, description, IMAGE, decode, str(source), commit, digest)
     if description is not None:
         check_statistics(directory, description, episodes)
     return episodes
+
+
+def _names(key: str | Sequence[str] | None) -> tuple[str, ...]:
+    """`"top,wrist"` or a list -> names."""
+    names = key.split(",") if isinstance(key, str) else key or ()
+    return tuple(name.strip() for name in names)
+
+
+def _is_ready(directory: Path) -> bool:
+    """Whether the Parquet files of a folder have this package's columns, so that nothing need be imported."""
+    files = sorted(directory.rglob("*.parquet"))
+    if not files:
+        return False
+    names = read_metadata(files[0]).schema.to_arrow_schema().names
+    return {"episode_index", ACTION, IMAGE} <= set(names)
+
+
+def _is_numeric(feature: Any) -> bool:
+    value = getattr(feature, "feature", feature)
+    return isinstance(value, datasets.Value) and value.dtype.startswith(("int", "uint", "float", "bool"))
 
 
 def _described(description: dict[str, Any] | None) -> list[str]:
@@ -470,10 +525,10 @@ def _part(dataset: datasets.Dataset, split: str, name: str) -> datasets.Dataset:
 def _local(source: str | Path, split: str, revision: str | None) -> Path:
     """The directory of the data set, downloaded where it is a Hub id."""
     path = Path(source)
-    if path.is_dir():
+    if path.exists():
         return path
     if not HUB_ID.fullmatch(str(source)) or path.exists():
-        raise FileNotFoundError(f"there is no data set {source}: give a directory or a Hub id like org/name")
+        raise FileNotFoundError(f"there is no data set {source}: give a directory or a Hub id like org/name, or a file")
     download = {"repo_id": str(source), "repo_type": "dataset", "revision": revision}
     try:
         try:

@@ -9,6 +9,8 @@ lead from a row to the next, flattened; `next.success` then tells whether the go
 the last row whether it is reached there or within the steps after it, which are not kept.
 """
 
+from collections.abc import Mapping
+
 from datasets import Features, Image, List, Value
 
 IMAGE = "observation.image"
@@ -25,6 +27,7 @@ def episode_features(
     observation_dim: int | None,
     goal: bool = True,
     success: bool = True,
+    kept: Mapping[str, int] | None = None,
 ) -> Features:
     """The schema of a data set. Collected episodes have every column; imported ones lack what their source lacks.
 
@@ -33,6 +36,7 @@ def episode_features(
         state_dim: size of the simulator's state vector, which `set_state` takes; `None` leaves the column out.
         observation_dim: size of the state vector that the environment shows; `None` leaves the column out.
         goal, success: whether these are known.
+        kept: further columns of numbers by name, and how many a row has.
     """
     features = Features(
         {
@@ -56,7 +60,11 @@ def episode_features(
         SIM_STATE: state_dim is not None,
         SIM_GOAL: goal and state_dim is not None,
     }
-    return Features({name: feature for name, feature in features.items() if known.get(name, True)})
+    more = {
+        name: Value("float64") if size == 1 else List(Value("float64"), length=size)
+        for name, size in (kept or {}).items()
+    }
+    return Features({name: feature for name, feature in features.items() if known.get(name, True)} | more)
 
 
 COLUMN_MEANINGS = {

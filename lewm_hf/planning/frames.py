@@ -1,5 +1,7 @@
 """Pictures on their way to latents."""
 
+from collections.abc import Mapping
+
 import torch
 from PIL import Image
 from torch import Tensor
@@ -9,11 +11,14 @@ from ..world_models.base import ActingWorldModel, WorldModel
 
 
 def frame_size(picture) -> tuple[int, int]:
-    """(height, width) of a PIL picture, upright, or of an array or tensor with channels first or last.
+    """(height, width) of a PIL picture, upright, or of an array or tensor with channels first or last; of pictures by
+    camera, that of the first one.
 
     Raises:
         ValueError: on other than 3 channels.
     """
+    if isinstance(picture, Mapping) and picture:
+        return frame_size(next(iter(picture.values())))
     if isinstance(picture, Image.Image):
         return size(picture)
     shape = tuple(picture.shape)

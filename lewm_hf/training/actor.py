@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ..action_blocks import to_blocks
 from ..configuration_lewm import LeWMConfig
-from ..data.episodes import EpisodeData, load_episodes
+from ..data.episodes import EpisodeData
 from ..evaluation.common.agent import load_agent, training_facts_of
+from ..evaluation.common.inputs import load_for
 from ..image_processing_lewm import LeWMImageProcessor
 from ..modeling_lewm import LeWMModel
 from ..progress import progress_bar
@@ -170,8 +171,8 @@ def add_actor(
     agent = load_agent(source, revision=revision)
     if not isinstance(agent.model, LeWMModel):
         raise ValueError(f"{source} is a {type(agent.model).__name__}: actors are heads of LeWMModel")
-    episodes = {split: [load_episodes(dataset, split, episodes_revision)] for split in ("train", "test")}
-    episodes["train"] += [load_episodes(one, "train") for one in more]
+    episodes = {split: [load_for(agent, dataset, split, episodes_revision)] for split in ("train", "test")}
+    episodes["train"] += [load_for(agent, one, "train") for one in more]
     fitted, errors = fit_actor(agent.model, agent.processor, episodes, fit)
     facts = training_facts_of(source, revision)
     facts["actor"] = asdict(fit) | {"more_episodes": [str(one) for one in more], "mean_squared_error": errors}

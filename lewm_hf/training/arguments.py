@@ -13,6 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from ..data.cache import CACHES
+from ..data.episodes import COLUMN_KEYS
 from ..pictures import FITS
 from ..world_models.registry import find_world_model
 from .parts import check_parts, learning_rate_factors
@@ -32,11 +33,13 @@ class RunRecipe:
 
     dataset: str = option("", "directory or Hub id of the episodes")
     dataset_revision: str | None = option(None, "branch, tag or commit of a Hub data set")
-    image_key: str | None = option(None, "camera of a LeRobot data set that has several")
-    action_key: str | None = option(None, "action column of a LeRobot data set, where it is not called action")
-    fit: str | None = option(
-        None, "crop, pad or stretch: how frames of a LeRobot data set become square; planning repeats it"
+    image_key: str | None = option(
+        None, "of a recording: its image column or camera; several, as in top,wrist, are put side by side"
     )
+    action_key: str | None = option(None, "of a recording: its action column, or several, joined: arm,gripper")
+    episode_key: str | None = option(None, "of a table: the column that tells episodes apart")
+    fps: float | None = option(None, "of a recording that does not tell: frames per second")
+    fit: str | None = option(None, "crop, pad or stretch: how frames of a recording become square; planning repeats it")
     frame_cache: str | None = option(
         None, "ram or memmap: decode every frame once and keep it; none: frames are decoded when used"
     )
@@ -69,10 +72,9 @@ class RunRecipe:
     precisions: ClassVar[tuple[str, ...]] = ("auto", "fp32", "bf16")
 
     @property
-    def columns(self) -> dict[str, str]:
-        """Arguments of `load_episodes` for a data set whose columns have other names."""
-        given = {"image_key": self.image_key, "action_key": self.action_key, "fit": self.fit}
-        return {name: value for name, value in given.items() if value is not None}
+    def columns(self) -> dict[str, Any]:
+        """Arguments of `load_episodes` for a recording whose columns have other names."""
+        return {name: getattr(self, name) for name in COLUMN_KEYS if getattr(self, name) is not None}
 
     def __post_init__(self):
         for name in self.needed:

@@ -11,9 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ..data.episodes import load_episodes
 from ..data.windows import WindowDataset
-from ..evaluation.common.inputs import open_inputs
+from ..evaluation.common.inputs import load_for, open_agent, open_inputs
 from ..evaluation.common.provenance import latents_fingerprint
 from ..image_processing_lewm import LeWMImageProcessor
 from ..modeling_lewm_decoder import LeWMDecoder
@@ -58,12 +57,13 @@ class DecoderJob(Job):
     def open(self, accelerator: Accelerator) -> None:
         recipe, self.device, self.main = self.recipe, accelerator.device, accelerator.is_main_process
         self.share = accelerator.process_index, accelerator.num_processes
+        agent = open_agent(recipe.model, None, recipe.model_revision, self.device)
         episodes = {
-            split: load_episodes(recipe.dataset, split, recipe.dataset_revision, **recipe.columns)
+            split: load_for(agent, recipe.dataset, split, recipe.dataset_revision, recipe.columns)
             for split in ("train", "test")
         }
         train = episodes["train"]
-        agent = open_inputs(recipe.model, train, revision=recipe.model_revision, device=self.device).agent
+        open_inputs(agent, train)  # refuses what does not belong together
         self.world_model = agent.model.requires_grad_(False)
         self.image_processor = agent.processor
         fingerprint = latents_fingerprint(self.world_model)

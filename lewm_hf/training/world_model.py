@@ -98,7 +98,9 @@ class WorldModelJob(Job):
             (accelerator.process_index, accelerator.num_processes), accelerator.main_process_first
         )  # fmt: skip
         episodes = {
-            split: load_episodes(recipe.dataset, split, recipe.dataset_revision, **recipe.columns)
+            split: load_episodes(
+                recipe.dataset, split, recipe.dataset_revision, **recipe.columns, image_size=self.config.image_size
+            )
             for split in ("train", "test")
         }
         train = episodes["train"]
@@ -141,8 +143,8 @@ class WorldModelJob(Job):
     def build(self) -> nn.Module:
         _, kind = find_world_model(self.recipe.model_type)
         self.model = kind(self.config)
-        fit = self.windows.episodes.fit
-        self.image_processor = LeWMImageProcessor(image_size=self.config.image_size, fit=fit)
+        seen = self.windows.episodes
+        self.image_processor = LeWMImageProcessor(image_size=self.config.image_size, fit=seen.fit, cameras=seen.cameras)
         self.num_parameters = self.model.num_parameters()
         return WorldModelLosses(self.model, self.recipe.freeze)
 

@@ -91,6 +91,11 @@ def column_names(header: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*header, *(match[1] for name in header if (match := _numbered(name)))]))
 
 
+def quantities(header: Sequence[str]) -> list[str]:
+    """The columns, each numbered group once and by the group's name."""
+    return list(dict.fromkeys(match[1] if (match := _numbered(name)) else name for name in header))
+
+
 def read_table(path: Path) -> Table:
     """Reads a CSV file: UTF-8 or UTF-16, with or without a byte order mark, separated by commas, semicolons or tabs.
 

@@ -52,7 +52,8 @@ class Hdf5Source(Source):
         shapes = self._shapes()
         per_row = [name for name in shapes if name not in (LENGTH, OFFSET)]
         defaults = {"image": [("pixels",)], "action": [("action",)], **((task and task.columns) or DEFAULTS)}
-        self.mapping = mapping.with_defaults(per_row, defaults)
+        numeric = [name for name in per_row if shapes[name][1].kind in "fiub" and len(shapes[name][0]) <= 2]
+        self.mapping = mapping.with_defaults(per_row, defaults).keeping(numeric)
         require_columns(path, self.mapping, per_row)
         self.fps = agreed_fps(path, None, mapping)
         self._check_shapes(shapes)

@@ -9,8 +9,10 @@ with the known fields only, and lead to files below the data set's folder.
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from ..storage.encoding import decode
 from ..storage.parquet import read_columns, read_metadata, vectors
 from .mapping import ColumnMapping
 from .names import below, fill, visible
-from .source import Source, agreed_fps, check_total, require_columns, sha256
+from .source import Source, agreed_fps, camera_named, check_total, require_columns, sha256
 
 INFO = "meta/info.json"
 VERSIONS = ("v2.0", "v2.1", "v3.0")
@@ -64,13 +66,18 @@ class LeRobotSource(Source):
         cameras = [name for name, feature in features.items() if feature.get("dtype") in ("image", "video")]
         if len(cameras) != 1 and mapping.image is None:
             raise ValueError(
-                f"{path} has {len(cameras)} cameras ({', '.join(cameras)}): choose one with `image` in the mapping"
+                f"{path} has {len(cameras)} cameras ({', '.join(cameras)}): choose one with `image` in the mapping, or "
+                "image_key of a training; several are put side by side"
             )
-        self.mapping = mapping.with_defaults(features, {"image": [tuple(cameras)], **DEFAULTS})
+        if mapping.image is not None:
+            mapping = replace(mapping, image=camera_named(mapping.image, cameras))
+        numeric = [name for name, feature in features.items() if feature.get("dtype", "").startswith(NUMBERS)]
+        self.mapping = mapping.with_defaults(features, {"image": [tuple(cameras)], **DEFAULTS}).keeping(numeric)
         require_columns(path, self.mapping, features)
         if self.mapping.image not in cameras:
             raise ValueError(f"{self.mapping.image!r} of {path} is no camera: there are {', '.join(cameras)}")
         self._is_video = features[self.mapping.image]["dtype"] == "video"
+        self.survives_fork = not self._is_video
         if self._is_video:
             from . import video  # noqa: F401  an ImportError now, not after an hour
 
@@ -80,6 +87,7 @@ class LeRobotSource(Source):
         check_total(path, "total_episodes", self._info["total_episodes"], len(self.lengths))
         check_total(path, "total_frames", self._info["total_frames"], int(self.lengths.sum()))
         self._locate()
+        self.held_out = self._test_episodes()
         self.metadata = {
             "source_version": self._info["codebase_version"],
             "sha256": {file.relative_to(path).as_posix(): sha256(file.read_bytes()) for file in self._meta},
@@ -133,6 +141,15 @@ class LeRobotSource(Source):
                 "it with LeRobot"
             )
         return info
+
+    def _test_episodes(self) -> np.ndarray | None:
+        """What `splits` sets apart as `test`, such as `"45:50"`; LeRobot itself knows `train` alone."""
+        splits = self._info.get("splits")
+        found = re.fullmatch(r"(\d{1,9}):(\d{1,9})", str(splits.get("test"))) if isinstance(splits, dict) else None
+        if found is None:
+            return None
+        first, stop = int(found[1]), int(found[2])
+        return np.arange(first, stop) if 0 < stop - first < len(self.lengths) and stop <= len(self.lengths) else None
 
     @property
     def _packed(self) -> bool:

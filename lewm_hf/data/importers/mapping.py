@@ -5,7 +5,7 @@ fps: 10                       # required where the source does not say; otherwis
 action_dim: 2                 # optional: refuses a source whose actions are of another size
 every: 5                      # optional: rows are so many steps apart, and their actions are blocks of so many
 columns:
-  image: observation.images.top
+  image: observation.images.top   # or several, which are put side by side: [top, wrist]
   action: action              # one column or several, which are concatenated
   observation: [observation.state, observation.gripper]
   state: [qpos, qvel]         # the simulator's state, what `set_state` of `env` takes
@@ -13,6 +13,7 @@ columns:
   success: next.success
   episode: episode_index
   frame: frame_index          # the row's place in its episode
+keep: all                     # every other column of numbers too, under its own name; or a list of them
 skip_episodes: [3, 17]        # positions in the source, from 0
 fit: crop                     # crop, pad or stretch frames to squares, and resize them to the size asked for
 ```
@@ -29,6 +30,13 @@ from ...pictures import FITS
 
 MANY = ("action", "observation", "state", "goal")
 ONE = ("image", "success", "episode", "frame")
+KEPT = "kept:"
+EVERYTHING = ("*",)
+# What every table has, or what this package writes itself.
+BOOKKEEPING = (
+    "episode_index", "frame_index", "index", "timestamp", "task_index", "next.done", "next.success", "action",
+    "observation.state", "sim.state", "sim.goal", "episode", "episode_idx", "ep_idx", "step_idx",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,19 +44,20 @@ class ColumnMapping:
     """Columns of a source by their role; what is `None` or empty is left to the format's defaults, or missing.
 
     Attributes:
-        image: frames.
+        image: frames; of several cameras, the columns that are put side by side.
         action, observation, state, goal: columns that are concatenated to one vector.
         success: whether the goal is reached after the row's action.
         episode: which episode a row belongs to, where the format needs it.
         frame: the row's place in its episode, where it has another than its usual name.
         fps: frames per second.
+        keep: columns of numbers that are stored beside, as they are; `("*",)` keeps all that are mapped to no role.
         action_dim: size of one action.
         every: simulator steps from a row to the next, where a row's action is the flattened block of as many.
         skip_episodes: positions of episodes that are left out.
         fit: `"crop"`, `"pad"` or `"stretch"` makes frames square; `None` takes square frames only.
     """
 
-    image: str | None = None
+    image: str | tuple[str, ...] | None = None
     action: tuple[str, ...] = ()
     observation: tuple[str, ...] = ()
     state: tuple[str, ...] = ()
@@ -56,6 +65,7 @@ class ColumnMapping:
     success: str | None = None
     episode: str | None = None
     frame: str | None = None
+    keep: tuple[str, ...] = ()
     fps: float | None = None
     action_dim: int | None = None
     every: int | None = None
@@ -66,7 +76,16 @@ class ColumnMapping:
     def vectors(self) -> dict[str, tuple[str, ...]]:
         """The numeric roles that are mapped, with their columns."""
         roles = {role: getattr(self, role) for role in MANY} | {"success": (self.success,) if self.success else ()}
-        return {role: names for role, names in roles.items() if names}
+        kept = {f"{KEPT}{name}": (name,) for name in self.keep}
+        return {role: names for role, names in roles.items() if names} | kept
+
+    def keeping(self, numeric: Iterable[str]) -> "ColumnMapping":
+        """With the columns that `*` stands for: those of numbers that have no role, nor count rows or episodes."""
+        if self.keep != EVERYTHING:
+            return self
+        taken = {name for names in replace(self, keep=()).vectors.values() for name in names}
+        taken |= {*BOOKKEEPING, self.episode, self.frame, self.success}
+        return replace(self, keep=tuple(name for name in numeric if name not in taken))
 
     def with_defaults(self, present: Iterable[str], defaults: dict[str, list[tuple[str, ...]]]) -> "ColumnMapping":
         """Fills roles that are not mapped with the first of their default columns that are all present."""
@@ -114,10 +133,11 @@ def read_mapping(path: str | Path | None) -> ColumnMapping:
 
 def _names(path: Path, role: str, value: Any) -> str | tuple[str, ...]:
     names = value if isinstance(value, list) else [value]
-    if not names or not all(isinstance(name, str) and name for name in names) or (role in ONE and len(names) > 1):
-        expected = "the name of a column" if role in ONE else "a column's name, or a list of them"
+    single = role in ONE and role != "image"
+    if not names or not all(isinstance(name, str) and name for name in names) or (single and len(names) > 1):
+        expected = "the name of a column" if single else "a column's name, or a list of them"
         raise ValueError(f"{path} has {role}: {value!r}, expected {expected}")
-    return names[0] if role in ONE else tuple(names)
+    return names[0] if role in ONE and len(names) == 1 else tuple(names)
 
 
 def _setting(path: Path, name: str, value: Any) -> Any:
@@ -130,11 +150,16 @@ def _setting(path: Path, name: str, value: Any) -> Any:
         return tuple(sorted(set(value)))
     if name == "fit" and value in FITS:
         return value
+    if name == "keep" and value == "all":
+        return EVERYTHING
+    if name == "keep" and isinstance(value, list) and all(isinstance(one, str) and one for one in value):
+        return tuple(value)
     expected = {
         "fps": "a number above 0",
         "action_dim": "a whole number above 0",
         "every": "a whole number above 0",
         "skip_episodes": "a list of positions from 0",
         "fit": f"one of {', '.join(FITS)}",
+        "keep": "all, or a list of columns",
     }
     raise ValueError(f"{path} has {name}: {value!r}, expected {expected[name]}")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ...tasks.task import Task
-from .csv_table import Table, column_names, read_table
+from .csv_table import Table, column_names, quantities, read_table
 from .mapping import ColumnMapping
 from .names import visible
 from .source import Source, agreed_fps, require_columns, sha256
@@ -51,6 +51,7 @@ class Mp4CsvSource(Source):
     """
 
     packages = ("av",)
+    survives_fork = False
 
     def __init__(self, path: Path, mapping: ColumnMapping, task: Task | None):
         if not path.is_dir():
@@ -70,7 +71,8 @@ class Mp4CsvSource(Source):
         defaults = (
             DEFAULTS if task else {role: names for role, names in DEFAULTS.items() if role not in ("state", "goal")}
         )
-        self.mapping = mapping.with_defaults(names, defaults)
+        numeric = [name for name in quantities(header) if _is_numeric(name, tables)] if mapping.keep else ()
+        self.mapping = mapping.with_defaults(names, defaults).keeping(numeric)
         require_columns(path, self.mapping, names)
         wanted = dict.fromkeys(name for names in self.mapping.vectors.values() for name in names)
         self._values = {name: [table.numbers(table.members(name)) for table in tables] for name in wanted}
@@ -143,6 +145,14 @@ class Mp4CsvSource(Source):
         if empty is not None:
             raise ValueError(f"{table.path} has no rows for the video {empty!r}: add them, or take the video away")
         return [table.with_rows(found) for found in rows.values()]
+
+
+def _is_numeric(name: str, tables: list[Table]) -> bool:
+    """Whether every cell of a column, or of a numbered group, is a number or empty."""
+    try:
+        return all(len(table.numbers(table.members(name))) for table in tables)
+    except ValueError:
+        return False
 
 
 def _in_order(table: Table, frame_column: str | None) -> Table:

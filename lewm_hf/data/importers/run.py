@@ -10,7 +10,7 @@ import operator
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -30,6 +30,7 @@ from ..workers import run_tasks, usable_cores
 from .frames import Conversion
 from .mapping import ColumnMapping, read_mapping
 from .source import ImportedEpisode, Source
+from .tiled import TiledSource
 from .work import Import, check_continues, describe
 from .written import Written
 
@@ -58,6 +59,7 @@ def import_dataset(
     mapping: str | Path | ColumnMapping | None = None,
     env: str | None = None,
     image_size: int | None = None,
+    largest: int | None = None,
     test_fraction: float = 0.1,
     seed: int = 0,
     image_format: str | None = None,
@@ -80,7 +82,8 @@ def import_dataset(
         env: short name or id of the environment that the episodes come from: fixes sizes and frames per second, and
             tells which columns are its state. Without one nothing can be restored or called a success.
         image_size: side of the frames; default: the source's. Another size is refused unless the mapping says `fit`.
-        test_fraction: share of the episodes that makes the test split.
+        largest: where the mapping says `fit`: frames are resized to this side if they are larger.
+        test_fraction: share of the episodes that makes the test split, unless the source sets some apart itself.
         seed: draws these episodes.
         image_format: lossless format of the frames, see `FrameEncoder`; default: the environment's.
         episodes_per_file: what a killed import has to repeat, at most, per worker.
@@ -112,11 +115,11 @@ def import_dataset(
     try:
         kept = _kept(opened)
         sizes = opened.check_vectors(kept)
-        work = _settle(opened, sizes, kept, task, image_size, image_format)
+        work = _settle(opened, sizes, kept, task, image_size, image_format, largest)
         description = describe(work, format, sizes, kept, test_fraction, seed, episodes_per_file)
         if known is not None:
             check_continues(out, work, known, description)
-        files = plan_files(opened.lengths, kept, test_fraction, seed, episodes_per_file)
+        files = plan_files(opened.lengths, kept, test_fraction, seed, episodes_per_file, opened.held_out)
         decisive = ("env", "env_kwargs", "image_size", "every", "collector")
         key = content_key({name: description[name] for name in decisive})
         missing = [file for file in files if not is_complete(out / file.name, key)]
@@ -137,7 +140,7 @@ def import_dataset(
             remove_leftovers(out / file.name)
         count = sum(len(file.episodes) for file in missing)
         with progress_bar(total=count, desc="episodes", unit="episode", show=progress) as bar:
-            run_tasks(partial(_import_file, work, out, key), missing, workers, bar.update)
+            run_tasks(partial(_import_file, work, out, key), missing, workers, bar.update, opened.survives_fork)
         facts = finish_dataset(out, description)
     expected = len(kept), int(opened.lengths[kept].sum())
     if (facts.episodes, facts.rows) != expected:
@@ -156,6 +159,8 @@ def open_source(format: str, path: Path, mapping: str | Path | ColumnMapping | N
         See `import_dataset`.
     """
     columns = mapping if isinstance(mapping, ColumnMapping) else read_mapping(mapping)
+    if isinstance(columns.image, tuple):
+        return TiledSource([open_source(format, path, replace(columns, image=name), task) for name in columns.image])
     if format == "hdf5":
         from .hdf5 import Hdf5Source as kind
     elif format == "lerobot":
@@ -168,11 +173,15 @@ def open_source(format: str, path: Path, mapping: str | Path | ColumnMapping | N
 
 
 def plan_files(
-    lengths: np.ndarray, kept: np.ndarray, test_fraction: float, seed: int, episodes_per_file: int
-) -> list[ImportFile]:
-    """All files of the data set, in order. Test episodes are drawn: a source need not be in random order."""
-    held_out = min(max(round(len(kept) * test_fraction), 1), len(kept) - 1) if test_fraction else 0
-    drawn = np.sort(np.random.default_rng(seed).permutation(kept)[:held_out])
+    lengths: np.ndarray, kept: np.ndarray, test_fraction: float, seed: int, episodes_per_file: int,
+    held_out: np.ndarray | None = None,
+) -> list[ImportFile]:  # fmt: skip
+    """All files of the data set, in order. Test episodes are drawn, for a source need not be in random order, unless
+    the source sets some apart."""
+    count = min(max(round(len(kept) * test_fraction), 1), len(kept) - 1) if test_fraction else 0
+    drawn = np.sort(np.random.default_rng(seed).permutation(kept)[:count])
+    if held_out is not None and 0 < len(apart := np.intersect1d(held_out, kept)) < len(kept):
+        drawn = apart
     files, row = [], 0
     for split, members in (("train", np.setdiff1d(kept, drawn)), ("test", drawn)):
         number_of_files = math.ceil(len(members) / episodes_per_file)
@@ -224,7 +233,7 @@ def _kept(source: Source) -> np.ndarray:
 
 def _settle(
     source: Source, sizes: dict[str, int], kept: np.ndarray, task: Task | None, image_size: int | None,
-    image_format: str | None,
+    image_format: str | None, largest: int | None = None,
 ) -> Import:  # fmt: skip
     """Refuses a source that does not fit the environment or the mapping; looks at one frame."""
     path, mapping, fps = source.path, source.mapping, source.fps
@@ -259,8 +268,13 @@ def _settle(
                 "correct fps in the mapping"
             )
     if fps is None:
-        raise ValueError(f"nothing tells the frames per second of {path}: give the environment, or fps in a mapping")
-    conversion = Conversion.for_frame(next(source.frames(int(kept[0]))), image_size, mapping.fit)
+        raise ValueError(
+            f"nothing tells the frames per second of {path}: give the environment, or fps in a mapping or in a recipe"
+        )
+    frame = next(source.frames(int(kept[0])))
+    conversion = Conversion.for_frame(frame, image_size, mapping.fit)
+    if mapping.fit is not None and largest is not None and conversion.side > largest:
+        conversion = Conversion.for_frame(frame, largest, mapping.fit)
     image_format = image_format or (task.recording.image_format if task else "webp0")
     check_image_format(image_format)
     env = None if task is None else task.env_id

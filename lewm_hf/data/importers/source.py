@@ -5,7 +5,7 @@ import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from ...files import size_text
 from ..storage.arrow_copies import DIGESTS, content_digest
-from .mapping import ColumnMapping
+from .mapping import KEPT, ColumnMapping
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class ImportedEpisode:
         observations: `(rows, observation)` float32.
         states, goals: `(rows, state)` float64.
         next_success: `(rows,)` bool.
+        kept: further columns of numbers by name, `(rows, n)` float64.
     """
 
     images: Sequence[np.ndarray]
@@ -42,6 +43,7 @@ class ImportedEpisode:
     states: np.ndarray | None
     goals: np.ndarray | None
     next_success: np.ndarray | None
+    kept: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def actions(self) -> np.ndarray:
@@ -60,8 +62,11 @@ class Source(ABC):
         mapping: with the format's defaults filled in.
         lengths: `(episodes,)` rows of each.
         fps: frames per second, `None` where neither source nor mapping tells.
+        held_out: positions of the episodes that the source itself sets apart for tests; `None` where it says nothing.
         metadata: what identifies the source: sha256 of its small parts, and the like.
         packages: libraries that may decide about a decoded value.
+        survives_fork: whether a forked process can read on: FFmpeg's decoders hang in the child of a process that has
+            used them.
     """
 
     path: Path
@@ -70,6 +75,8 @@ class Source(ABC):
     fps: float | None
     metadata: dict[str, Any]
     packages: tuple[str, ...] = ()
+    held_out: np.ndarray | None = None
+    survives_fork: bool = True
 
     @abstractmethod
     def column(self, name: str, episode: int) -> np.ndarray:
@@ -148,6 +155,8 @@ class Source(ABC):
 
 def _first_missing(vectors: dict[str, np.ndarray]) -> tuple[str, int] | None:
     for role, values in vectors.items():
+        if role.startswith(KEPT):  # nobody computes with them
+            continue
         with np.errstate(over="ignore"):
             bad = ~np.isfinite(values.astype(STORED.get(role, np.float64))).all(1)
         if role == "action" and np.isnan(values[-1]).all():
@@ -174,6 +183,12 @@ def require_columns(path: Path, mapping: ColumnMapping, present: Iterable[str]) 
         for name in names:
             if name not in present:
                 raise ValueError(f"{path} has no column {name!r} for the {role}: there are {', '.join(present)}")
+
+
+def camera_named(name: str, cameras: Sequence[str]) -> str:
+    """The column of a camera: by its name, or by the last part of it, `top` for `observation.images.top`."""
+    ending = [camera for camera in cameras if camera.endswith(f".{name}")]
+    return ending[0] if name not in cameras and len(ending) == 1 else name
 
 
 def agreed_fps(path: Path, stated: float | None, mapping: ColumnMapping, tolerance: float = 1e-3) -> float | None:

@@ -1,25 +1,28 @@
 """Any table that `datasets` loads, with a column of pictures, one of actions and one that tells episodes apart.
 
-A folder of Parquet, Arrow, CSV or JSON Lines files, or of pictures with a `metadata.csv`. Rows of an episode need not
-stand together; they are in the order of a frame index where there is one, else as they come. `episode` in the mapping
-names the episode column (`episode_index` by default), which may hold numbers or names.
+A Parquet file, or a folder of Parquet, Arrow, CSV or JSON Lines files, or of pictures with a `metadata.csv`. Rows of an
+episode need not stand together; they are in the order of a frame index where there is one, else as they come. `episode`
+in the mapping names the episode column (`episode_index` by default), which may hold numbers or names. A split `test` is
+held out; the same number in two splits means two episodes.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets.exceptions import DatasetGenerationError
 
 from ...tasks.task import Task
-from ..storage.arrow_copies import load_folder
+from ..storage.arrow_copies import load_files, load_folder
 from ..storage.encoding import decode
 from ..storage.parquet import vectors
-from .mapping import ColumnMapping
+from .mapping import EVERYTHING, ColumnMapping
 from .names import visible
-from .source import Source, require_columns, sha256
+from .source import Source, camera_named, require_columns, sha256
 
 EPISODE = "episode_index"
 FRAME_COLUMNS = ("frame_index", "frame", "step_idx", "step", "timestep")
@@ -36,7 +39,7 @@ class TableSource(Source):
     """See the module.
 
     Args:
-        path: the folder.
+        path: the folder, or a Parquet file.
         mapping: columns that have other names; `fps`, where no `timestamp` column tells it.
         task: where the episodes come from; its state is only known where the mapping tells.
 
@@ -47,25 +50,37 @@ class TableSource(Source):
     packages = ("datasets", "pyarrow")
 
     def __init__(self, path: Path, mapping: ColumnMapping, task: Task | None):
-        if not path.is_dir():
-            raise FileNotFoundError(f"there is no folder {path}: give the folder of a data set")
+        if not path.exists():
+            raise FileNotFoundError(f"there is no folder {path}: give the folder of a data set, or a Parquet file")
         self.path = path
         try:
-            splits = datasets.get_dataset_split_names(str(path))
-            parts = [load_folder(path, split, None)[0] for split in splits]
+            if path.is_file():
+                splits, parts = ["train"], [load_files([path], "train", None)[0]]
+            else:
+                splits = datasets.get_dataset_split_names(str(path))
+                parts = [load_folder(path, split, None)[0] for split in splits]
             self._table = datasets.concatenate_datasets(parts).with_format("arrow")
         except (DatasetGenerationError, datasets.exceptions.DatasetNotFoundError, ValueError, OSError) as error:
             reason = str(error.__cause__ or error).strip().splitlines()[0]
             raise ValueError(f"{path} is no table that `datasets` loads ({reason})") from None
         names = self._table.column_names
-        self.mapping = mapping.with_defaults(names, DEFAULTS)
+        kinds = self._table.features
+        if mapping.image is not None:
+            pictures = [name for name in names if isinstance(kinds[name], datasets.Image)]
+            mapping = replace(mapping, image=camera_named(mapping.image, pictures))
+        numeric = filter(self._is_regular, names) if mapping.keep == EVERYTHING else ()
+        self.mapping = mapping.with_defaults(names, DEFAULTS).keeping(numeric)
         require_columns(path, self.mapping, names)
         if not isinstance(self._table.features[self.mapping.image], datasets.Image):
             raise ValueError(
                 f"column {self.mapping.image!r} of {path} is {self._table.features[self.mapping.image]}, expected "
                 "pictures: name another with `image` in the mapping"
             )
-        self._rows = self._order(self.mapping.episode or EPISODE)
+        part = np.repeat(np.arange(len(parts)), [len(one) for one in parts])
+        self._rows = self._order(self.mapping.episode or EPISODE, part)
+        if "test" in splits and len(splits) > 1:
+            held_out = part[[rows[0] for rows in self._rows]] == splits.index("test")
+            self.held_out = np.flatnonzero(held_out)
         self.lengths = np.array([len(rows) for rows in self._rows], dtype=np.int64)
         self.fps = mapping.fps or self._measured_fps()
         wanted = [name for names in self.mapping.vectors.values() for name in names]
@@ -86,18 +101,20 @@ class TableSource(Source):
             yield decode(data)
 
     def files(self) -> list[Path]:
+        if self.path.is_file():
+            return [self.path]
         return visible((path for path in self.path.rglob("*") if path.is_file()), self.path)
 
     def close(self) -> None:
         """Nothing stays open but mapped memory."""
 
-    def _order(self, episode_column: str) -> list[np.ndarray]:
-        """Rows of each episode, in the order of their frames."""
+    def _order(self, episode_column: str, part: np.ndarray) -> list[np.ndarray]:
+        """Rows of each episode, in the order of their frames; `part` `(rows,)` is the number of a row's split."""
         names = self._table.column_names
         if episode_column not in names:
             raise ValueError(
                 f"{self.path} has no column {episode_column!r} that tells episodes apart: name it with `episode` in "
-                f"the mapping; there are {', '.join(names)}"
+                f"the mapping, or episode_key of a training; there are {', '.join(names)}"
             )
         episodes = self._table.data.column(episode_column).to_pandas()
         if episodes.isna().any():
@@ -107,7 +124,7 @@ class TableSource(Source):
             raise ValueError(f"{self.path} has no column {frame!r} for the frame: there are {', '.join(names)}")
         numbers = None if frame is None else self._table.data.column(frame).to_numpy()
         found = []
-        for name, rows in sorted(episodes.groupby(episodes).indices.items()):
+        for (_, name), rows in sorted(episodes.groupby([part, episodes.to_numpy()]).indices.items()):
             if numbers is not None:
                 rows = rows[np.argsort(numbers[rows], kind="stable")]
                 if not np.array_equal(numbers[rows], np.arange(len(rows))):
@@ -127,14 +144,28 @@ class TableSource(Source):
             raise ValueError(f"{self.path} has rows whose {TIMESTAMP} does not grow: sort them, or name a frame column")
         return float(np.round(1 / np.median(steps), 3))
 
+    def _is_regular(self, name: str) -> bool:
+        """Whether a column holds as many numbers in every row."""
+        column = self._table.data.column(name)
+        if not _is_numeric(column.type) or column.null_count:
+            return False
+        lengths = pc.list_value_length(column) if _is_nested(column.type) else None
+        return lengths is None or len(lengths.unique()) == 1
+
     def _numbers(self, name: str) -> np.ndarray:
         column = self._table.data.column(name)
-        kind = column.type
-        nested = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-        value = kind.value_type if nested else kind
-        if not (pa.types.is_integer(value) or pa.types.is_floating(value) or pa.types.is_boolean(value)):
-            raise ValueError(f"column {name!r} of {self.path} is {kind}, expected numbers: map another column")
+        if not _is_numeric(column.type):
+            raise ValueError(f"column {name!r} of {self.path} is {column.type}, expected numbers: map another column")
         try:
-            return vectors(column) if nested else column.to_numpy().reshape(-1, 1)
+            return vectors(column) if _is_nested(column.type) else column.to_numpy().reshape(-1, 1)
         except ValueError as error:
             raise ValueError(f"column {name!r} of {self.path} has vectors of different sizes: {error}") from None
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    value = kind.value_type if _is_nested(kind) else kind
+    return pa.types.is_integer(value) or pa.types.is_floating(value) or pa.types.is_boolean(value)

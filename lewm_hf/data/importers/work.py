@@ -13,6 +13,7 @@ from ..schema import episode_features
 from ..storage.continuing import check_same
 from ..storage.dataset_card import FORMAT
 from .frames import Conversion
+from .mapping import KEPT
 from .source import ImportedEpisode, Source, content_sha256
 
 # Counts the changes of this package's own reading: the same source may give other rows or pixels since. 2: pictures and
@@ -60,6 +61,7 @@ class Import:
             states=states,
             goals=goals,
             next_success=success,
+            kept={role.removeprefix(KEPT): values for role, values in found.items() if role.startswith(KEPT)},
         )
 
     def _reached(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
@@ -86,7 +88,8 @@ def describe(
             continue
     success = "success" in sizes or bool(work.env and "goal" in sizes)
     columns = episode_features(
-        sizes["action"], sizes.get("state"), sizes.get("observation"), "goal" in sizes, success
+        sizes["action"], sizes.get("state"), sizes.get("observation"), "goal" in sizes, success,
+        kept={role.removeprefix(KEPT): size for role, size in sizes.items() if role.startswith(KEPT)},
     )  # fmt: skip
     collector = {
         "imported_from": format,
@@ -123,6 +126,7 @@ def describe(
         "fps": work.fps,
         "action_dim": sizes["action"] // (source.mapping.every or 1),
         **names,
+        **({"cameras": list(source.mapping.image)} if isinstance(source.mapping.image, tuple) else {}),
         "columns": list(columns),
         "collector": collector,
         "versions": versions,

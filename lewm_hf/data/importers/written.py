@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from ..schema import ACTION, IMAGE, SIM_GOAL, SIM_STATE, STATE
 from ..storage.encoding import decode
-from ..storage.parquet import read_columns, vectors
+from ..storage.parquet import matrix, read_columns
 from .source import ImportedEpisode
 
 
@@ -25,7 +25,7 @@ class Written:
         """Takes note of the next episode, and hands it on."""
         for column, values in (
             (ACTION, episode.row_actions), (STATE, episode.observations), (SIM_STATE, episode.states),
-            (SIM_GOAL, episode.goals),
+            (SIM_GOAL, episode.goals), *episode.kept.items(),
         ):  # fmt: skip
             if values is not None:
                 self.vectors.setdefault(column, []).append(values)
@@ -39,7 +39,7 @@ class Written:
         wrong = [
             column
             for column, parts in self.vectors.items()
-            if not np.array_equal(vectors(read_columns([path], [column]).column(0)), np.concatenate(parts), True)
+            if not np.array_equal(matrix(read_columns([path], [column]).column(0)), np.concatenate(parts), True)
         ]
         row = 0
         with pq.ParquetFile(path) as file:

@@ -250,7 +250,7 @@ def render_card(description: Mapping[str, Any], facts: Facts) -> str:
             phase=phase,
             provenance=[(key, _plain(value)) for key, value in published(description["collector"]).items()],
             versions=", ".join(f"{package} {version}" for package, version in description["versions"].items()),
-            columns=[(column, meanings[column].format(every=every)) for column in present],
+            columns=[(column, meanings.get(column, "as recorded").format(every=every)) for column in present],
         )
     return f"{card}\n"
 

@@ -170,6 +170,15 @@ def vectors(column: pa.ChunkedArray) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros((0, 0))
 
 
+def matrix(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of numbers, or of equally long lists of them, as a matrix `(rows, n)`.
+
+    Raises:
+        ValueError: naming the first row whose length differs.
+    """
+    return vectors(column) if pa.types.is_nested(column.type) else column.to_numpy().reshape(-1, 1)
+
+
 def _open(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     # Frames are compressed already, and their smallest and largest would be stored beside every row group.
     scalars = [field.name for field in schema if not pa.types.is_nested(field.type)]
@@ -195,7 +204,8 @@ def _schema(episode: "Episode", key: str | None) -> pa.Schema:
     known = episode.states, episode.observations
     state_dim, observation_dim = (None if matrix is None else matrix.shape[1] for matrix in known)
     goal, success = episode.goals is not None, episode.next_success is not None
-    schema = episode_features(episode.actions.shape[1], state_dim, observation_dim, goal, success).arrow_schema
+    kept = {name: values.shape[1] for name, values in getattr(episode, "kept", {}).items()}
+    schema = episode_features(episode.actions.shape[1], state_dim, observation_dim, goal, success, kept).arrow_schema
     more = {CHUNKING: json.dumps(datasets.config.DEFAULT_CDC_OPTIONS)} | ({} if key is None else {KEY: key})
     return schema.with_metadata({**schema.metadata, **more})
 
@@ -221,6 +231,8 @@ def _table(
         SIM_STATE: _lists(episode.states),
         SIM_GOAL: _lists(episode.goals),
     }
+    for name, values in getattr(episode, "kept", {}).items():
+        columns[name] = values[:, 0] if values.shape[1] == 1 else _lists(values)
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 

@@ -12,6 +12,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from transformers import AutoImageProcessor, AutoModel
 
 from ...configuration_lewm import LeWMConfig
+from ...data.episodes import COLUMN_KEYS
 from ...planning.world_model import check_ready
 from ...world_models.registry import import_offered
 from .facts import ModelFacts
@@ -28,6 +29,7 @@ class Agent:
         revision: commit of a Hub checkpoint.
         trained_on: environment id of the training episodes, where the checkpoint says so.
         env_kwargs: how that environment was made, except for the picture size.
+        columns: how the recordings that it was trained on are read, see `load_episodes`.
     """
 
     model: Any
@@ -36,6 +38,7 @@ class Agent:
     revision: str | None = None
     trained_on: str | None = None
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
     def facts(self) -> ModelFacts:
         """What a result records about the model."""
@@ -117,7 +120,9 @@ def load_agent(
     commit = None if folder.exists() else commit_of(str(model), revision)
     facts = training_facts_of(model, revision)
     env_kwargs = {name: value for name, value in facts.get("env_kwargs", {}).items() if name != "image_size"}
-    return Agent(loaded, processor, str(model), commit, facts.get("env_id"), env_kwargs)
+    recipe = facts.get("recipe") if isinstance(facts.get("recipe"), dict) else {}
+    columns = {name: recipe[name] for name in COLUMN_KEYS if recipe.get(name) is not None}
+    return Agent(loaded, processor, str(model), commit, facts.get("env_id"), env_kwargs, columns)
 
 
 def commit_of(repo_id: str, revision: str | None) -> str:

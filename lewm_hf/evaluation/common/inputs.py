@@ -1,6 +1,7 @@
 """What an analysis is made of, opened and checked against each other before any work starts."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 
 from ...configuration_lewm_decoder import LeWMDecoderConfig
+from ...data.episodes import EpisodeData, load_episodes
 from ...modeling_lewm_decoder import LeWMDecoder
 from ...tasks.registry import short_name
 from ...world_models.base import latent_shape
@@ -131,14 +133,12 @@ def open_inputs(
         FileNotFoundError, ValueError: one line, for what is missing or damaged, or a model that was trained for
             another environment or another action dimension.
     """
-    source = None
+    source, agent = None, open_agent(model, processor, revision, device)
     if isinstance(episodes, str | Path):
         from ...data.cache import read_kept_frames
-        from ...data.episodes import load_episodes
 
-        source, episodes = str(episodes), load_episodes(episodes, split, episodes_revision)
+        source, episodes = str(episodes), load_for(agent, episodes, split, episodes_revision)
         read_kept_frames(episodes)
-    agent = open_agent(model, processor, revision, device)
     check_trained_on(agent, episodes.env_id)
     made_for, found = agent.model.config.action_dim, episodes.action_dim
     if made_for != found:
@@ -147,6 +147,22 @@ def open_inputs(
             "the data set it was trained on"
         )
     return Inputs(agent, episodes, source, env_name(episodes.env_id))
+
+
+def load_for(
+    agent: Agent, source: str | Path, split: str, revision: str | None = None, columns: Mapping[str, Any] | None = None
+) -> EpisodeData:
+    """Opens episodes for a model: recordings are read as those were that it was trained on.
+
+    Args:
+        columns: what is read otherwise, see `load_episodes`.
+
+    Raises:
+        FileNotFoundError, ValueError: one line; see `load_episodes`.
+    """
+    named = {**agent.columns, **(columns or {})}
+    size = agent.model.config.image_size
+    return load_episodes(source, split, revision, **named, image_size=size, if_needed=not columns)
 
 
 def check_trained_on(agent: Agent, env_id: str | None) -> None:

@@ -20,7 +20,7 @@ from ..common.inputs import Inputs, open_decoder, open_inputs
 from ..common.outputs import clear
 from ..common.provenance import model_fingerprint
 from ..success.protocol import content_hash
-from .report import draw_strip, format_decoding, plot_decoding
+from .report import draw_film, draw_strip, format_decoding, plot_decoding
 from .result import DecodeResult, DecoderFacts, DecodeSettings, PixelErrors
 
 WAYS = ("decoded", "imagined", "copy", "background")
@@ -88,7 +88,8 @@ def decode(
         steps: environment steps that are imagined, rounded down to whole action blocks.
         stretches: how many stretches the errors are measured on.
         seed: of the stretches.
-        out: folder for `decode.json`, `decode.png` and `strips/`. Default: nothing is written.
+        out: folder for `decode.json`, `decode.png`, `strips/` and `films/`, the same moving. Default: nothing is
+            written.
         overwrite: replace the result of another question that `out` holds.
         revision, episodes_revision, decoder_revision: of Hub checkpoints and the data set.
         device: default: the accelerator, else the CPU.
@@ -173,11 +174,13 @@ class DecodeAnalysis(Analysis):
         return format_decoding(result)
 
     def draw(self, out: Path) -> None:
-        clear(out, ("strips/*-episode-*.png",))  # an earlier run may have drawn more
+        clear(out, ("strips/*-episode-*.png", "films/*-episode-*.gif"))  # an earlier run may have drawn more
         for number, index in enumerate(self.shown):
             episode = self.inputs.episodes.episode_ids[self.chosen.episodes[index]]
             path = out / "strips" / f"{number:02d}-episode-{episode}.png"
             self.files.append(draw_strip(path, self.strips, number, f"episode {episode}"))
+            film = out / "films" / f"{number:02d}-episode-{episode}.gif"
+            draw_film(film, self.strips, number, f"episode {episode}")
         plot_decoding(out / "decode.png", self.found)
 
 

@@ -16,9 +16,9 @@ PROBE_NAMES = {"linear": "linear", "mlp": "MLP"}
 def format_probe(result: ProbeResult) -> str:
     """A result as a table for a terminal: per target a line per representation, then the paper's."""
     settings, model = result.settings, result.model
-    printed = _published(result.env)
+    printed = _published(result.env) if result.env else {}
     lines = [
-        f"{model.source} on {result.env}",
+        f"{model.source} on {result.env or result.dataset.source or 'recordings'}",
         f"{settings.frames} frames of {result.dataset.episodes} {result.dataset.split} episodes; "
         f"{len(settings.seeds)} random splits by episode, {round(100 * settings.train_share)} % for training",
         "",

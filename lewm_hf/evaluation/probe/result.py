@@ -78,7 +78,7 @@ class ProbeResult(Result):
     kind = "probe"
 
     settings: ProbeSettings
-    env: str
+    env: str | None
     units: dict[str, str]
     rows: list[ProbeRow]
     rows_hash: str

@@ -21,6 +21,7 @@ from ..common.analysis import Analysis
 from ..common.embeddings import FrameSample, encode_rows, sample_frames
 from ..common.inputs import Inputs, open_inputs
 from ..success.protocol import content_hash
+from .columns import column_values, with_values
 from .regression import SKETCHED, Sketch, Standardizer, fit_mlp, fit_ridge, pixel_components
 from .report import format_probe, plot_probe
 from .result import ProbeResult, ProbeRow, ProbeSettings
@@ -59,6 +60,7 @@ def probe(
     episodes: Any,
     *,
     targets: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
     frames: int = 4000,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     probes: Sequence[str] = PROBES,
@@ -83,6 +85,8 @@ def probe(
         model: folder, Hub id, or a world model in eval mode (then `processor` is needed).
         episodes: an `EpisodeData`, or a data set's folder or Hub id, of which `split` is loaded.
         targets: names; default: all of the environment.
+        columns: instead of targets, columns of numbers of the data set, `observation.state` or some entries of one,
+            `observation.state[0:2]`; needs no environment.
         frames: how many, spread evenly over the episodes; all where there are fewer.
         seeds: of splits and MLPs.
         probes: any of `"linear"`, `"mlp"`.
@@ -100,8 +104,8 @@ def probe(
             another question.
     """
     analysis = ProbeAnalysis.carry_out(
-        model, episodes, targets=targets, frames=frames, seeds=seeds, probes=probes, mlp_steps=mlp_steps,
-        controls=controls, progress=progress, split=split, processor=processor, revision=revision,
+        model, episodes, targets=targets, columns=columns, frames=frames, seeds=seeds, probes=probes,
+        mlp_steps=mlp_steps, controls=controls, progress=progress, split=split, processor=processor, revision=revision,
         episodes_revision=episodes_revision, device=device, out=out, overwrite=overwrite,
     )  # fmt: skip
     return Probing(analysis.found)
@@ -120,6 +124,7 @@ class ProbeAnalysis(Analysis):
         episodes: Any,
         *,
         targets: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
         frames: int = 4000,
         seeds: Sequence[int] = (0, 1, 2, 3, 4),
         probes: Sequence[str] = PROBES,
@@ -132,7 +137,11 @@ class ProbeAnalysis(Analysis):
         self.controls, self.progress = controls, progress
         _check_numbers(frames, self.seeds, self.probes, mlp_steps)
         self.inputs = open_inputs(model, episodes, **opening)
-        self.targets = _choose(self.inputs, targets)
+        if targets is not None and columns is not None:
+            raise ValueError(f"targets={list(targets)} and columns={list(columns)}: give one of both")
+        self.recorded = None if columns is None else column_values(self.inputs.episodes, columns)
+        chosen = self.recorded is None
+        self.targets = _choose(self.inputs, targets) if chosen else tuple(map(Target, self.recorded))
         usable = int((self.inputs.episodes.lengths >= WINDOW).sum())
         if usable < LEAST_EPISODES:
             raise ValueError(
@@ -140,6 +149,8 @@ class ProbeAnalysis(Analysis):
                 f"{LEAST_EPISODES} such episodes"
             )
         self.sample = sample_frames(self.inputs.episodes, frames, SAMPLE_SEED, lead=WINDOW - 1)
+        if self.recorded is not None:
+            self.sample = with_values(self.sample, self.recorded)
 
     def question(self) -> dict[str, Any]:
         return {
@@ -170,7 +181,10 @@ class ProbeAnalysis(Analysis):
 
     def _rows(self, sketch: Sketch) -> list[ProbeRow]:
         inputs, sample, chosen, seeds = self.inputs, self.sample, self.targets, self.seeds
-        values = _values(inputs, chosen, sample)
+        if self.recorded is None:
+            values = _values(inputs, chosen, sample)
+        else:
+            values = {name: _varying(name, column[sample.rows]) for name, column in self.recorded.items()}
         kinds = [("frame", target) for target in chosen] + [("window", target) for target in chosen if target.moving]
         splits = [_split(sample, seed) for seed in seeds]
         representations = _representations(
@@ -216,8 +230,8 @@ def _choose(inputs: Inputs, names: Sequence[str] | None) -> tuple[Target, ...]:
     """The targets with these names; all that the environment has for `None`."""
     if inputs.env is None:
         raise ValueError(
-            f"the episodes are of environment {inputs.episodes.env_id!r}, which is no task: use episodes of "
-            f"{', '.join(task_names())}, or register_task it"
+            f"the episodes are of environment {inputs.episodes.env_id!r}, which is no task: name columns of numbers to "
+            f"probe (--columns observation.state), use episodes of {', '.join(task_names())}, or register_task it"
         )
     with closing(make_env(inputs.env, **inputs.episodes.env_kwargs)) as env:
         known = {target.name: target for target in env.probe_targets}
@@ -242,12 +256,16 @@ def _values(inputs: Inputs, chosen: Sequence[Target], sample: FrameSample):
         here, before = states[sample.rows], states[sample.rows - 1]
         # Between rows that are several steps apart a velocity is the mean one.
         measured = env.probe_values(here, here - (here - before) / inputs.episodes.every)
-    values = {}
-    for target in chosen:
-        raw = measured[target.name]
-        values[target.name] = raw[:, raw.std(0) > 1e-9 * (1 + np.abs(raw).max(0))]
-        if not values[target.name].shape[1]:
-            raise ValueError(f"{target.name} never changes in these {len(sample)} frames: leave it out of targets")
+    return {target.name: _varying(target.name, measured[target.name]) for target in chosen}
+
+
+def _varying(name: str, raw: np.ndarray) -> np.ndarray:
+    """Those dimensions of raw values `(n, k)` that change at all."""
+    if not len(raw):
+        raise ValueError(f"{name} has no numbers in these frames: leave it out")
+    values = raw[:, raw.std(0) > 1e-9 * (1 + np.abs(raw).max(0))]
+    if not values.shape[1]:
+        raise ValueError(f"{name} never changes in these {len(raw)} frames: leave it out of targets")
     return values
 
 

@@ -452,7 +452,7 @@ def test_bad_mp4_and_csv(change, message, rows, tmp_path):
         ("fit: squash", "expected one of crop, pad, stretch"),
         ("every: 0", "every: 0, expected a whole number above 0"),
         ("skip_episodes: 3", "expected a list"),
-        ("columns: {image: [a, b]}", "expected the name of a column"),
+        ("columns: {success: [a, b]}", "expected the name of a column"),
         ("columns: {action: 3}", "a column's name, or a list"),
         ("[1, 2]", "must hold entries"),
         ("a: [", "is no YAML"),
