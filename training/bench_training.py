@@ -1,19 +1,22 @@
 """Windows per second of a training step: model sizes, precisions, torch.compile, and the wait for the loader.
 
     python training/bench_training.py --sizes mini full --variants fp32 bf16 --steps 10
+    python training/bench_training.py --sizes full --variants bf16 --batch_size 16 128 --against none
     python training/bench_training.py --sizes full --variants bf16 bf16+compile --dataset runs/episodes --num_workers 12
 
 A step is that of `training/train.py`: Accelerate, the loader, the losses, the fused optimizer; waiting includes moving
 and normalizing a batch, as in metrics.jsonl. Steps are timed in turn with those of `--against`, by default one put
 together as the reference implementation's is (`training/reference_step.py`). Without a data set the windows are random
 numbers in memory: the step alone. The share of the peak counts the matrix products of forward and backward, and its
-peak is that of square ones, measured in the same run. Peak memory is the process's (of an accelerator: the tensors'),
-so measure one case per call for a clean figure.
+peak is that of square ones, measured in the same run. Every case runs in a process of its own, whose peak memory is told (of an accelerator: that of
+the tensors); with `--against none` it is that of our step alone.
 """
 
 import argparse
+import itertools
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -107,7 +110,9 @@ def load_step(name: str) -> Callable:
         raise ValueError(f"--against {name}: {error}; give MODULE:CALLABLE, with MODULE on PYTHONPATH") from error
 
 
-def measure(recipe: TrainingRecipe, config: LeWMConfig, windows: Dataset, variant: str, args) -> dict[str, float]:
+def measure(
+    recipe: TrainingRecipe, config: LeWMConfig, windows: Dataset, variant: str, batch_size: int, args
+) -> dict[str, float]:
     """Seconds of a step, seconds of it spent waiting for data, and seconds of a step of `--against`, medians."""
     torch.manual_seed(0)
     precision, _, compiled = variant.partition("+")
@@ -148,7 +153,7 @@ def measure(recipe: TrainingRecipe, config: LeWMConfig, windows: Dataset, varian
             other(next(batches), number)
 
         def order() -> WindowBatches:
-            return WindowBatches(len(windows), args.batch_size, recipe.seed, 0, total)
+            return WindowBatches(len(windows), batch_size, recipe.seed, 0, total)
 
         with (
             loading(windows, order(), args.num_workers, job.device) as loaded,
@@ -172,11 +177,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=RECIPES, default=["mini", "full"])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["fp32", "bf16"])
-    parser.add_argument("--batch_size", type=int, default=128)
+    parser.add_argument("--batch_size", type=int, nargs="+", default=[128])
     parser.add_argument("--steps", type=int, default=20, help=f"timed in {ROUNDS} rounds")
     parser.add_argument("--num_workers", type=int, default=0)
     parser.add_argument("--dataset", help="directory or Hub id of episodes; without it random windows in memory")
     parser.add_argument("--against", default="reference_step:build", help="MODULE:CALLABLE, or none")
+    parser.add_argument("--alone", action="store_true", help="one case, in this process, without the table's head")
     try:
         bench(parser.parse_args(argv))
     except (ValueError, OSError) as error:
@@ -186,37 +192,54 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def bench(args: argparse.Namespace) -> None:
+    """Raises:
+    ValueError: where `--against` names nothing, or cannot rebuild a size.
+    """
     if args.against != "none":
         load_step(args.against)
+    cases = list(itertools.product(args.sizes, args.variants, args.batch_size))
+    if args.alone:
+        for size, variant, batch_size in cases:
+            print(row(size, variant, batch_size, args), flush=True)
+        return
     device = training_device()
-    precisions = {"fp32" if variant.startswith("fp32") else "bf16" for variant in args.variants}
-    peaks = {name: matmul_peak(torch.float32 if name == "fp32" else torch.bfloat16, device) for name in precisions}
     print(
         f"{hardware(device)['device_name']}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"batch {args.batch_size}, {args.num_workers} loader processes; "
-        + ", ".join(f"{name} matrix products {peak / 1e9:,.0f} GFLOP/s" for name, peak in sorted(peaks.items()))
+        f"{args.num_workers} loader processes"
     )
-    print("| model | parameters | variant | windows/s | ms/step | waiting for data | of peak | memory | against |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    for size in args.sizes:
-        recipe, config = parse_recipe([RECIPES[size], "--dataset", "none", "--output_dir", "none"])
-        windows = RandomWindows(config)
-        if args.dataset:
-            config.action_mean, config.action_std = [0.0] * config.action_dim, [1.0] * config.action_dim
-            goal_blocks = config.actor_max_blocks if config.actor_weight else None
-            windows = WindowDataset(load_episodes(args.dataset, "train"), config, goal_blocks=goal_blocks)
-        parameters, flops = sum(p.numel() for p in LeWMModel(config).parameters()), window_flops(config)
-        for variant in args.variants:
-            result = measure(recipe, config, windows, variant, args)
-            rate = args.batch_size / result["seconds"]
-            share = flops * rate / peaks["fp32" if variant.startswith("fp32") else "bf16"]
-            memory, waiting = f"{peak_memory(device):.1f} GB", f"{result['waited'] / result['seconds']:.0%}"
-            ratio = f"{result['against'] / result['seconds']:.2f}x" if result["against"] else ""
-            print(
-                f"| {size} | {parameters:,} | {variant} | {rate:,.1f} | {1000 * result['seconds']:,.1f} "
-                f"| {waiting} | {share:.0%} | {memory} | {ratio} |",
-                flush=True,
-            )
+    print(
+        "| model | parameters | variant | batch | windows/s | ms/step | waiting for data | of peak | memory | against |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    shared = ["--steps", str(args.steps), "--num_workers", str(args.num_workers), "--against", args.against]
+    shared += ["--dataset", args.dataset] if args.dataset else []
+    for size, variant, batch_size in cases:
+        case = ["--alone", "--sizes", size, "--variants", variant, "--batch_size", str(batch_size), *shared]
+        finished = subprocess.run([sys.executable, __file__, *case], stdout=subprocess.PIPE, text=True)
+        if finished.returncode:
+            raise SystemExit(finished.returncode)  # it has said why
+        print(finished.stdout, end="", flush=True)
+
+
+def row(size: str, variant: str, batch_size: int, args: argparse.Namespace) -> str:
+    """One line of the table."""
+    dtype = torch.float32 if variant.startswith("fp32") else torch.bfloat16
+    peak = matmul_peak(dtype, training_device())
+    recipe, config = parse_recipe([RECIPES[size], "--dataset", "none", "--output_dir", "none"])
+    windows: Dataset = RandomWindows(config)
+    if args.dataset:
+        config.action_mean, config.action_std = [0.0] * config.action_dim, [1.0] * config.action_dim
+        goal_blocks = config.actor_max_blocks if config.actor_weight else None
+        windows = WindowDataset(load_episodes(args.dataset, "train"), config, goal_blocks=goal_blocks)
+    parameters, flops = sum(p.numel() for p in LeWMModel(config).parameters()), window_flops(config)
+    result = measure(recipe, config, windows, variant, batch_size, args)
+    rate = batch_size / result["seconds"]
+    ratio = f"{result['against'] / result['seconds']:.2f}x" if result["against"] else ""
+    return (
+        f"| {size} | {parameters:,} | {variant} | {batch_size} | {rate:,.1f} | {1000 * result['seconds']:,.1f} "
+        f"| {result['waited'] / result['seconds']:.0%} | {flops * rate / peak:.0%} of {peak / 1e9:,.0f} GFLOP/s "
+        f"| {peak_memory(training_device()):.1f} GB | {ratio} |"
+    )
 
 
 if __name__ == "__main__":
