@@ -1,8 +1,10 @@
 """A checkpoint as graphs that run without this package: the encoder and the one-step predictor."""
 
 import json
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -159,11 +161,26 @@ def write_onnx(graph: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None
     dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     if inputs[0].shape[1] == 1:  # a model of history 1: time has no other size
         dynamic = {0: torch.export.Dim.DYNAMIC}
-    program = torch.onnx.export(
-        graph, inputs, dynamo=True, external_data=False, verbose=False, input_names=list(graph.inputs),
-        output_names=[graph.output], dynamic_shapes=dict.fromkeys(graph.inputs, dynamic),
-    )  # fmt: skip
-    program.save(path, external_data=False)
+    with _only_errors("torch.onnx"), warnings.catch_warnings():
+        # Of what torch itself will rename, copied with every node of the graph.
+        warnings.simplefilter("ignore", FutureWarning)
+        program = torch.onnx.export(
+            graph, inputs, dynamo=True, external_data=False, verbose=False, input_names=list(graph.inputs),
+            output_names=[graph.output], dynamic_shapes=dict.fromkeys(graph.inputs, dynamic),
+        )  # fmt: skip
+        program.save(path, external_data=False)
+
+
+@contextmanager
+def _only_errors(name: str) -> Iterator[None]:
+    """A library's logger warns of what a graph of ours never uses: operators of torchvision, where it is missing."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def write_torchscript(graph: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:

@@ -1,13 +1,16 @@
 """Exported graphs, run from their files by other programs, against the model."""
 
 import json
+import logging
 import sys
+import warnings
 
 import numpy as np
 import pytest
 import torch
 
 from lewm_hf import LeWMImageProcessor, LeWMModel
+from lewm_hf.cli import main
 from lewm_hf.hub.export import graphs as module
 from lewm_hf.hub.export.graphs import export
 
@@ -24,11 +27,20 @@ def run_torchscript(path, **inputs):
 
 
 @pytest.mark.parametrize("format", ["onnx", "torchscript"])
-def test_graphs_agree_with_the_model_on_every_batch_and_time(model_folder, tmp_path, format):
+def test_the_command_writes_graphs_that_agree_on_every_batch_and_time(model_folder, tmp_path, format, capfd, caplog):
     if format == "onnx":
         for name in ("onnx", "onnxscript", "onnxruntime"):
             pytest.importorskip(name)
-    out = export(model_folder, tmp_path / "graphs", format)
+    out = tmp_path / "graphs"
+    with warnings.catch_warnings(record=True) as warned, caplog.at_level(logging.WARNING):
+        warnings.simplefilter("default")
+        assert main(["export", str(model_folder), "--out", str(out), "--format", format]) == 0
+    # It names its files, and no library says anything that would reach a terminal.
+    said = capfd.readouterr()
+    assert said.out.startswith(f"\nwrote {out}: encoder.") and said.out.count("\n") == 2 and not said.err
+    hidden = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+    assert not [str(one.message) for one in warned if not issubclass(one.category, hidden)]
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     facts = json.loads((out / "export.json").read_text())
     run = run_onnx if format == "onnx" else run_torchscript
     model = LeWMModel.from_pretrained(model_folder).eval()
