@@ -29,9 +29,7 @@ def fixtures() -> Path:
     return FIXTURES
 
 
-@pytest.fixture
-def tiny_config():
-    """A model of a few thousand parameters with every part of the real one."""
+def make_tiny_config():
     from lewm_hf import LeWMConfig
 
     return LeWMConfig(
@@ -55,13 +53,11 @@ def tiny_config():
     )
 
 
-@pytest.fixture
-def tiny_model(tiny_config):
-    """Random weights with open AdaLN gates and uneven BatchNorm statistics, in eval mode."""
+def make_tiny_model(config):
     from lewm_hf import LeWMModel
 
     torch.manual_seed(0)
-    model = LeWMModel(tiny_config)
+    model = LeWMModel(config)
     with torch.no_grad():
         for layer in model.predictor.layers:
             layer.modulation.weight.normal_(std=0.2)
@@ -70,3 +66,26 @@ def tiny_model(tiny_config):
             projector.batch_norm.running_mean.normal_(std=0.3)
             projector.batch_norm.running_var.uniform_(0.5, 2.0)
     return model.eval()
+
+
+@pytest.fixture
+def tiny_config():
+    """A model of a few thousand parameters with every part of the real one."""
+    return make_tiny_config()
+
+
+@pytest.fixture
+def tiny_model(tiny_config):
+    """Random weights with open AdaLN gates and uneven BatchNorm statistics, in eval mode."""
+    return make_tiny_model(tiny_config)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory) -> Path:
+    """A folder with `tiny_model`, for what many tests copy and none changes."""
+    from lewm_hf import LeWMImageProcessor
+
+    folder = tmp_path_factory.mktemp("tiny") / "checkpoint"
+    make_tiny_model(make_tiny_config()).save_pretrained(folder)
+    LeWMImageProcessor(image_size=28).save_pretrained(folder)
+    return folder

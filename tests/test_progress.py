@@ -6,12 +6,15 @@ import subprocess
 import sys
 import termios
 
-CODE = """
-import time
-from lewm_hf.progress import progress_bar
-for _ in progress_bar(range(40), desc="work", show={show}):
+from lewm_hf import progress
+
+# The file alone, in a fresh process: the package would bring torch and transformers.
+CODE = f"""
+import runpy, time
+progress_bar = runpy.run_path({progress.__file__!r})["progress_bar"]
+for _ in progress_bar(range(40), desc="work", show={{show}}):
     time.sleep(0.02)
-with progress_bar(total=40, desc="more", show={show}) as bar:
+with progress_bar(total=40, desc="more", show={{show}}) as bar:
     for _ in range(40):
         bar.update()
         time.sleep(0.02)

@@ -17,6 +17,7 @@ from lewm_hf import LeWMImageProcessor, LeWMModel
 from lewm_hf.planning import CEM, PlanSettings, plan
 
 from .fetch import torchao
+from .trainer_on_ranks import train as train_on_ranks
 
 SEARCH = PlanSettings(solver=CEM(samples=20, iterations=3, elites=4), horizon=5)
 
@@ -203,6 +204,29 @@ def test_a_resumed_trainer_draws_the_directions_that_it_would_have_drawn(tiny_co
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     for ours, theirs in zip(whole.model.parameters(), again.model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.long
+def test_a_plain_trainer_on_two_ranks_computes_what_one_computes(tiny_config, tmp_path):
+    """Directions are the same on every rank, and batches as large as all ranks' together: nothing is left to set up."""
+    tiny_config.predictor_dropout = 0.0
+    tiny_config.to_json_file(tmp_path / "config.json", use_diff=False)
+    script = Path(__file__).with_name("trainer_on_ranks.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", str(script)]
+    run = subprocess.run(
+        [*command, str(tmp_path / "config.json"), str(tmp_path), "8"], capture_output=True, text=True, timeout=280
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    one = train_on_ranks(tiny_config, tmp_path / "one", 16)
+    first, second = (torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert (one["processes"], first["processes"], second["processes"]) == (1, 2, 2)
+    for name, tensor in first["weights"].items():
+        assert torch.equal(tensor, second["weights"][name]), name
+        torch.testing.assert_close(
+            tensor, one["weights"][name], rtol=1e-3, atol=1e-4, msg=lambda t, n=name: f"{n}: {t}"
+        )
+    assert first["losses"] == pytest.approx(one["losses"], rel=1e-3)
+    assert first["eval_loss"] == second["eval_loss"]
 
 
 def test_feature_extraction_gives_embeddings(tiny_model):

@@ -296,8 +296,14 @@ def test_a_worker_that_dies_and_results_in_order():
 
 
 def test_a_whole_process_from_the_command_line(small, tmp_path):
-    """Another interpreter and another hash seed: the same bytes, of what the command can say."""
+    """Another interpreter and another hash seed: the same bytes, which the command agrees with.
+
+    It begins as other people's scripts and spawned workers do, with an environment and no import of this package.
+    """
     code = (
+        "import gymnasium\n"
+        "env = gymnasium.make('lewm_hf.envs:lewm/TwoRoom-v0', image_size=32)\n"
+        "print(type(env.unwrapped).__name__, env.reset(seed=0)[1]['goal'].shape, env.spec.max_episode_steps)\n"
         "import sys; from lewm_hf.data.collect import collect; from lewm_hf.cli import main\n"
         f"collect('two_room', {str(tmp_path / 'set')!r}, workers=2, **{SMALL!r})\n"
         "sys.exit(main())"
@@ -306,6 +312,7 @@ def test_a_whole_process_from_the_command_line(small, tmp_path):
     environment = {**os.environ, "PYTHONHASHSEED": "77"}
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert run.returncode == 0 and "agrees with its files" in run.stdout, run.stderr
+    assert run.stdout.startswith("TwoRoomEnv (32, 32, 3) 100\n")
     assert content(tmp_path / "set") == content(small)
 
 

@@ -10,7 +10,6 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 
-from lewm_hf import LeWMImageProcessor
 from lewm_hf.cli import main
 from lewm_hf.data.collect import collect
 from lewm_hf.data.episodes import load_episodes
@@ -31,13 +30,28 @@ SHORT_PLANS = {name: value for name, value in TINY_PROTOCOL.items() if name != "
 
 
 @pytest.fixture
-def home(tmp_path, tiny_model, monkeypatch):
+def home(furnished, tmp_path, monkeypatch):
     """A folder with episodes, a checkpoint that was trained on them, and evaluations of each kind."""
-    monkeypatch.chdir(tmp_path)
+    home = tmp_path / "home"
+    shutil.copytree(furnished, home)  # with its moments of change
+    monkeypatch.chdir(home)
+    return home
+
+
+@pytest.fixture(scope="module")
+def furnished(tiny_checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("furnished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        furnish(folder, tiny_checkpoint)
+    return folder
+
+
+def furnish(folder, checkpoint):
+    """All paths are relative: it works wherever it is copied."""
     collect("two_room", "demo/episodes", 4, image_size=28, test_fraction=0.5, max_steps=12, noise=3.0, workers=1)
     train = load_episodes("demo/episodes", "train")
-    tiny_model.save_pretrained("runs/best")
-    LeWMImageProcessor(image_size=28).save_pretrained("runs/best")
+    shutil.copytree(checkpoint, "runs/best")
     recipe, config = parse_recipe(
         ["--dataset", "demo/episodes", "--output_dir", "runs", "--max_steps", "700", "--image_size", "28"]
     )
@@ -46,13 +60,13 @@ def home(tmp_path, tiny_model, monkeypatch):
         "env_kwargs": train.env_kwargs, "train_windows": 8000, "num_processes": 2, "mixed_precision": "bf16",
     }  # fmt: skip
     facts = training_facts(recipe_values(recipe, config), progress, 125.0, 43_038, torch.device("cpu"))
-    (tmp_path / "runs" / "best" / "training.json").write_text(json.dumps(facts))
+    (folder / "runs" / "best" / "training.json").write_text(json.dumps(facts))
     of_protocol, of_planner = split_overrides(TINY_PROTOCOL | {"elites": 3})
     mine = load_protocol("paper", of_protocol).to_dict() | {"name": "mine", "version": 7}
     ours = load_planner("paper", of_planner).to_dict() | {"name": "ours", "version": 7}
     for content in (mine, ours):
         del content["overrides"]
-        (tmp_path / f"{content['name']}.yaml").write_text(yaml.safe_dump(content))
+        (folder / f"{content['name']}.yaml").write_text(yaml.safe_dump(content))
     kinds = {
         "drawn": {"episodes": "demo/episodes", "protocol": "paper", "overrides": TINY_PROTOCOL, "n": 2, "seeds": [1]},
         "shipped": {"protocol": "clean", "overrides": SHORT_PLANS, "n": 1},
@@ -64,7 +78,6 @@ def home(tmp_path, tiny_model, monkeypatch):
     }  # fmt: skip
     for name, arguments in kinds.items():
         evaluate("runs/best", **arguments, out=f"runs/best/evaluation/{name}", videos=0)
-    return tmp_path
 
 
 def commands(text):

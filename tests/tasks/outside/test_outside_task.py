@@ -139,6 +139,7 @@ def test_what_the_environment_does_not_say_is_named(episodes, run, monkeypatch, 
     assert [row["final_distance"] for row in rows] == [None, None]
 
 
+@pytest.mark.long  # each of three processes imports everything
 def test_worker_processes_get_the_task_with_their_work(package, tmp_path):
     """Spawned processes know only what is installed: here, the task is registered by a script alone."""
     script = tmp_path / "mine.py"
@@ -208,14 +209,3 @@ def test_bad_registrations_are_refused_in_one_line(package, tmp_path, monkeypatc
     with caplog.at_level(logging.WARNING), pytest.raises(ValueError, match="unknown environment"):
         find_task("mine/Unknown-v0")
     assert "broken" in caplog.text  # somebody else's broken package stands in nobody's way
-
-
-def test_gymnasium_finds_the_tasks_through_one_import(tmp_path):
-    """The form that other people's scripts and spawned workers use: no import of this package before it."""
-    code = (
-        "import gymnasium\n"
-        "env = gymnasium.make('lewm_hf.envs:lewm/TwoRoom-v0', image_size=32)\n"
-        "print(type(env.unwrapped).__name__, env.reset(seed=0)[1]['goal'].shape, env.spec.max_episode_steps)\n"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.split("\n")[0] == "TwoRoomEnv (32, 32, 3) 100"
