@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...data.schema import STATE
 from ...measures.correlation import pearson, r_squared
 from ...measures.significance import resampled_interval
 from ...progress import progress_bar
 from ...randomness import preserved_randomness
 from ...tasks.measurable import Target
-from ...tasks.registry import make_env, task_names
+from ...tasks.registry import knows_goals, make_env, task_names
 from ..common.analysis import Analysis
 from ..common.embeddings import FrameSample, encode_rows, sample_frames
 from ..common.inputs import Inputs, open_inputs
@@ -84,7 +85,7 @@ def probe(
     Args:
         model: folder, Hub id, or a world model in eval mode (then `processor` is needed).
         episodes: an `EpisodeData`, or a data set's folder or Hub id, of which `split` is loaded.
-        targets: names; default: all of the environment.
+        targets: names; default: all of the environment, or what was observed where it knows of none.
         columns: instead of targets, columns of numbers of the data set, `observation.state` or some entries of one,
             `observation.state[0:2]`; needs no environment.
         frames: how many, spread evenly over the episodes; all where there are fewer.
@@ -139,6 +140,8 @@ class ProbeAnalysis(Analysis):
         self.inputs = open_inputs(model, episodes, **opening)
         if targets is not None and columns is not None:
             raise ValueError(f"targets={list(targets)} and columns={list(columns)}: give one of both")
+        if targets is None and columns is None and _observes_alone(self.inputs):
+            columns = [STATE]
         self.recorded = None if columns is None else column_values(self.inputs.episodes, columns)
         chosen = self.recorded is None
         self.targets = _choose(self.inputs, targets) if chosen else tuple(map(Target, self.recorded))
@@ -224,6 +227,11 @@ def _check_numbers(frames: int, seeds: list[int], probes: list[str], mlp_steps: 
     for name, value, least in (("frames", frames, LEAST_FRAMES), ("mlp_steps", mlp_steps, 1)):
         if value < least:
             raise ValueError(f"{name}={value} must be at least {least}")
+
+
+def _observes_alone(inputs: Inputs) -> bool:
+    """Whether an environment knows nothing of probes, and its observations were recorded."""
+    return inputs.env is not None and not knows_goals(inputs.env) and STATE in inputs.episodes.column_names
 
 
 def _choose(inputs: Inputs, names: Sequence[str] | None) -> tuple[Target, ...]:

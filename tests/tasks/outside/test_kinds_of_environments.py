@@ -4,7 +4,17 @@ import gymnasium
 import numpy as np
 import pytest
 
-from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel, collect, evaluate, load_episodes, make_env, surprise
+from lewm_hf import (
+    LeWMConfig,
+    LeWMImageProcessor,
+    LeWMModel,
+    collect,
+    evaluate,
+    load_episodes,
+    make_env,
+    probe,
+    surprise,
+)
 from lewm_hf.evaluation.success.manifest import sample_manifest
 from lewm_hf.evaluation.success.protocol import load_protocol
 
@@ -107,6 +117,14 @@ def test_an_episode_that_ends_by_itself_ends(model, collected):
     assert (ended == (episodes.lengths < 31)).all() and "next.success" not in episodes.column_names
     _, rows = judged(model, episodes, budget=30)
     assert all(1 <= row.steps <= 30 for row in rows)
+
+
+def test_what_was_observed_is_probed_by_default(model, collected):
+    found = probe(
+        model, collected("Restorable"), processor=LeWMImageProcessor(image_size=28), split="train", frames=60,
+        seeds=[0], probes=["linear"], controls=False,
+    )  # fmt: skip
+    assert {(row.target, row.dimensions) for row in found.rows} == {("observation.state", 2)}
 
 
 def test_surprise_needs_nothing_of_the_environment(model, collected):
