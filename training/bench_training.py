@@ -8,8 +8,8 @@ A step is that of `training/train.py`: Accelerate, the loader, the losses, the f
 and normalizing a batch, as in metrics.jsonl. Steps are timed in turn with those of `--against`, by default one put
 together as the reference implementation's is (`training/reference_step.py`). Without a data set the windows are random
 numbers in memory: the step alone. The share of the peak counts the matrix products of forward and backward, and its
-peak is that of square ones, measured in the same run. Every case runs in a process of its own, whose peak memory is told (of an accelerator: that of
-the tensors); with `--against none` it is that of our step alone.
+peak is that of square ones, measured in the same run. Every case runs in a process of its own, whose peak memory is
+told (of an accelerator: that of the tensors); with `--against none` it is that of our step alone.
 """
 
 import argparse
