@@ -10,10 +10,10 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from PIL import Image
 
 from ..pictures import FITS
 from .action_vectors import ActionVectors
+from .drawn_gymnasium import make_drawn, picture_of, squared
 from .goal_env import RESET_OPTIONS, GoalEnv
 from .measurable import Events
 from .variation import Integers, VariationSpace
@@ -75,13 +75,13 @@ class AnyGymnasiumEnv(GoalEnv):
             raise ValueError(f"fit={fit!r} is unknown: use one of {', '.join(FITS)}")
         self._fit, self._arguments = fit, dict(image_size=image_size, fit=fit, **kwargs)
         self.env_id = env_id
-        self.env = _make(env_id, kwargs)
+        self.env = make_drawn(env_id, kwargs)
         self._vectors = ActionVectors.of(self.env.action_space, env_id)
         self.action_space, self.observation_space = self._vectors.space, self.env.observation_space
         self._known: dict[int, np.ndarray] = {}
         self._begin(0)
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": self.env.metadata.get("render_fps") or 10}
-        height, width = self._picture().shape[:2]
+        height, width = picture_of(self.env, self.env_id).shape[:2]
         # What an image processor repeats at planning time; nothing where pictures are square by themselves.
         self.fit = None if height == width else fit
         self._learn_states()
@@ -335,31 +335,11 @@ class AnyGymnasiumEnv(GoalEnv):
         return self._twin.render()
 
     def _draw(self) -> np.ndarray:
-        return self._square(self._picture())
-
-    def _picture(self) -> np.ndarray:
-        try:
-            picture = self.env.render()
-        except gymnasium.error.DependencyNotInstalled as error:
-            raise ImportError(f"{self.env_id} cannot draw: {_line(error)}") from error
-        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
-            kind = f"{picture.dtype} of shape {picture.shape}" if isinstance(picture, np.ndarray) else repr(picture)
-            raise ValueError(
-                f"{self.env_id} rendered {kind[:80]} with render_mode='rgb_array': expected a picture (height, width, "
-                "3) uint8"
-            )
-        return picture
+        return self._square(picture_of(self.env, self.env_id))
 
     def _square(self, picture: np.ndarray) -> np.ndarray:
-        image = Image.fromarray(picture)
-        if image.width != image.height and self._fit != "stretch":
-            side = (min if self._fit == "crop" else max)(image.size)
-            left, top = (image.width - side) // 2, (image.height - side) // 2
-            image = image.crop((left, top, left + side, top + side))
-        if image.size != (self.image_size, self.image_size):
-            image = image.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR)
+        pixels = squared(picture, self.image_size, self._fit)
         light = np.asarray(self.variation[LIGHT], dtype=np.uint16)
-        pixels = np.asarray(image)
         return pixels if (light == 255).all() else (pixels * light // 255).astype(np.uint8)
 
     def _inner_state(self) -> np.ndarray:
@@ -383,41 +363,9 @@ class AnyGymnasiumEnv(GoalEnv):
         return self.observation
 
 
-def _make(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env:
-    try:
-        env = gymnasium.make(env_id, render_mode="rgb_array", disable_env_checker=True, max_episode_steps=-1, **kwargs)
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise ImportError(f"{env_id} cannot be made: {_line(error)}") from error
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"{env_id} needs the module {error.name!r}, which is missing: install what the environment's package asks "
-            "for, or put its folder on the path"
-        ) from error
-    except (gymnasium.error.Error, ImportError, AttributeError) as error:
-        raise ValueError(f"{env_id} cannot be made ({_line(error)}): mend its registration or its module") from error
-    except TypeError as error:
-        reason = _line(error).partition(" was raised from")[0]
-        if "unexpected keyword argument" not in reason:
-            raise
-        remedy = "let its constructor take render_mode" if "render_mode" in reason else "leave it away"
-        raise ValueError(f"arguments {dict(kwargs)} do not fit {env_id} ({reason}): {remedy}") from error
-    modes = env.metadata.get("render_modes") or []
-    if "rgb_array" not in modes:
-        env.close()
-        raise ValueError(
-            f"{env_id} renders {list(modes) or 'nothing'}, but a world model learns from pictures: let it have the "
-            "render mode 'rgb_array'"
-        )
-    return env
-
-
 def _without_arguments(method: Any) -> bool:
     """Whether a method can be called with nothing."""
     if not callable(method):
         return False
     needed = [p for p in signature(method).parameters.values() if p.default is Parameter.empty]
     return not [p for p in needed if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)]
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())

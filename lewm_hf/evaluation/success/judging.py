@@ -67,7 +67,7 @@ def judging(
     if not env.restorable:
         _check_replay(env, env_id, episodes, manifests, protocol)
     fits = env.judge == "goal" or (env.judge == "own goal" and _goals_succeed(episodes, manifests))
-    if fits and env.restorable and env.judge == "goal":
+    if fits and env.restorable and env.knows_pairs:
         return Judging(env.success_rule, env.distance_unit)
     goals, remarks = "states of the episodes", []
     if env.own_goals:

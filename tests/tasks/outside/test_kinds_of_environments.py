@@ -3,6 +3,9 @@
 import gymnasium
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lewm_hf import (
     LeWMConfig,
@@ -17,6 +20,8 @@ from lewm_hf import (
 )
 from lewm_hf.evaluation.success.manifest import sample_manifest
 from lewm_hf.evaluation.success.protocol import load_protocol
+from lewm_hf.pictures import square
+from lewm_hf.tasks.drawn_gymnasium import squared
 
 pytestmark = pytest.mark.usefixtures("own_module")
 
@@ -160,3 +165,11 @@ def test_what_cannot_be_done_is_one_line(model, collected):
         evaluate(model, processor=LeWMImageProcessor(image_size=28), env="kinds:Ends-v0")
     with pytest.raises(ValueError, match="every=2: kinds:Ends-v0 has no get_state and set_state"):
         collect("kinds:Ends-v0", good.name + "-thin", 4, image_size=28, workers=1, every=2)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["crop", "pad"]), st.integers(0, 2**16))
+def test_pictures_become_square_as_the_image_processor_repeats_it(height, width, fit, seed):
+    picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    side = min(height, width) if fit == "crop" else max(height, width)
+    np.testing.assert_array_equal(squared(picture, side, fit), square(torch.from_numpy(picture), fit).numpy())
