@@ -71,7 +71,7 @@ $(TIMM_VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 test-timm: $(TIMM_VENV)/.installed
-	$(TIMM_VENV)/bin/python -m pytest tests/timm -m long
+	$(TIMM_VENV)/bin/python -m pytest tests/backbones -m long
 
 lint: types
 	$(BIN)/ruff check .
