@@ -2,7 +2,7 @@
 
 - `python`: goes into the page's one Python session. A first line such as `# seek.py` makes a file of it instead,
   which later blocks import or run.
-- `bash`: every line is a command, and every command a process of its own; `export` lasts until the end of the page.
+- `bash`: every line is a command, and every command a process of its own.
 - `yaml`, `toml`, `sh`: a file, named by its first line.
 - `mermaid`: a picture.
 - `text`: what the block before it prints; `...` stands for what differs from run to run.
@@ -137,11 +137,6 @@ class Reader:
     def run(self, line: str, where: str, shell: bool = False) -> str:
         """Runs one command, in a fork where that does and no `shell` is asked for, and returns what it printed."""
         words = shlex.split(line)
-        if words[0] == "export":
-            for word in words[1:]:
-                name, _, value = word.partition("=")
-                self.environment[name] = value.replace("$PWD", str(self.folder))
-            return ""
         start = self._output.stat().st_size if self._output.exists() else 0
         if words[0] in ("lewm", "python") and not shell and not SHELL & set(line):
             process = _forks.Process(target=_command, args=(words, *self._place()))
