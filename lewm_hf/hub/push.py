@@ -14,7 +14,7 @@ from huggingface_hub.constants import EVAL_RESULTS_FOLDER
 from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
 
 from ..data.storage.dataset_card import check_complete, read_description
-from ..data.storage.lerobot import INFO_FILE, is_lerobot
+from ..data.storage.lerobot import INFO_FILE, is_lerobot, write_lerobot
 from ..data.storage.local_paths import SUFFIXES, clean_text
 from ..files import size_text
 from .cards.checks import CARD_FILE, check_card, check_folder, check_repo_id, read_json, weight_files
@@ -106,6 +106,7 @@ def push(
     revision: str | None = None,
     message: str | None = None,
     token: str | bool | None = None,
+    lerobot: bool = False,
 ) -> Pushed:
     """Uploads a checkpoint, a data set or both. Everything is checked before the first byte goes.
 
@@ -123,6 +124,8 @@ def push(
         revision: branch to commit to. Default: the main branch.
         message: of the commits.
         token: default: the one of `hf auth login`.
+        lerobot: upload the data set in LeRobot's layout, with the tag that lerobot looks for. Its files are others than
+            those of `dataset`: other names and types, and every column declared.
 
     Raises:
         FileNotFoundError, ValueError: one line, where a folder is incomplete or damaged, a card is invalid, or a public
@@ -131,6 +134,15 @@ def push(
     """
     if model is None and dataset is None:
         raise ValueError("there is nothing to push: give model=DIR, dataset=DIR or both")
+    if lerobot and dataset is None:
+        raise ValueError("--lerobot is for data sets: add --dataset DIR")
+    if lerobot and not is_lerobot(Path(dataset)):
+        with TemporaryDirectory(prefix="lewm-lerobot-") as temporary:
+            exported = write_lerobot(dataset, Path(temporary) / Path(dataset).resolve().name)
+            return push(
+                repo_id, model=model, dataset=exported, dataset_repo_id=dataset_repo_id, public=public,
+                dry_run=dry_run, include=include, revision=revision, message=message, token=token,
+            )  # fmt: skip
     uploads = []
     if model is not None:
         uploads.append(_plan(Path(model), "model", repo_id, include))

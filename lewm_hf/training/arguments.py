@@ -40,6 +40,7 @@ class RunRecipe:
     episode_key: str | None = option(None, "of a table: the column that tells episodes apart")
     fps: float | None = option(None, "of a recording that does not tell: frames per second")
     fit: str | None = option(None, "crop, pad or stretch: how frames of a recording become square; planning repeats it")
+    streaming: bool = option(False, "not supported: a data set is downloaded once, before training")
     frame_cache: str | None = option(
         None, "ram or memmap: decode every frame once and keep it; none: frames are decoded when used"
     )
@@ -80,6 +81,12 @@ class RunRecipe:
         for name in self.needed:
             if not getattr(self, name):
                 raise ValueError(f"the recipe gives no {name}: add `{name}: ...` to it, or --{name} to the command")
+        if self.streaming:
+            raise ValueError(
+                "streaming=True is not supported: windows are drawn from all over a data set, in an order that a "
+                "resumed run repeats to the bit, and a stream has no such order; leave it away: a Hub data set is "
+                "downloaded once, to where HF_HOME says, and frames are decoded when they are used"
+            )
         for name, least in self.least.items():
             value = getattr(self, name)
             if value is not None and value < least:

@@ -305,3 +305,18 @@ def test_episodes_come_back_from_the_hub(online, collected, tmp_path):
     assert again["action"][3] == plain["test"]["action"][3]
     with pytest.raises(FileNotFoundError, match="org/nothing"):
         load_episodes("org/nothing")
+
+
+def test_a_collected_data_set_goes_in_the_layout_that_lerobot_opens(online, episode_folder):
+    push("org/episodes", dataset=episode_folder, lerobot=True)
+    files = online.files("dataset", "org/episodes")
+    assert json.loads(files["meta/info.json"])["splits"] == {"train": "0:2", "test": "2:4"}
+    assert {"meta/tasks.parquet", "meta/stats.json", "meta/episodes/chunk-000/file-000.parquet"} <= files.keys()
+    assert not any(name.startswith("data/train") for name in files) and "episodes.json" not in files
+    assert set(online.repos["dataset", "org/episodes"].tags) == {"v3.0"}
+    for split in ("train", "test"):
+        there, here = load_episodes("org/episodes", split), load_episodes(episode_folder, split)
+        np.testing.assert_array_equal(there.actions, here.actions)
+        np.testing.assert_array_equal(there.frames(range(there.num_rows)), here.frames(range(here.num_rows)))
+    with pytest.raises(ValueError, match="--lerobot is for data sets: add --dataset DIR"):
+        push("org/model", model=episode_folder, lerobot=True)

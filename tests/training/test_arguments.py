@@ -62,6 +62,7 @@ def test_values_written_as_a_recipe_are_read_back_equal(recipe_file, tmp_path):
         (["--history_size", "0"], "history_size=0"),
         (["stray"], "stray"),
         (["--dataset", ""], "no dataset"),
+        (["--streaming"], "streaming=True is not supported: .* downloaded once, to where HF_HOME says"),
     ],
 )
 def test_wrong_values_are_refused_in_one_line(recipe_file, arguments, message):

@@ -69,5 +69,5 @@ def test_a_shipped_checkpoint_learns_another_wall_in_half_a_minute_and_nothing_d
 
 def test_a_few_steps_from_a_checkpoint_are_worth_more_than_from_nothing(compare):
     tuned, fresh = compare(episodes=15, steps=10, batch_size=24)
-    assert tuned["one_block"] < 0.5 * fresh["one_block"]
+    assert tuned["one_block"] < 0.7 * fresh["one_block"]
     assert tuned["within"] > fresh["within"] + 0.2

@@ -59,3 +59,27 @@ def test_tables_that_contradict_themselves(rows, tmp_path):
     with pytest.raises(ValueError, match="no column 'episode_index' that tells episodes apart"):
         import_dataset("table", folder, tmp_path / "out", mapping=ColumnMapping(image="camera", action=("command",)))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_table_trains_by_the_names_of_its_columns(rows, tmp_path):
+    """A Parquet file in any order, a folder that sets its own episodes apart, and what the errors name."""
+    order = np.random.default_rng(1).permutation(len(rows.pixels))
+    file = write(tmp_path / "one", rows, order, speed=rows.state[order, 0].tolist()) / "rows.parquet"
+    keys = {"image_key": "camera", "action_key": "command", "episode_key": "take", "fps": 5.0}
+    with pytest.raises(ValueError, match="no column 'episode_index' that tells episodes apart: .* or episode_key"):
+        load_episodes(file, cache_dir=tmp_path / "cache", image_key="camera", action_key="command")
+    with pytest.raises(ValueError, match="nothing tells the frames per second .* in a recipe"):
+        unknown = {name: value for name, value in keys.items() if name != "fps"}
+        load_episodes(write(tmp_path / "in order", rows), cache_dir=tmp_path / "cache", **unknown)
+    folder = tmp_path / "split"
+    for split, episodes in (("train", (0, 2)), ("test", (1,))):
+        members = np.flatnonzero(np.isin(rows.episode, episodes))
+        part = write(tmp_path / f"{split} part", rows, members, speed=rows.state[members, 0].tolist())
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        (part / "rows.parquet").rename(folder / "data" / f"{split}-00000-of-00001.parquet")
+    parts = {split: load_episodes(folder, split, cache_dir=tmp_path / "cache", **keys) for split in ("train", "test")}
+    for split, episodes in (("train", (0, 2)), ("test", (1,))):
+        members = np.isin(rows.episode, episodes)
+        np.testing.assert_array_equal(parts[split].actions, rows.action[members])
+        np.testing.assert_array_equal(parts[split].numbers("speed")[:, 0], rows.state[members, 0])
+        np.testing.assert_array_equal(parts[split].frames(range(int(members.sum()))), rows.pixels[members])
