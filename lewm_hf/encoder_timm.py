@@ -33,8 +33,8 @@ class LeWMTimmEncoder(nn.Module):
         if not timm.is_model(name):
             close = ", ".join(timm.list_models(f"*{name}*")[:5]) or "timm.list_models() lists them"
             raise ValueError(f"encoder={config.encoder!r}: timm has no model {name!r}; close to it: {close}")
-        about = timm.get_pretrained_cfg(name)
-        if getattr(about, "fixed_input_size", False):
+        one_size = getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False)
+        if one_size:
             chosen.setdefault("img_size", config.image_size)
         settings = {"num_classes": 0, "in_chans": config.num_channels} | chosen
         try:
@@ -44,6 +44,12 @@ class LeWMTimmEncoder(nn.Module):
                 f"encoder={config.encoder!r} with image_size={config.image_size} and encoder_kwargs="
                 f"{config.encoder_kwargs} cannot be built: {error}; change one of them"
             ) from error
+        patch = getattr(getattr(self.backbone, "patch_embed", None), "patch_size", None)
+        if one_size and isinstance(patch, tuple) and config.image_size % patch[0]:  # timm would leave out the rest
+            raise ValueError(
+                f"image_size={config.image_size} is no multiple of {patch[0]}, the patches of encoder="
+                f"{config.encoder!r}: change image_size"
+            )
         self.output_size = self.backbone.num_features
 
     def forward(self, pixel_values: Tensor) -> Tensor:

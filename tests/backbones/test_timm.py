@@ -110,5 +110,5 @@ def test_timms_batch_norms_see_the_batch_of_all_ranks(name, tmp_path):
         for key, value in whole.named_buffers():
             torch.testing.assert_close(rank["buffers"][key], value, rtol=1e-4, atol=1e-5)
         for key, value in whole.named_parameters():
-            scale = value.grad.abs().max()
+            scale = value.grad.abs().max().clamp_min(1e-9)  # what stands behind a zero has no gradient
             torch.testing.assert_close(rank["gradients"][key] / scale, value.grad / scale, rtol=1e-2, atol=2e-3)
