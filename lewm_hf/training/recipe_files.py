@@ -1,5 +1,6 @@
 """Recipes as files: found by path or by name, laid over a base, read together with the command line."""
 
+import argparse
 import dataclasses
 import difflib
 import json
@@ -105,7 +106,17 @@ def refuse_unknown(keys: Sequence[str], known: Sequence[str], where: str) -> Non
             raise ValueError(f"unknown recipe key {key!r} in {where}: the closest known key is {closest!r}")
 
 
+class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults where there are any: what is `None` says in its help what happens without it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 class _Parser(HfArgumentParser):
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, formatter_class=_Defaults, **kwargs)
+
     def error(self, message: str):
         raise ValueError(f"the command line is wrong: {message}")
 

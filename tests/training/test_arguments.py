@@ -94,8 +94,12 @@ def test_missing_file_is_named():
         parse_recipe(["nowhere.yaml"])
 
 
-def test_every_field_is_documented():
+def test_every_field_is_documented(capsys):
     assert all(field.metadata["help"] for field in dataclasses.fields(TrainingRecipe))
+    with pytest.raises(SystemExit) as stop:
+        parse_recipe(["--help"])
+    text = capsys.readouterr().out
+    assert not stop.value.code and "None)" not in text and "(default: 128)" in text
 
 
 @pytest.mark.parametrize(
