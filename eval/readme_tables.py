@@ -1,4 +1,4 @@
-"""The README's tables about the checkpoints that ship, from the result files beside them.
+"""The README's tables: checkpoints that ship and the demo, from the result files in the repository.
 
 python eval/readme_tables.py            # writes them between their markers in README.md
 python eval/readme_tables.py --check    # exit status 1 where a number there is not the files'
@@ -13,6 +13,7 @@ from lewm_hf.evaluation.common.results import read_result
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 CARDS = ROOT / "model_cards"
+DEMO = ROOT / "docs" / "demo"  # results.json of `make demo`, one folder for each protocol
 TASKS = ("tworoom", "pusht", "reacher", "cube")
 # Who acts, best first, and what the table calls it.
 COLUMNS = {
@@ -96,7 +97,30 @@ def distance_table() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"success of the checkpoints": success_table, "farther goals": distance_table}
+def demo_table() -> str:
+    """What one run of `make demo` found."""
+    lines = [
+        "| protocol | success | random policy | zero actions | solved at the start | s/plan | machine |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for folder in sorted(DEMO.iterdir(), reverse=True):
+        result = read_result(folder)
+        floors = result["floors"]
+        cells = [
+            f"`{result['protocol']['name']}`, held-out episodes, n = {result['success']['n']}",
+            cell(result["success"], True), cell(floors["random"]), f"{100 * floors['zero_action']['rate']:.1f} %",
+            f"{100 * result['solved_at_start']['share']:.1f} %", f"{result['planning']['seconds_per_plan']:.2f}",
+            result["hardware"]["device_name"],
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+TABLES = {
+    "what the demo found": demo_table,
+    "success of the checkpoints": success_table,
+    "farther goals": distance_table,
+}
 
 
 def with_tables(text: str) -> str:
