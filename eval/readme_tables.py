@@ -5,6 +5,7 @@ python eval/readme_tables.py --check    # exit status 1 where a number there is 
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 CARDS = ROOT / "model_cards"
 DEMO = ROOT / "docs" / "demo"  # results.json of `make demo`, one folder for each protocol
+MEASURED = ROOT / "docs" / "measurements"  # what eval/bench_planning.py and training/bench_data.py wrote
 TASKS = ("tworoom", "pusht", "reacher", "cube")
 # Who acts, best first, and what the table calls it.
 COLUMNS = {
@@ -116,7 +118,45 @@ def demo_table() -> str:
     return "\n".join(lines)
 
 
+def planning_table() -> str:
+    """One plan of the released size beside a planner that computes as the reference implementation does."""
+    found = json.loads((MEASURED / "planning.json").read_text(encoding="utf-8"))
+    lines = [
+        f"| {found['processor'].partition(' (family')[0]}, {found['threads']} threads | s/plan | of matmul peak "
+        "| reference, the same precision | ratio |",
+        "|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        lines.append(
+            f"| {row['variant']}, {row['samples']} x {row['iterations']}, horizon {found['horizon']} "
+            f"| {row['ms_per_plan'] / 1000:.1f} | {100 * row['share_of_peak']:.0f} % "
+            f"| {row['against_ms_per_plan'] / 1000:.1f} s | **{row['ratio']:.2f}x** |"
+        )
+    return "\n".join(lines)
+
+
+LOADERS = {
+    "HDF5 with Blosc": "HDF5 with Blosc, the released layout", "datasets, as documented": "`datasets`, as documented",
+    "datasets, only what is used": "`datasets`, decoding only what is used",
+    "decode, 0 workers": "this package, decoding", "memmap, cold": "this package, memory map, cold",
+    "ram, 0 workers": "this package, frames in memory",
+}  # fmt: skip
+
+
+def loader_table() -> str:
+    """Training windows per second of CPU time and core."""
+    tasks = {"two_room": "TwoRoom", "push_t": "PushT"}
+    found = [json.loads((MEASURED / f"loader-{task}.json").read_text(encoding="utf-8")) for task in tasks]
+    lines = [f"| windows/s of one core, 224 px | {' | '.join(tasks.values())} |", "|---|---|---|"]
+    for key, label in LOADERS.items():
+        rates = [f"{one['windows_per_second'][key]:,.0f}" for one in found]
+        lines.append(f"| {label} | {' | '.join(rates)} |")
+    return "\n".join(lines)
+
+
 TABLES = {
+    "planning time": planning_table,
+    "loading": loader_table,
     "what the demo found": demo_table,
     "success of the checkpoints": success_table,
     "farther goals": distance_table,
