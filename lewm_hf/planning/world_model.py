@@ -24,8 +24,8 @@ def check_actor(model: WorldModel, wanted: str) -> None:
     """
     if not has_actor(model):
         raise ValueError(
-            f"{wanted} needs a checkpoint with an actor, but this {type(model).__name__} has none: train one with "
-            "actor_weight, or choose a planner without"
+            f"{wanted} needs a checkpoint with an actor, but this {type(model).__name__} has none: fit one with "
+            "`lewm train-actor`, train with actor_weight, or choose a planner without"
         )
 
 

@@ -175,6 +175,7 @@ def add_actor(
     episodes["train"] += [load_for(agent, one, "train") for one in more]
     fitted, errors = fit_actor(agent.model, agent.processor, episodes, fit)
     facts = training_facts_of(source, revision)
+    facts["parameters"] = sum(parameter.numel() for parameter in fitted.parameters())
     facts["actor"] = asdict(fit) | {"more_episodes": [str(one) for one in more], "mean_squared_error": errors}
     out.parent.mkdir(parents=True, exist_ok=True)
     with staged_directory(out) as folder:

@@ -1,5 +1,7 @@
 """A fitted actor against what it has to know by construction, and against the model it was added to."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -95,6 +97,9 @@ def test_the_command_writes_a_checkpoint_that_acts(paced, tiny_model, tmp_path, 
     command = ["train-actor", str(tmp_path / "m"), "--episodes", paced["train"].name, "--out", str(tmp_path / "a"),
                "--steps", "3", "--inputs", "embeddings", "--more-episodes", paced["train"].name]  # fmt: skip
     assert main(command) == 0
-    assert LeWMModel.from_pretrained(tmp_path / "a").config.actor_inputs == "embeddings"
+    fitted = LeWMModel.from_pretrained(tmp_path / "a")
+    assert fitted.config.actor_inputs == "embeddings"
+    facts = json.loads((tmp_path / "a" / "training.json").read_text())
+    assert facts["parameters"] == fitted.num_parameters() > tiny_model.num_parameters()
     assert main(command) == 2
     assert "not empty" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from ...planning.planners import Planner
 from ...planning.world_model import check_actor, check_imagines
 from ...tasks.vector import GoalVectorEnv
 from ..common.agent import Agent
-from .described import describe_policy
+from .described import ACTORS_PLANNER, describe_policy
 from .floors import RandomPolicy, ZeroPolicy
 from .protocol import Protocol
 from .rollouts import Policy
@@ -28,7 +28,7 @@ POLICIES = ("planner", "actor", "random", "zero")
 
 def default_planner(policy: str, protocol: Protocol) -> str:
     """The planner where nobody asks for one: the protocol's; for the actor alone, the one that it proposes to."""
-    return "actor-guided" if policy == "actor" else protocol.default_planner
+    return ACTORS_PLANNER if policy == "actor" else protocol.default_planner
 
 
 def check_policy(policy: str, planner: Planner, agent: Agent) -> None:

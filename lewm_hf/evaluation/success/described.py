@@ -5,6 +5,9 @@ from typing import Any
 from ...named_settings import content_hash, label
 from ...planning.planners import Planner
 
+# The planner whose settings an actor that acts alone takes where nobody names another: the one that it proposes to.
+ACTORS_PLANNER = "actor-guided"
+
 
 def describe_policy(policy: str, planner: Planner) -> dict[str, Any]:
     """Label, hash and values of who acts, as results name it under `planner`."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult
 
+from ...evaluation.success.described import ACTORS_PLANNER
 from ...evaluation.success.protocol import load_protocol, protocol_names
 from ...evaluation.success.result import EvaluationResult, Rate
 from ...planning.planners import load_planner, planner_names
@@ -155,11 +156,20 @@ def _command(result: EvaluationResult, facts: "CardFacts", number: int) -> str:
         words += ["--planner", planner["name"] if _planner_ships(planner) else f"{planner['name']}.yaml"]
     else:
         words += ["--policy", result.policy]
-    for name, value in (protocol["overrides"] | planner["overrides"]).items():
+    for name, value in (protocol["overrides"] | planner["overrides"] | _of_actor(result)).items():
         words += ["--set", f"{name}={value}"]
     if result.pairs != "given":  # manifests bring their number and seeds
         words += ["-n", str(result.per_seed[0].n), "--seeds", *seeds]
     return shlex.join(words)
+
+
+def _of_actor(result: EvaluationResult) -> dict[str, Any]:
+    """What an actor that acted alone was given, where the command gives it something else by itself."""
+    if result.policy != "actor":
+        return {}
+    retry = result.planner.get("retry")
+    usual = load_planner(ACTORS_PLANNER).retry
+    return {} if retry == usual else {"retry": "null" if retry is None else retry}
 
 
 def _ships(protocol: Mapping[str, Any]) -> bool:

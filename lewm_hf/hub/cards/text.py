@@ -257,8 +257,8 @@ def _limits(facts: "CardFacts") -> str:
         protocols = ", ".join(dict.fromkeys(f"`{result.protocol['label']}`" for result in facts.results))
         known = (
             f"Knows one environment, `{facts.env_id}`, in the look of its training episodes. Success was measured "
-            f"under {protocols} and nowhere else; goals further away than the protocol's, other looks and real cameras "
-            "are untested."
+            f"under {protocols} and nowhere else; goals farther away than those, other looks and real cameras are "
+            "untested."
         )
     else:
         known = (

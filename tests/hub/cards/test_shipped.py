@@ -1,18 +1,23 @@
 """The checkpoints of `model_cards/`: what lies there is what a Hub repository would hold, and could go there now."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
 
+from lewm_cli import parser
 from lewm_hf.data.storage.local_paths import SUFFIXES, clean_text
 from lewm_hf.evaluation.common.results import read_result, read_rows, rows_hash
 from lewm_hf.evaluation.report.run import write_report
+from lewm_hf.evaluation.success.acting import default_planner, describe_policy
 from lewm_hf.evaluation.success.comparison import compare
+from lewm_hf.evaluation.success.protocol import load_protocol, parse_overrides, split_overrides
 from lewm_hf.hub.cards.write import write_card
 from lewm_hf.hub.push import push
+from lewm_hf.planning import load_planner
 
 from ..fake_hub import card_errors
 
@@ -97,3 +102,17 @@ def test_its_use_runs_from_the_repository_as_it_stands(folder, monkeypatch):
         assert f"{names['plan']['actions'].shape} float32" in text
     else:
         assert f"{tuple(names['pictures'].shape)} uint8" in text
+
+
+@shipped
+def test_its_commands_measure_what_its_results_say(folder):
+    """Every command of the card, read as the command line reads it, asks for the protocol and policy of a result."""
+    asked = set()
+    for block in (folder / "README.md").read_text(encoding="utf-8").split("```bash\nlewm eval ")[1:]:
+        args = parser().parse_args(["eval", *shlex.split(block.split("\n```")[0])])
+        of_protocol, of_planner = split_overrides(parse_overrides(args.set))
+        protocol = load_protocol(args.protocol, of_protocol)
+        planner = load_planner(args.planner or default_planner(args.policy, protocol), of_planner)
+        asked.add((protocol.hash, describe_policy(args.policy, planner)["hash"]))
+    results = [read_result(path) for path in folder.glob("evaluation/*/results.json")]
+    assert asked == {(result["protocol"]["hash"], result["planner"]["hash"]) for result in results}
