@@ -169,8 +169,9 @@ def loading(windows: Dataset, batches, num_workers: int, device: torch.device) -
     passed_on = _pass_on(iterator)
     try:
         yield passed_on
-    except RuntimeError as error:
-        # PyTorch raises it wherever this process happens to be when a worker dies.
+    except (RuntimeError, OSError) as error:
+        # PyTorch raises it wherever this process happens to be when a worker dies: in the middle of a checkpoint too,
+        # whose writer takes it for a full disk.
         for worker in workers:
             if worker.exitcode:
                 raise OSError(_death(worker.exitcode)) from error

@@ -163,9 +163,10 @@ def test_guided_planning_in_environments():
     envs = PointEnvs(1)
     for _ in range(8):
         envs.step(policy.act(envs.render(np.flatnonzero(policy.wants_frame()))))
-    # Horizons 3, 2, 2, 2: each proposal counts down from what is left, the first block with features.
-    assert [blocks[0] for blocks, _ in world.acts] == [3, 2, 1, 2, 1, 1, 1, 1, 1]
-    assert [seen for _, seen in world.acts] == [True, False, False, True, False, True, False, True, False]
+    # Horizons 3, 2, 2 and, overdue, 5: each proposal counts down from what is left, the first block with features.
+    assert [blocks[0] for blocks, _ in world.acts] == [3, 2, 1, 2, 1, 1, 1, 5, 4, 3, 2, 1]
+    firsts = {0, 3, 5, 7}
+    assert [seen for _, seen in world.acts] == [number in firsts for number in range(12)]
 
 
 def test_checkpoints_without_an_actor_are_refused():

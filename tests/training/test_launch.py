@@ -4,8 +4,8 @@ import fcntl
 import json
 import sys
 
+import numpy as np
 import pytest
-import torch
 from accelerate.utils import LoggerType
 from safetensors.torch import load_file
 
@@ -76,8 +76,18 @@ def test_the_launcher_may_ask_for_a_compiled_model(run_training, monkeypatch, tm
     run_training(tmp_path / "plain", **options)
     compiled, plain = (load_file(tmp_path / name / "last" / "model.safetensors") for name in ("compiled", "plain"))
     assert compiled.keys() == plain.keys()
-    for name in plain:
-        torch.testing.assert_close(compiled[name], plain[name], rtol=1e-3, atol=1e-4, msg=name)
+    # Weights would not do: AdamW's first steps have the size of the learning rate where a gradient is only rounding.
+    losses = [
+        [
+            line[key]
+            for line in map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
+            if "loss" in line
+            for key in ("prediction_loss", "sigreg_loss")
+        ]
+        for name in ("compiled", "plain")
+    ]
+    assert len(losses[0]) == 4
+    np.testing.assert_allclose(*losses, rtol=1e-3)
     with pytest.raises(ValueError, match="dynamo_backend='no': it was started with dynamo_backend='eager'"):
         run_training(tmp_path / "compiled", "--resume", **options)
 

@@ -154,7 +154,7 @@ def test_controls_both_probes_and_repeatable_files(episodes, tiny_model, process
     published = next(line for line in table.splitlines() if "paper: LeWM" in line)
     assert published.split() == ["paper:", "LeWM", "0.008", "±", "0.018", "0.996", "0.000", "1.000"]
     # A task of somebody's script, read by a process that knows nothing of it.
-    assert "paper:" not in format_probe(saved | {"env": "their_maze"})
+    assert "paper:" not in format_probe(ProbeResult.from_json(saved | {"env": "their_maze"}))
     assert "pixel PCA" in table and max(map(len, table.splitlines())) <= 120
 
 
