@@ -163,10 +163,11 @@ def _check_pairs(first, second, results) -> None:
 
 def _differences(results) -> dict[str, list[Any]]:
     """Values of the protocol, the planner, the environment and the versions that are not the same."""
+    alike = len({result.policy for result in results}) == 1  # an actor alone has hardly a setting of a search
     values = [
         {name: value for name, (value, _) in protocol_values(result).items()}
         | {"planner": result.planner["label"]}
-        | {f"planner {name}": value for name, (value, _) in planner_values(result).items()}
+        | {f"planner {name}": value for name, (value, _) in planner_values(result).items() if alike}
         | {f"env {name}": value for name, value in result.env.kwargs.items()}
         | result.versions
         | {"device": result.hardware["device_name"]}

@@ -116,3 +116,10 @@ def test_its_commands_measure_what_its_results_say(folder):
         asked.add((protocol.hash, describe_policy(args.policy, planner)["hash"]))
     results = [read_result(path) for path in folder.glob("evaluation/*/results.json")]
     assert asked == {(result["protocol"]["hash"], result["planner"]["hash"]) for result in results}
+
+
+def test_an_actor_and_a_search_differ_in_who_acts_and_not_in_every_setting():
+    folder = next(folder for folder in FOLDERS if folder.name == "lewm-pusht-mini") / "evaluation"
+    differences = compare(folder / "clean-actor", folder / "clean-actor-guided").differences
+    assert differences["planner"] == ["actor-v2", "actor-guided-v2"]
+    assert not [name for name in differences if name.startswith("planner ")]
