@@ -140,7 +140,8 @@ def draw(path: Path, points: list[dict[str, Any]]) -> None:
     names = sorted({point["solver"] for point in points})
     with figure(path, 4.2 * len(proposals), 3.2, ncols=len(proposals), sharey=True, squeeze=False) as axes:
         for axis, proposal in zip(axes[0], proposals, strict=True):
-            for color, name in zip(COLORS, names, strict=False):
+            for number, name in enumerate(names):
+                color = COLORS[number % len(COLORS)]  # more solvers than colors share them: none is left out
                 of_solver = [p for p in points if (p["solver"], p["proposal"]) == (name, proposal)]
                 if not of_solver:
                     continue

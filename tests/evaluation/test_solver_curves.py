@@ -78,3 +78,17 @@ def test_bad_points_are_one_line(script, checkpoint, tmp_path, point, capsys):
     error = capsys.readouterr().err
     assert f"point '{point}' is not SAMPLESxITERATIONS" in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_no_solver_is_left_out_where_there_are_more_than_colors(script, tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn, plot = [], Axes.plot
+    monkeypatch.setattr(
+        Axes, "plot", lambda *args, **kwargs: drawn.append(kwargs.get("label")) or plot(*args, **kwargs)
+    )
+    names = [f"solver {number}" for number in range(len(script.COLORS) + 2)]
+    success = {"rate": 0.5, "interval": [0.4, 0.6]}
+    points = [{"solver": name, "proposal": None, "rollouts": 10, "success": success} for name in names]
+    script.draw(tmp_path / "all.png", points)
+    assert sorted(drawn) == sorted(names) and (tmp_path / "all.png").is_file()
