@@ -5,8 +5,9 @@
 
 Collects episodes, trains every system from the task's mini recipe, evaluates all of them on the same held-out pairs
 (goals 25, 50 and 100 steps away, and goals of other episodes, which no behavior in the data pursued), probes them,
-shows them impossible events, and writes OUT/comparison.json, comparison.md and comparison.png. What is finished is not
-done again: the same command continues after an interruption.
+shows them impossible events, and writes OUT/TASK/rows.json and, of all tasks that have one there, OUT/comparison.json,
+comparison.md and comparison.png. What is finished is not done again: the same command continues after an interruption,
+and two tasks may be compared by two commands at once.
 """
 
 import argparse
@@ -24,13 +25,14 @@ import yaml
 
 from lewm_hf.data.collect import collect
 from lewm_hf.data.episodes import load_episodes
+from lewm_hf.evaluation.common.outputs import write_atomic
 from lewm_hf.evaluation.common.results import read_result, read_rows
 from lewm_hf.evaluation.probe.run import probe
 from lewm_hf.evaluation.success.manifest import Manifest, sample_manifest
 from lewm_hf.evaluation.success.protocol import load_protocol
 from lewm_hf.evaluation.success.run import evaluate
 from lewm_hf.evaluation.surprise.run import surprise
-from lewm_hf.measures.intervals import wilson_interval
+from lewm_hf.measures.intervals import mcnemar, paired_difference_interval, wilson_interval
 from lewm_hf.training.arguments import known_keys, read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +41,7 @@ TASKS = {"two_room": ("tworoom-mini", 800, 1000), "push_t": ("pusht-mini", 700, 
 # Environment steps to the goal, and the budget under which it has to be reached.
 GOALS = {"25": (25, 50), "50": (50, 100), "100": (100, 200), "other": (25, 100)}
 PLANNER = "small"
+BASELINE = "LeWM"  # the row that the others are compared with, problem by problem
 
 
 @dataclass(frozen=True)
@@ -168,13 +171,20 @@ def look(checkpoint: Path, episodes: Path, out: Path, plans: bool) -> dict[str, 
     return {"probe_r2": statistics.mean(scores), "teleport_auc": auc}
 
 
+def against(first: Sequence[bool], second: Sequence[bool]) -> dict[str, float]:
+    """How a row differs from the first one, problem by problem: the difference, its 95 % interval, McNemar's p."""
+    low, high = paired_difference_interval(first, second)
+    difference = sum(first) / len(first) - sum(second) / len(second)
+    return {"difference": difference, "low": low, "high": high, "p": mcnemar(first, second).p_value}
+
+
 def compare_task(task: str, arguments) -> list[dict[str, Any]]:
     """All rows of one task."""
     folder = arguments.out / task
     episodes = folder / "episodes"
     if not (episodes / "episodes.json").exists():
         collect(task, episodes, arguments.episodes or TASKS[task][1], seed=0, image_size=64, test_fraction=0.3)
-    held_out, rows = load_episodes(episodes, "test"), []
+    held_out, rows, plain = load_episodes(episodes, "test"), [], {}
     for name in arguments.systems:
         system, trained, looked = SYSTEMS[name], [], []
         for seed in arguments.seeds:
@@ -185,17 +195,21 @@ def compare_task(task: str, arguments) -> list[dict[str, Any]]:
         for row, how in system.acts.items():
             success, seconds = {}, []
             for goals in arguments.goals:
-                outcomes = []
+                outcomes: list[bool] = []
                 for seed in arguments.seeds:
                     out = folder / name / "acts" / f"{row}-{goals}-{seed}".replace(" ", "_")
                     found = act(
                         folder / name / f"seed-{seed}" / "last", held_out, out, goals, arguments.pairs,
                         arguments.pair_seeds, how,
                     )  # fmt: skip
-                    outcomes += found["outcomes"].values()
+                    outcomes += (found["outcomes"][problem] for problem in sorted(found["outcomes"]))
                     seconds.append(found["seconds_per_plan"])
                 low, high = wilson_interval(sum(outcomes), len(outcomes))
                 success[goals] = {"rate": sum(outcomes) / len(outcomes), "low": low, "high": high, "n": len(outcomes)}
+                if row != BASELINE and goals in plain:
+                    success[goals]["against"] = against(outcomes, plain[goals])
+                elif row == BASELINE:
+                    plain[goals] = outcomes
             rows.append({
                 "task": task, "system": name, "row": row, "success": success,
                 "seconds_per_plan": statistics.median([s for s in seconds if s] or [0.0]),
@@ -216,17 +230,23 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def table(rows: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> str:
-    """Markdown, one line per row."""
+    """Markdown, one line per row; a star where a row differs from plain LeWM's on the same problems, p < 0.05."""
     heads = [*(f"goals {name}" for name in goals), "s / plan", "probe R2", "teleport AUC", "parameters", "windows/s"]
     lines = [f"| task | system | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 2)]
     for row in rows:
-        rates = [row["success"][name] for name in goals]
-        cells = [f"{100 * one['rate']:.0f} ({100 * one['low']:.0f}-{100 * one['high']:.0f})" for one in rates]
+        cells = [_percent(row["success"].get(name)) for name in goals]
         cells.append(f"{row['seconds_per_plan']:.3f}")
         cells += ["" if row[key] is None else f"{row[key]:.2f}" for key in ("probe_r2", "teleport_auc")]
         cells += [f"{row['parameters']:,}", f"{row['windows_per_second']:.0f}"]
         lines.append(f"| {row['task']} | {row['row']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _percent(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return ""
+    star = "*" if found.get("against", {"p": 1})["p"] < 0.05 else ""
+    return f"{100 * found['rate']:.0f}{star} ({100 * found['low']:.0f}-{100 * found['high']:.0f})"
 
 
 def draw(path: Path, rows: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> None:
@@ -241,8 +261,9 @@ def draw(path: Path, rows: Sequence[Mapping[str, Any]], goals: Sequence[str]) ->
     for axis, task in zip(axes[0], tasks, strict=True):
         shown = [row for row in rows if row["task"] == task]
         for place, name in enumerate(goals):
-            rates = [row["success"][name] for row in shown]
-            heights = [index + 0.8 * place / len(goals) for index in range(len(shown))]
+            measured = [(index, row["success"][name]) for index, row in enumerate(shown) if name in row["success"]]
+            rates = [one for _, one in measured]
+            heights = [index + 0.8 * place / len(goals) for index, _ in measured]
             errors = [[one["rate"] - one["low"] for one in rates], [one["high"] - one["rate"] for one in rates]]
             axis.barh(heights, [one["rate"] for one in rates], 0.8 / len(goals), xerr=errors, label=f"goals {name}")
         axis.set(title=task, xlim=(0, 1), xlabel="success", yticks=range(len(shown)))
@@ -272,16 +293,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"error: {name} stands on {needed}: name {needed} before it in --systems", file=sys.stderr)
             return 2
     try:
-        rows = [row for task in arguments.tasks for row in compare_task(task, arguments)]
+        for task in arguments.tasks:
+            found = compare_task(task, arguments)
+            write_atomic(arguments.out / task / "rows.json", json.dumps(found, indent=1) + "\n")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except subprocess.CalledProcessError as error:  # the training has said why
         return error.returncode
-    (arguments.out / "comparison.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    (arguments.out / "comparison.md").write_text(table(rows, arguments.goals), encoding="utf-8")
-    draw(arguments.out / "comparison.png", rows, arguments.goals)
-    print(table(rows, arguments.goals))
+    files = [arguments.out / task / "rows.json" for task in TASKS]
+    rows = [row for file in files if file.is_file() for row in json.loads(file.read_text(encoding="utf-8"))]
+    goals = [name for name in GOALS if any(name in row["success"] for row in rows)]
+    write_atomic(arguments.out / "comparison.json", json.dumps(rows, indent=1) + "\n")
+    write_atomic(arguments.out / "comparison.md", table(rows, goals))
+    draw(arguments.out / "comparison.png", rows, goals)
+    print(table(rows, goals))
+    print(*(arguments.out / name for name in ("comparison.json", "comparison.md", "comparison.png")), sep="\n")
     return 0
 
 

@@ -68,3 +68,36 @@ def test_table_and_drawing(script, tmp_path):
     assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
     script.draw(tmp_path / "a.png", [row, row | {"row": "LeWM"}], ["25"])
     assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_a_row_is_compared_with_plain_lewm_on_the_same_problems(script):
+    better, plain = [True] * 10 + [False] * 10, [True] * 2 + [False] * 18
+    found = script.against(better, plain)
+    # Eight fair coins that fall alike.
+    assert found["p"] == pytest.approx(2 * 0.5**8)
+    assert found["difference"] == pytest.approx(0.4)
+    assert found["low"] < 0.4 < found["high"]
+    row = {
+        "task": "push_t", "row": "PLDM", "success": {"25": {"rate": 0.5, "low": 0.3, "high": 0.7, "against": found}},
+        "seconds_per_plan": 0.1, "probe_r2": None, "teleport_auc": None, "parameters": 1, "windows_per_second": 1,
+    }  # fmt: skip
+    assert "| 50* (30-70) |  |" in script.table([row], ["25", "50"])
+    row["success"]["25"]["against"] = script.against(plain[:3] + better[3:], better)
+    assert "| 50 (30-70) |" in script.table([row], ["25"])
+
+
+def test_two_commands_for_two_tasks_end_in_one_table(script, tmp_path, monkeypatch):
+    rate = {"rate": 0.5, "low": 0.4, "high": 0.61, "n": 50}
+    found = {
+        "row": "LeWM", "seconds_per_plan": 0.1, "probe_r2": 0.9, "teleport_auc": 0.5, "parameters": 10,
+        "windows_per_second": 10.0,
+    }  # fmt: skip
+    rows = {"two_room": found | {"success": {"25": rate}}, "push_t": found | {"success": {"25": rate, "100": rate}}}
+    monkeypatch.setattr(script, "compare_task", lambda task, arguments: [{"task": task} | rows[task]])
+    for task in ("push_t", "two_room"):
+        (tmp_path / task).mkdir()
+        assert script.main([task, "--out", str(tmp_path)]) == 0
+    lines = (tmp_path / "comparison.md").read_text().splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| two_room", "| push_t"]
+    assert "goals 100" in lines[0] and "goals 50" not in lines[0]
+    assert (tmp_path / "comparison.png").stat().st_size > 1000
