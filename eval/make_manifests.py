@@ -14,6 +14,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from lewm_hf.data.collect.arguments import CollectArguments
 from lewm_hf.data.collect.settings import paper_preset, settle
 from lewm_hf.data.collect.states import record_states
 from lewm_hf.evaluation.success.manifest import sample_manifest
@@ -30,7 +31,7 @@ def make(env: str, protocol_name: str, folder: Path, workers: int | None) -> lis
     """Writes one file per offset and seed."""
     preset = paper_preset(env)
     count = FEWER_EPISODES.get((env, protocol_name), preset["episodes"])
-    collection = settle(env, **{**preset, "episodes": count})
+    collection = settle(CollectArguments(env, folder, **{**preset, "episodes": count}))
     written = []
     episodes = record_states(collection, load_protocol(protocol_name).split, workers=workers, progress=True)
     for offset in OFFSETS[protocol_name]:

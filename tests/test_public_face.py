@@ -1,13 +1,18 @@
 """`from lewm_hf import ...`: every name exists, is typed and documented, and the import stays light."""
 
 import ast
+import dataclasses
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import lewm_hf
+from lewm_hf.data.collect.arguments import CollectArguments
 
 FACE = ast.parse(Path(lewm_hf.__file__).read_text(encoding="utf-8"))
 # What transformers itself brings depends on what is installed; so it comes first, and only what is new counts.
@@ -69,3 +74,21 @@ def test_modules_that_moved_are_found_under_the_names_that_scripts_know():
     from lewm_hf.data.storage import encoding as home
 
     assert encoding is home and convert.import_dataset is run.import_dataset
+
+
+def test_collect_says_each_of_its_arguments_once_and_shows_them():
+    """What `help` shows is the dataclass: every field with its default and its line of text, then what comes back."""
+    signature, text = inspect.signature(lewm_hf.collect), inspect.getdoc(lewm_hf.collect)
+    fields = {field.name: field for field in dataclasses.fields(CollectArguments)}
+    assert list(signature.parameters) == list(fields) and signature.return_annotation is Path
+    assert [name for name, one in signature.parameters.items() if one.kind is one.POSITIONAL_OR_KEYWORD] == [
+        "env", "out", "episodes",
+    ]  # fmt: skip
+    for name, parameter in signature.parameters.items():
+        default = fields[name].default
+        assert parameter.default == (parameter.empty if default is dataclasses.MISSING else default)
+        assert re.search(rf"^    .*\b{name}\b.*: ", text, re.MULTILINE), name
+    order = [text.index(word) for word in ("Collects a data set", "Args:", "Returns:", "Raises:")]
+    assert order == sorted(order)
+    with pytest.raises(TypeError, match="colour"):
+        lewm_hf.collect("two_room", "unused", 4, colour="red")

@@ -8,6 +8,7 @@ import torch
 
 from lewm_hf import LeWMConfig
 from lewm_hf.data.collect import collect
+from lewm_hf.data.collect.arguments import CollectArguments
 from lewm_hf.data.collect.recording import episode_phase, record_all
 from lewm_hf.data.collect.settings import settle
 from lewm_hf.data.collect.states import record_states
@@ -131,11 +132,11 @@ def test_statistics_are_of_raw_actions_and_measured_again(both):
 def test_states_without_pictures_are_the_same_rows(both):
     kept = load_episodes(both[1], "test")
     said = kept.description["collector"]
-    collection = settle(
-        kept.env_id, 8, seed=11, image_size=16, expert=said["expert"], test_fraction=0.25,
+    collection = settle(CollectArguments(
+        kept.env_id, both[1], 8, seed=11, image_size=16, expert=said["expert"], test_fraction=0.25,
         max_steps=said["max_steps"], every=EVERY,
         env_kwargs={name: value for name, value in kept.env_kwargs.items() if name != "image_size"},
-    )  # fmt: skip
+    ))  # fmt: skip
     recorded = record_states(collection, "test", workers=1)
     assert (recorded.every, recorded.action_dim) == (EVERY, kept.action_dim)
     assert dataset_fingerprint(recorded) == dataset_fingerprint(kept)

@@ -8,12 +8,12 @@ it stopped, and shards on several machines make the files of one data set.
 import logging
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...arguments_of import arguments_of
 from ...files import duration_text, remove_leftovers, size_text
 from ...progress import progress_bar
 from ...tasks.task import Task
@@ -22,6 +22,7 @@ from ..storage.dataset_card import finish_dataset, write_description
 from ..storage.encoding import FrameEncoder
 from ..storage.parquet import write_episodes
 from ..workers import run_tasks, usable_cores
+from .arguments import CollectArguments
 from .recording import record_all
 from .settings import Collection, EpisodeFile, settle
 
@@ -30,49 +31,9 @@ logger = logging.getLogger(__name__)
 PROBE_EPISODES, PROBE_SECONDS, PROBE_STEPS = 8, 3.0, 24
 
 
-def collect(
-    env: str,
-    out: str | Path,
-    episodes: int,
-    *,
-    seed: int = 0,
-    image_size: int = 224,
-    expert: str = "default",
-    noise: float | None = None,
-    expert_kwargs: Mapping[str, Any] | None = None,
-    env_kwargs: Mapping[str, Any] | None = None,
-    test_fraction: float = 0.1,
-    max_steps: int | None = None,
-    stop_at_success: bool | None = None,
-    image_format: str | None = None,
-    episodes_per_file: int | None = None,
-    every: int = 1,
-    workers: int | None = None,
-    shard: tuple[int, int] = (0, 1),
-    progress: bool = False,
-) -> Path:
+@arguments_of(CollectArguments)
+def collect(given: CollectArguments) -> Path:
     """Collects a data set into a directory, or continues one; a finished one is left as it is.
-
-    Args:
-        env: short name or id of the environment.
-        out: the directory, new, empty, or holding the same collection.
-        episodes: of all splits and shards together.
-        seed: episode i depends on (seed, i) alone.
-        image_size: side of the frames.
-        expert: who acts: the name of one of the task's policies (`"default"` is its first, `"random"` every task has),
-            `"module:Class"`, or the file of a Stable-Baselines3 checkpoint; see `lewm_hf.tasks.policies`.
-        noise: of the expert, where it has any; default: the expert's.
-        expert_kwargs, env_kwargs: further constructor arguments.
-        test_fraction: share of the episodes, the last ones, that makes the test split.
-        max_steps: longest episode; default: the environment's limit.
-        stop_at_success, image_format, episodes_per_file: default: as the task says (`Task.recording`).
-        every: draw and keep every n-th simulator step only, from a random one of the first n on (a pure function of
-            seed and number; the episode itself is the same). A row's `action` is then the block of the n actions that
-            leave it, flattened.
-        workers: processes; default: one per core.
-        shard: (i, n): this call collects every n-th file from the i-th on, counted from 0. Shards may share `out` or
-            have their own; put together, the directory is completed by calling once more.
-        progress: show a progress bar.
 
     Returns:
         `out`.
@@ -82,18 +43,14 @@ def collect(
         OSError: one line where the disk is or would be full, or another command is at work in `out`; files that are
             finished stay usable.
     """
-    collection = settle(
-        env, episodes, seed=seed, image_size=image_size, expert=expert, noise=noise, expert_kwargs=expert_kwargs,
-        env_kwargs=env_kwargs, test_fraction=test_fraction, max_steps=max_steps, stop_at_success=stop_at_success,
-        image_format=image_format, episodes_per_file=episodes_per_file, every=every,
-    )  # fmt: skip
-    workers = usable_cores() if workers is None else workers
+    collection = settle(given)
+    workers = usable_cores() if given.workers is None else given.workers
     if workers < 1:
         raise ValueError(f"workers={workers} must be at least 1")
-    part, parts = shard
+    part, parts = given.shard
     if not 0 <= part < parts:
         raise ValueError(f"shard={part}/{parts} does not exist: shards are counted from 0 to {parts - 1}")
-    out = Path(out)
+    out = Path(given.out)
     files = collection.files()
     mine = files[part::parts]
     known = known_description(out)
@@ -126,7 +83,7 @@ def collect(
                 remove_leftovers(out / file.name)
             try:
                 count = sum(file.stop - file.start for file in missing)
-                with progress_bar(total=count, desc="episodes", unit="episode", show=progress) as bar:
+                with progress_bar(total=count, desc="episodes", unit="episode", show=given.progress) as bar:
                     run(partial(_collect_file, collection, task, out), missing, report=bar.update)
             finally:
                 for file in mine:  # a worker stopped in the middle of a file cannot clean up behind itself

@@ -19,6 +19,7 @@ from ..schema import COLUMN_MEANINGS, SIM_GOAL, STATE, SUCCESS
 from ..storage.dataset_card import FORMAT
 from ..storage.encoding import check_image_format
 from ..storage.parquet import content_key, file_name
+from .arguments import CollectArguments
 
 if TYPE_CHECKING:
     from ...tasks.goal_env import GoalEnv
@@ -27,14 +28,12 @@ if TYPE_CHECKING:
 LEAST_FILES = 16
 # Beside the libraries that the task names.
 RECORDED_VERSIONS = ("numpy", "pillow", "gymnasium")
-
-
 PAPER_SEED = 3072
 
 
 @dataclass(frozen=True)
 class Collection:
-    """What decides about the bytes of a data set; the arguments of `collect` of the same names."""
+    """What decides about the bytes of a data set: fields of `CollectArguments`, with every default filled in."""
 
     env: str
     env_kwargs: dict[str, Any]
@@ -173,78 +172,65 @@ def paper_preset(env: str) -> dict[str, Any]:
     return {"seed": PAPER_SEED, **task.recording.paper}
 
 
-def settle(
-    env: str,
-    episodes: int,
-    *,
-    seed: int = 0,
-    image_size: int = 224,
-    expert: str = "default",
-    noise: float | None = None,
-    expert_kwargs: Mapping[str, Any] | None = None,
-    env_kwargs: Mapping[str, Any] | None = None,
-    test_fraction: float = 0.1,
-    max_steps: int | None = None,
-    stop_at_success: bool | None = None,
-    image_format: str | None = None,
-    episodes_per_file: int | None = None,
-    every: int = 1,
-) -> Collection:
-    """Fills in the defaults of a collection; the arguments are those of `collect`.
+def settle(given: CollectArguments) -> Collection:
+    """Fills in the defaults of a collection.
 
     Raises:
         ValueError: one line for an impossible value.
     """
-    task = find_task(env)
-    short, habits = task.name, task.recording
-    names = expert_names(short)
-    expert = names[0] if expert == "default" else expert
+    task = find_task(given.env)
+    habits, names = task.recording, expert_names(task.name)
+    expert = names[0] if given.expert == "default" else given.expert
     if expert not in names and not is_outside(expert):
         raise ValueError(
-            f"unknown expert {expert!r} for {short}: use one of default, {', '.join(names)}, module:Class "
+            f"unknown expert {expert!r} for {task.name}: use one of default, {', '.join(names)}, module:Class "
             "or a checkpoint of Stable-Baselines3 (*.zip)"
         )
-    expert_kwargs = dict(expert_kwargs or {})
-    if noise is not None:
+    expert_kwargs = dict(given.expert_kwargs or {})
+    if given.noise is not None:
         if expert == "random":
-            raise ValueError(f"noise={noise} has no effect on the random policy: omit it")
+            raise ValueError(f"noise={given.noise} has no effect on the random policy: omit it")
         if habits.noise is None:
-            raise ValueError(f"noise={noise}: the policies of {short} have no noise to set; omit it")
-        expert_kwargs[habits.noise] = noise
-    expert_kwargs = _explicit_arguments(short, expert, expert_kwargs)
-    env_kwargs = {"image_size": image_size, **(env_kwargs or {})}
-    if not 0 <= test_fraction < 1:
-        raise ValueError(f"test_fraction={test_fraction} must lie in [0, 1)")
-    least = 2 if test_fraction else 1
-    if episodes < least:
-        raise ValueError(f"episodes={episodes} must be at least {least}" + (", one per split" if least == 2 else ""))
-    max_steps = task.max_episode_steps if max_steps is None else max_steps
-    if episodes_per_file is None:
-        episodes_per_file = min(habits.episodes_per_file, math.ceil(episodes / LEAST_FILES))
-    for name, value, least in (
-        ("max_steps", max_steps, 1), ("episodes_per_file", episodes_per_file, 1), ("seed", seed, 0),
-        ("every", every, 1),
-    ):  # fmt: skip
+            raise ValueError(f"noise={given.noise}: the policies of {task.name} have no noise to set; omit it")
+        expert_kwargs[habits.noise] = given.noise
+    settled = Collection(
+        env=task.env_id,
+        env_kwargs={"image_size": given.image_size, **(given.env_kwargs or {})},
+        expert=expert,
+        expert_kwargs=_explicit_arguments(task.name, expert, expert_kwargs),
+        episodes=given.episodes,
+        seed=given.seed,
+        test_fraction=given.test_fraction,
+        max_steps=_first(given.max_steps, task.max_episode_steps),
+        stop_at_success=_first(given.stop_at_success, habits.stop_at_success),
+        image_format=_first(given.image_format, habits.image_format),
+        episodes_per_file=_first(
+            given.episodes_per_file, min(habits.episodes_per_file, math.ceil(given.episodes / LEAST_FILES))
+        ),
+        every=given.every,
+    )
+    _check(settled)
+    return settled
+
+
+def _first(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _check(settled: Collection) -> None:
+    if not 0 <= settled.test_fraction < 1:
+        raise ValueError(f"test_fraction={settled.test_fraction} must lie in [0, 1)")
+    least = 2 if settled.test_fraction else 1
+    if settled.episodes < least:
+        each = ", one per split" if least == 2 else ""
+        raise ValueError(f"episodes={settled.episodes} must be at least {least}{each}")
+    for name, least in (("max_steps", 1), ("episodes_per_file", 1), ("seed", 0), ("every", 1)):
+        value = getattr(settled, name)
         if value < least:
             raise ValueError(f"{name}={value} must be at least {least}")
-    if every > max_steps:
-        raise ValueError(f"every={every} is more than max_steps={max_steps}: no action would be kept")
-    image_format = habits.image_format if image_format is None else image_format
-    check_image_format(image_format)
-    return Collection(
-        env=task.env_id,
-        env_kwargs=env_kwargs,
-        expert=expert,
-        expert_kwargs=expert_kwargs,
-        episodes=episodes,
-        seed=seed,
-        test_fraction=test_fraction,
-        max_steps=max_steps,
-        stop_at_success=habits.stop_at_success if stop_at_success is None else stop_at_success,
-        image_format=image_format,
-        episodes_per_file=episodes_per_file,
-        every=every,
-    )
+    if settled.every > settled.max_steps:
+        raise ValueError(f"every={settled.every} is more than max_steps={settled.max_steps}: no action would be kept")
+    check_image_format(settled.image_format)
 
 
 def _explicit_arguments(env: str, expert: str, given: Mapping[str, Any]) -> dict[str, Any]:

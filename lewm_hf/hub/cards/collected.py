@@ -71,14 +71,14 @@ def save_collection(folder: Path, collection: Mapping[str, Any]) -> None:
 def collect_command(collection: Mapping[str, Any], out: str) -> str | None:
     """The `lewm collect` that makes the same episodes again, `None` where there is none: imported episodes, or settings
     that only the library's `collect` takes."""
-    from ...data.collect import collect
+    from ...data.collect.arguments import CollectArguments
     from ...data.collect.settings import settle
     from ...tasks.registry import find_task
 
     collector, env_kwargs = collection["collector"], dict(collection["env_kwargs"])
     if not collection["env"] or "expert" not in collector:
         return None
-    defaults = {name: entry.default for name, entry in inspect.signature(collect).parameters.items()}
+    defaults = {name: entry.default for name, entry in inspect.signature(CollectArguments).parameters.items()}
     task, size = find_task(collection["env"]), env_kwargs.pop("image_size")
     env = task.name
     fraction, steps = collector["test_fraction"], collector["max_steps"]
@@ -86,10 +86,10 @@ def collect_command(collection: Mapping[str, Any], out: str) -> str | None:
     limit = None if steps == task.max_episode_steps else steps
 
     def settled(expert: str, expert_kwargs: Mapping[str, Any]):
-        return settle(
-            env, collector["episodes"], seed=collector["seed"], image_size=size, expert=expert,
+        return settle(CollectArguments(
+            env, out, collector["episodes"], seed=collector["seed"], image_size=size, expert=expert,
             expert_kwargs=expert_kwargs, env_kwargs=env_kwargs, test_fraction=fraction, max_steps=limit, every=every,
-        )  # fmt: skip
+        ))  # fmt: skip
 
     usual = settled(collector["expert"], {}).expert_kwargs
     changed = {name: value for name, value in collector["expert_kwargs"].items() if usual.get(name) != value}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lewm_hf.data.collect import collect
+from lewm_hf.data.collect.arguments import CollectArguments
 from lewm_hf.data.collect.settings import settle
 from lewm_hf.data.collect.states import record_states
 from lewm_hf.data.episodes import load_episodes
@@ -13,7 +14,7 @@ from lewm_hf.evaluation.common.provenance import dataset_fingerprint
 def collection(env: str, episodes: int, image_size: int, env_kwargs: dict | None, max_steps: int | None, share=0.1):
     given = {"env_kwargs": env_kwargs, "test_fraction": share, "max_steps": max_steps}
     expert = "default" if env != "reacher" else "random"
-    return settle(env, episodes, seed=5, image_size=image_size, expert=expert, **given)
+    return settle(CollectArguments(env, "unused", episodes, seed=5, image_size=image_size, expert=expert, **given))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lewm_hf.data.collect.arguments import CollectArguments
 from lewm_hf.data.collect.recording import record_all
 from lewm_hf.data.collect.settings import paper_preset, settle
 from lewm_hf.evaluation.common.results import read_result, read_rows
@@ -73,7 +74,7 @@ def test_paper_pairs_come_from_training_episodes(env):
 def test_states_are_those_of_the_episode_that_is_named(env):
     """Simulated again from (seed, episode number) alone, along another way than the maker's."""
     preset = paper_preset(env)
-    given = settle(env, image_size=16, **preset)
+    given = settle(CollectArguments(env, "unused", image_size=16, **preset))
     manifest = shipped_manifests(env, CLEAN, [42])[0]
     pair = min(manifest.pairs, key=lambda pair: pair.goal_frame)
     world = make_env(env, image_size=16)
