@@ -1,5 +1,6 @@
 """The comparison of systems: what is trained, on which problems, and what is printed."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -43,12 +44,18 @@ def test_every_system_is_a_recipe_of_the_same_data_and_steps(script, tmp_path, t
                 assert key == "model_type" or getattr(config, key, getattr(recipe, key, None)) == value
 
 
-def test_swapped_goals_are_of_other_episodes(script, episodes):
+def test_swapped_goals_are_of_other_episodes_and_not_reached_at_the_start(script, episodes):
     manifest = sample_manifest(episodes, load_protocol("clean"), 8, 1)
+    # Two problems of which each starts where the other's goal is: neither may get that goal.
+    first, fifth = manifest.pairs[0], manifest.pairs[4]
+    met = dataclasses.replace(fifth, goal_state=first.start_state)
+    manifest = dataclasses.replace(manifest, pairs=(*manifest.pairs[:4], met, *manifest.pairs[5:]))
     swapped = script.swap_goals(manifest)
     np.testing.assert_array_equal(swapped.start_states, manifest.start_states)
-    assert sorted(map(tuple, swapped.goal_states)) == sorted(map(tuple, manifest.goal_states))
-    assert not any(a.goal_state == b.goal_state for a, b in zip(swapped.pairs, manifest.pairs, strict=True))
+    goals = {pair.goal_state: pair.episode for pair in manifest.pairs}
+    for old, new in zip(manifest.pairs, swapped.pairs, strict=True):
+        assert goals[new.goal_state] != old.episode
+        assert np.hypot(*np.subtract(new.goal_state, new.start_state)[:2]) >= 16  # px, TwoRoom's rule
 
 
 def test_a_system_without_its_backbone_is_refused(script, capsys, tmp_path):
