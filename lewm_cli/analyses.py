@@ -1,6 +1,8 @@
 """Verbs that look into a frozen model: probe, surprise, health, decode."""
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .verb import Verb, Verbs, announce
@@ -8,7 +10,10 @@ from .verb import Verb, Verbs, announce
 
 def add(verbs: Verbs) -> None:
     """Declares the verbs of this group."""
-    verb = verbs.add("probe", "what can be read off frozen embeddings: ridge and MLP probes, split by episode", _probe)
+    verb = verbs.add(
+        "probe", "what can be read off frozen embeddings: ridge and MLP probes, split by episode", _probe,
+        divides="the frames and the fits",
+    )  # fmt: skip
     verb.add_model()
     verb.add_episodes(required=True)
     verb.add("--target", action="append", help="one of the environment's targets; may be repeated; all by default")
@@ -19,8 +24,9 @@ def add(verbs: Verbs) -> None:
     _add_common(verb, seed=False)
 
     verb = verbs.add(
-        "surprise", "violation of expectation: does the model notice color changes and teleports?", _surprise
-    )
+        "surprise", "violation of expectation: does the model notice color changes and teleports?", _surprise,
+        divides="the trajectories",
+    )  # fmt: skip
     verb.add_model()
     verb.add_env("environment; that of the checkpoint by default")
     verb.add_episodes("data set the model was trained on: names the environment")
@@ -29,13 +35,17 @@ def add(verbs: Verbs) -> None:
     _add_common(verb, split=False)
 
     verb = verbs.add(
-        "health", "straightness, effective rank, normality, what distances mean, whether actions matter", _health
-    )
+        "health", "straightness, effective rank, normality, what distances mean, whether actions matter", _health,
+        divides="the frames",
+    )  # fmt: skip
     verb.add_model()
     verb.add_episodes(required=True)
     _add_common(verb)
 
-    verb = verbs.add("decode", "strips of real, decoded and imagined pictures, and their pixel errors", _decode)
+    verb = verbs.add(
+        "decode", "strips of real, decoded and imagined pictures, and their pixel errors", _decode,
+        divides="the stretches",
+    )  # fmt: skip
     verb.add_model()
     verb.add("decoder", help="folder or Hub id of a decoder, see training/train_decoder.py")
     verb.add("--decoder-revision", help="branch, tag or commit of a Hub decoder")
@@ -55,11 +65,18 @@ def _add_common(verb: Verb, *, seed: bool = True, split: bool = True) -> None:
     verb.add("--overwrite", action="store_true", help="replace what --out holds of another model, data set or setting")
 
 
-def _common(args: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "out": args.out, "overwrite": args.overwrite, "revision": args.revision,
-        "episodes_revision": args.episodes_revision,
-    }  # fmt: skip
+def _measure(args: argparse.Namespace, measure: Callable[..., Any], text: Callable[[Any], str]) -> None:
+    """Prints what an analysis finds, once however many processes it was started in."""
+    from lewm_hf.evaluation.common.ranks import launched_ranks
+
+    with launched_ranks() as ranks:
+        found = measure(
+            out=args.out, overwrite=args.overwrite, revision=args.revision, episodes_revision=args.episodes_revision,
+            ranks=ranks,
+        )  # fmt: skip
+        if ranks.main:
+            print(text(found.result))
+            announce(args.out, args.started)
 
 
 def _probe(args: argparse.Namespace) -> None:
@@ -67,42 +84,37 @@ def _probe(args: argparse.Namespace) -> None:
     from lewm_hf.evaluation.probe.run import probe
 
     chosen = {} if args.seeds is None else {"seeds": args.seeds}
-    probing = probe(
-        args.model, args.episodes, targets=args.target, columns=args.columns, frames=args.frames, **chosen,
-        split=args.split, controls=not args.no_controls, **_common(args), progress=True,
+    asked = partial(
+        probe, args.model, args.episodes, targets=args.target, columns=args.columns, frames=args.frames, **chosen,
+        split=args.split, controls=not args.no_controls, progress=True,
     )  # fmt: skip
-    print(format_probe(probing.result))
-    announce(args.out, args.started)
+    _measure(args, asked, format_probe)
 
 
 def _surprise(args: argparse.Namespace) -> None:
     from lewm_hf.evaluation.surprise.report import format_surprise
     from lewm_hf.evaluation.surprise.run import surprise
 
-    found = surprise(
-        args.model, env=args.env, episodes=args.episodes, trajectories=args.trajectories, steps=args.steps,
-        seed=args.seed, **_common(args), progress=True,
+    asked = partial(
+        surprise, args.model, env=args.env, episodes=args.episodes, trajectories=args.trajectories, steps=args.steps,
+        seed=args.seed, progress=True,
     )  # fmt: skip
-    print(format_surprise(found.result))
-    announce(args.out, args.started)
+    _measure(args, asked, format_surprise)
 
 
 def _health(args: argparse.Namespace) -> None:
     from lewm_hf.evaluation.health.report import format_health
     from lewm_hf.evaluation.health.run import health
 
-    found = health(args.model, args.episodes, seed=args.seed, split=args.split, **_common(args))
-    print(format_health(found.result))
-    announce(args.out, args.started)
+    _measure(args, partial(health, args.model, args.episodes, seed=args.seed, split=args.split), format_health)
 
 
 def _decode(args: argparse.Namespace) -> None:
     from lewm_hf.evaluation.decode.report import format_decoding
     from lewm_hf.evaluation.decode.run import decode
 
-    found = decode(
-        args.model, args.decoder, args.episodes, strips=args.strips, steps=args.steps, stretches=args.stretches,
-        seed=args.seed, split=args.split, decoder_revision=args.decoder_revision, **_common(args),
+    asked = partial(
+        decode, args.model, args.decoder, args.episodes, strips=args.strips, steps=args.steps,
+        stretches=args.stretches, seed=args.seed, split=args.split, decoder_revision=args.decoder_revision,
     )  # fmt: skip
-    print(format_decoding(found.result))
-    announce(args.out, args.started)
+    _measure(args, asked, format_decoding)

@@ -9,8 +9,9 @@ from .verb import Verbs, announce
 def add(verbs: Verbs) -> None:
     """Declares the verbs of this group."""
     verb = verbs.add(
-        "eval", "planning success of a checkpoint under a protocol, beside blind policies", _eval, _what_stays
-    )
+        "eval", "planning success of a checkpoint under a protocol, beside blind policies", _eval, _what_stays,
+        divides="the pairs",
+    )  # fmt: skip
     verb.add_model()
     verb.add_env("environment of the pairs; the checkpoint's by default")
     verb.add_episodes("data set to draw pairs from; the pairs that ship with the package by default")
@@ -51,18 +52,20 @@ def _what_stays(args: argparse.Namespace) -> str:
 
 
 def _eval(args: argparse.Namespace) -> None:
-    """Started by `accelerate launch` or torchrun with several processes, they divide the pairs."""
     from lewm_hf.evaluation.common.ranks import launched_ranks
     from lewm_hf.evaluation.success.protocol import parse_overrides
-    from lewm_hf.evaluation.success.run import prepare, reserve, run
+    from lewm_hf.evaluation.success.run import Prepared, prepare, reserve, run
     from lewm_hf.evaluation.success.summary import format_summary
 
     overrides, offsets = parse_overrides(args.set), args.offset or [None]
     if args.offset and "goal_offset" in overrides:
         raise ValueError(f"--offset and --set goal_offset={overrides['goal_offset']} contradict each other: give one")
-    with launched_ranks() as ranks:
+    folders = [args.out / f"offset-{offset}" if args.out and len(offsets) > 1 else args.out for offset in offsets]
+
+    def prepared() -> list[Prepared]:
+        """None is started where one would be refused later."""
         tasks = []
-        for offset in offsets:
+        for out, offset in zip(folders, offsets, strict=True):
             changes = {} if offset is None else {"goal_offset": offset, "budget": 2 * offset}
             tasks.append(
                 prepare(
@@ -71,10 +74,12 @@ def _eval(args: argparse.Namespace) -> None:
                     n=args.n, seeds=args.seeds, revision=args.revision, episodes_revision=args.episodes_revision,
                 )
             )  # fmt: skip
-        folders = [args.out / f"offset-{offset}" if args.out and len(offsets) > 1 else args.out for offset in offsets]
-        for out, task in zip(folders, tasks, strict=True):
-            if out is not None:  # none is started where one would be refused later
-                reserve(task, out, num_envs=args.num_envs, overwrite=args.overwrite)
+            if out is not None:
+                reserve(tasks[-1], out, num_envs=args.num_envs, overwrite=args.overwrite)
+        return tasks
+
+    with launched_ranks() as ranks:
+        tasks = ranks.agreed(prepared)
         for out, task in zip(folders, tasks, strict=True):
             evaluation = run(
                 task, decoder=args.decoder, decoder_revision=args.decoder_revision, num_envs=args.num_envs, out=out,

@@ -53,15 +53,22 @@ class Verbs:
         self._subparsers = subparsers
 
     def add(
-        self, name: str, help: str, handler: Handler, what_stays: str | Callable[..., str] = "nothing was written"
+        self,
+        name: str,
+        help: str,
+        handler: Handler,
+        what_stays: str | Callable[..., str] = "nothing was written",
+        divides: str | None = None,
     ) -> Verb:
         """A new subcommand.
 
         Args:
             handler: what it does; may return an exit status.
             what_stays: what an interrupted one leaves behind, in words or as a function of its arguments.
+            divides: what several processes of one launcher share, where they do.
         """
-        parser = self._subparsers.add_parser(name, help=help, description=help)
+        together = divides and f"Processes started by torchrun or accelerate launch divide {divides}."
+        parser = self._subparsers.add_parser(name, help=help, description=help, epilog=together)
         words = what_stays if callable(what_stays) else lambda args: what_stays
         parser.set_defaults(handler=handler, what_stays=words)
         return Verb(parser)

@@ -15,6 +15,11 @@ Report = Callable[[int], None]
 Work = Callable[[Any, Report], Any]
 
 
+def as_reported(error: Exception) -> Exception:
+    """One of `REPORTED` as it travels between processes: kind and words, whatever else it holds."""
+    return next(kind for kind in REPORTED if isinstance(error, kind))(str(error))
+
+
 def usable_cores() -> int:
     """Cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
@@ -105,7 +110,6 @@ def _serve(work: Work, connection: Connection, parent: int) -> None:
         try:
             result = work(connection.recv(), report)
         except REPORTED as error:
-            kind = next(kind for kind in REPORTED if isinstance(error, kind))
-            connection.send(("error", kind(str(error))))
+            connection.send(("error", as_reported(error)))
             return
         connection.send(("done", result))

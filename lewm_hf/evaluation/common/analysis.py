@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self, final
 
 from ...records import Result
 from .outputs import check_out, clear, read_object
+from .ranks import ALONE, Ranks
 from .results import write_result
 
 
@@ -38,6 +39,8 @@ class Analysis(ABC):
         title: a headline.
         result_type: what `run` returns.
         pictures: patterns of the files that `draw` writes, in the order in which to show them.
+        ranks: processes that carry it out together; `run` may divide its work among them, and every process must get
+            the whole result. Nothing is to be done for that by an analysis whose `run` does not divide anything.
         found: the result, once there is one.
     """
 
@@ -45,6 +48,7 @@ class Analysis(ABC):
     title: ClassVar[str]
     result_type: ClassVar[type[Result]]
     pictures: ClassVar[tuple[str, ...]] = ()
+    ranks: Ranks = ALONE
     found: Any
 
     @abstractmethod
@@ -65,13 +69,21 @@ class Analysis(ABC):
 
     @final
     @classmethod
-    def carry_out(cls, *inputs: Any, out: str | Path | None = None, overwrite: bool = False, **settings: Any) -> Self:
+    def carry_out(
+        cls,
+        *inputs: Any,
+        out: str | Path | None = None,
+        overwrite: bool = False,
+        ranks: Ranks = ALONE,
+        **settings: Any,
+    ) -> Self:
         """Opens an analysis, runs it and writes `KIND.json` and its pictures.
 
         Args:
             *inputs, **settings: of the constructor.
             out: folder of the files. Default: nothing is written.
             overwrite: replace the result of another question that `out` holds. The same question may be asked again.
+            ranks: processes that carry it out together, each of which calls this; the main one writes.
 
         Returns:
             The analysis, with `found`.
@@ -80,17 +92,22 @@ class Analysis(ABC):
             ValueError: one line, before any work starts, where `out` cannot be a folder or holds the result of another
                 question; and whatever the constructor raises.
         """
-        check_out(out)
-        analysis = cls(*inputs, **settings)
+        ranks.on_main(lambda: check_out(out))
+        analysis = ranks.agreed(lambda: cls(*inputs, **settings))
+        analysis.ranks = ranks
         if out is not None and not overwrite:
-            analysis._check_replaces(Path(out) / f"{cls.kind}.json")
-        analysis.found = analysis.run()
+            ranks.on_main(lambda: analysis._check_replaces(Path(out) / f"{cls.kind}.json"))
+        # On machines that differ, so do last bits of what each process computed for itself.
+        analysis.found = ranks.told(analysis.run())
         if out is not None:
-            clear(out, (f"{cls.kind}.json",))
-            analysis.draw(Path(out))
-            # Last: where it exists the folder is complete.
-            write_result(Path(out) / f"{cls.kind}.json", analysis.found.to_json())
+            ranks.on_main(lambda: analysis._write(Path(out)))
         return analysis
+
+    def _write(self, out: Path) -> None:
+        clear(out, (f"{self.kind}.json",))
+        self.draw(out)
+        # Last: where it exists the folder is complete.
+        write_result(out / f"{self.kind}.json", self.found.to_json())
 
     def _check_replaces(self, path: Path) -> None:
         """Refuses to replace what cannot be had again by the same call."""

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from ...action_blocks import to_blocks
+from .ranks import ALONE, Ranks
 
 BATCH = 64
+PORTION = 16  # stretches that one process works on at once
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,14 @@ class Stretches:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __getitem__(self, part: slice) -> "Stretches":
+        return Stretches(self.rows[part], self.episodes[part], self.actions[part])
+
+
+def portions(count: int) -> list[slice]:
+    """So many stretches in portions, of which every process takes its share; the last one may be smaller."""
+    return [slice(first, first + PORTION) for first in range(0, count, PORTION)]
 
 
 def sample_stretches(episodes, count: int, frames: int, frameskip: int, seed: int) -> Stretches:
@@ -195,13 +205,44 @@ def encode(
 
 
 def encode_rows(
-    model, processor, episodes, rows: np.ndarray, batch_size: int = BATCH, reduce: Reduction | None = None
+    model,
+    processor,
+    episodes,
+    rows: np.ndarray,
+    batch_size: int = BATCH,
+    reduce: Reduction | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Tensor]:
-    """Like `encode`, for rows of a data set in any shape: `(*rows.shape, *latent)`; each row is decoded once."""
+    """Like `encode`, for rows of a data set in any shape: `(*rows.shape, *latent)`; each row is decoded once.
+
+    Args:
+        ranks: processes that divide the rows, all of which call this and get everything.
+    """
+
+    def work(some: np.ndarray) -> dict[str, Tensor]:
+        return encode(model, processor, episodes.frames(some), batch_size, reduce)
+
+    return by_batches(rows, work, batch_size, ranks)
+
+
+def by_batches(
+    rows: np.ndarray, work: Callable[[np.ndarray], dict[str, Tensor]], batch_size: int, ranks: Ranks = ALONE
+) -> dict[str, Tensor]:
+    """What `work` makes of rows of a data set, each of which it gets once.
+
+    Batches, not rows, are divided among processes, so that the bits of a result do not depend on their number.
+
+    Args:
+        rows: of any shape.
+        work: `(n,)` ascending rows -> tensors `(n, ...)` by name.
+        batch_size: n, at most.
+        ranks: processes that divide the batches, all of which call this and get everything.
+
+    Returns:
+        Tensors `(*rows.shape, ...)` by name.
+    """
     unique, inverse = np.unique(rows, return_inverse=True)
-    parts = [
-        encode(model, processor, episodes.frames(unique[first : first + batch_size]), batch_size, reduce)
-        for first in range(0, len(unique), batch_size)
-    ]
+    batches = [unique[first : first + batch_size] for first in range(0, len(unique), batch_size)]
+    parts = ranks.together([work(batch) for batch in batches[ranks.share]])
     index = torch.from_numpy(inverse.reshape(rows.shape))
     return {name: torch.cat([part[name] for part in parts])[index] for name in parts[0]}

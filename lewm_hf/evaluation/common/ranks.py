@@ -7,13 +7,19 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
 
+from ...data.workers import REPORTED, as_reported
+
 Value = TypeVar("Value")
+
+PATIENCE = timedelta(hours=2)  # the others wait while the main process writes and films
+_SHARED = "every process refuses this, the main one says so"
 
 
 @dataclass(frozen=True)
@@ -64,17 +70,27 @@ class Ranks:
         """What the main process gets by `work`; the others wait, get `None`, and its refusal where it refuses.
 
         Raises:
-            ValueError, OSError: as `work` does, in every process.
+            ValueError, OSError, ImportError: as `work` does, in every process.
         """
+        return self.agreed(lambda: work() if self.main else None)
+
+    def agreed(self, work: Callable[[], Value]) -> Value:
+        """What each process gets by `work`; where one refuses, all do.
+
+        Raises:
+            ValueError, OSError, ImportError: the first refusal, in every process.
+        """
+        if self.count == 1:
+            return work()
         done, refusal = None, None
-        if self.main:
-            try:
-                done = work()
-            except (ValueError, OSError) as error:
-                refusal = error
-        refusal = self.told(refusal)
-        if refusal is not None:
-            raise refusal
+        try:
+            done = work()
+        except REPORTED as error:
+            refusal = as_reported(error)
+        for refused in self.every(refusal):
+            if refused is not None:
+                refused.add_note(_SHARED)
+                raise refused
         return done
 
 
@@ -83,14 +99,22 @@ ALONE = Ranks()
 
 @contextmanager
 def launched_ranks() -> Iterator[Ranks]:
-    """The processes that this one was started with; one alone where there was no launcher."""
+    """The processes that this one was started with; one alone where there was no launcher.
+
+    What all of them refuse leaves the others than the main one in silence, with exit status 2.
+    """
     if not os.environ.get("WORLD_SIZE", "1").isdigit() or int(os.environ.get("WORLD_SIZE", "1")) <= 1:
         yield ALONE
         return
     # Accelerate would take the environment's word for a device that is not there.
-    state = PartialState(cpu=torch.accelerator.current_accelerator(check_available=True) is None)
+    cpu = torch.accelerator.current_accelerator(check_available=True) is None
+    state = PartialState(cpu=cpu, timeout=PATIENCE)
     try:
         yield Ranks(state.process_index, state.num_processes)
         state.wait_for_everyone()
+    except REPORTED as error:
+        if not state.is_main_process and _SHARED in getattr(error, "__notes__", ()):
+            raise SystemExit(2) from error
+        raise
     finally:
         state.destroy_process_group()

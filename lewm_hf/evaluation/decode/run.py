@@ -1,13 +1,12 @@
 """Imagination made visible: recorded frames, their embeddings decoded, and an open-loop rollout decoded beside them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ...image_processing_lewm import LeWMImageProcessor
 from ...measures.pixels import pixel_metrics
@@ -15,10 +14,11 @@ from ...measures.significance import band
 from ...modeling_lewm_decoder import LeWMDecoder
 from ...planning.world_model import check_imagines
 from ..common.analysis import Analysis
-from ..common.embeddings import BATCH, Stretches, blocks_of, encode_rows, sample_stretches
+from ..common.embeddings import Stretches, blocks_of, encode_rows, portions, sample_stretches
 from ..common.inputs import Inputs, open_decoder, open_inputs
 from ..common.outputs import clear
 from ..common.provenance import model_fingerprint
+from ..common.ranks import ALONE, Ranks
 from ..success.protocol import content_hash
 from .report import draw_film, draw_strip, format_decoding, plot_decoding
 from .result import DecodeResult, DecoderFacts, DecodeSettings, PixelErrors
@@ -40,6 +40,15 @@ class Strips:
     real: np.ndarray
     decoded: np.ndarray
     imagined: np.ndarray
+
+    def __getitem__(self, chosen: np.ndarray) -> "Strips":
+        return Strips(self.steps, self.real[chosen], self.decoded[chosen], self.imagined[chosen])
+
+    @classmethod
+    def joined(cls, parts: Sequence["Strips"]) -> "Strips":
+        """One after the other."""
+        pictures = zip(*((part.real, part.decoded, part.imagined) for part in parts), strict=True)
+        return cls(parts[0].steps, *map(np.concatenate, pictures))
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,7 @@ def decode(
     episodes_revision: str | None = None,
     decoder_revision: str | None = None,
     device: torch.device | str | None = None,
+    ranks: Ranks = ALONE,
 ) -> Decoding:
     """Encodes `history_size` frames of recorded episodes and rolls out open loop under the recorded actions.
 
@@ -93,6 +103,7 @@ def decode(
         overwrite: replace the result of another question that `out` holds.
         revision, episodes_revision, decoder_revision: of Hub checkpoints and the data set.
         device: default: the accelerator, else the CPU.
+        ranks: processes that divide the stretches, each of which calls this; all get the result, the main one writes.
 
     Raises:
         ValueError, FileNotFoundError: one line, before anything is computed, where decoder, model and episodes do not
@@ -101,7 +112,7 @@ def decode(
     analysis = DecodeAnalysis.carry_out(
         model, decoder, episodes, strips=strips, steps=steps, stretches=stretches, seed=seed,
         decoder_revision=decoder_revision, split=split, processor=processor, revision=revision,
-        episodes_revision=episodes_revision, device=device, out=out, overwrite=overwrite,
+        episodes_revision=episodes_revision, device=device, out=out, overwrite=overwrite, ranks=ranks,
     )  # fmt: skip
     return Decoding(analysis.found, analysis.strips, analysis.files)
 
@@ -161,9 +172,14 @@ class DecodeAnalysis(Analysis):
         return {"settings": self.settings, **decoder, **self.inputs.question()}
 
     def run(self) -> DecodeResult:
-        whole, shown = render_strips(self.inputs, self.decoder, self.chosen), self.shown
-        self.strips = Strips(whole.steps, whole.real[shown], whole.decoded[shown], whole.imagined[shown])
-        errors = _errors(whole, self.decoder)
+        mine = []
+        for part in portions(len(self.chosen))[self.ranks.share]:
+            strips = render_strips(self.inputs, self.decoder, self.chosen[part])
+            # Pictures of all stretches together may be larger than memory.
+            mine.append((_metrics(strips, self.decoder), strips[self.shown[_inside(self.shown, part)] - part.start]))
+        metrics, shown = zip(*self.ranks.together(mine), strict=True)
+        self.strips = Strips.joined(shown)
+        errors = _errors(metrics)
         return DecodeResult(
             settings=self.settings, errors=errors, decoder=self.facts, **self.inputs.facts(),
             errors_hash=content_hash(errors),
@@ -194,25 +210,25 @@ def render_strips(inputs: Inputs, decoder: LeWMDecoder, stretches: Stretches) ->
     blocks = blocks_of(stretches, model.config)
     size = decoder.config.image_size
     resize = LeWMImageProcessor(image_size=size, image_mean=(0.0, 0.0, 0.0), image_std=(1.0, 1.0, 1.0)).normalize
-    parts: dict[str, list[Tensor]] = {"real": [], "decoded": [], "imagined": []}
-    for first in range(0, len(latents), BATCH):
-        part = slice(first, first + BATCH)
-        known = latents[part, :history].to(device)
-        executed = blocks[part, : history - 1].to(device) if history > 1 else None
-        rollout = model.rollout(known, blocks[part, None, history - 1 :].to(device), executed)[:, 0]
-        rows = stretches.rows[part, history - 1 :]
-        frames = torch.from_numpy(episodes.frames(rows.ravel()))
-        real = (resize(frames) * 255).round_().to(torch.uint8).movedim(1, -1)
-        parts["real"].append(real.unflatten(0, rows.shape))
-        parts["decoded"].append(decoder.pictures(latents[part, history - 1 :].flatten(2).to(device)).cpu())
-        parts["imagined"].append(decoder.pictures(torch.cat([known[:, -1:], rollout], 1).flatten(2)).cpu())
-    pictures = {name: torch.cat(part).numpy() for name, part in parts.items()}
-    steps = tuple(model.config.frameskip * column for column in range(pictures["real"].shape[1]))
-    return Strips(steps, **pictures)
+    known = latents[:, :history].to(device)
+    executed = blocks[:, : history - 1].to(device) if history > 1 else None
+    rollout = model.rollout(known, blocks[:, None, history - 1 :].to(device), executed)[:, 0]
+    rows = stretches.rows[:, history - 1 :]
+    real = (resize(torch.from_numpy(episodes.frames(rows.ravel()))) * 255).round_().to(torch.uint8).movedim(1, -1)
+    return Strips(
+        steps=tuple(model.config.frameskip * column for column in range(rows.shape[1])),
+        real=real.unflatten(0, rows.shape).numpy(),
+        decoded=decoder.pictures(latents[:, history - 1 :].flatten(2).to(device)).cpu().numpy(),
+        imagined=decoder.pictures(torch.cat([known[:, -1:], rollout], 1).flatten(2)).cpu().numpy(),
+    )
 
 
-def _errors(strips: Strips, decoder: LeWMDecoder) -> dict[str, PixelErrors]:
-    """Mean pixel errors per column, and 95 % bands of the squared error, by what is shown instead of the real frame."""
+def _inside(shown: np.ndarray, part: slice) -> np.ndarray:
+    return (part.start <= shown) & (shown < part.stop)
+
+
+def _metrics(strips: Strips, decoder: LeWMDecoder) -> dict[str, dict[str, np.ndarray]]:
+    """Pixel errors `(n, columns)` by name, by what is shown instead of the real frame."""
     background = (decoder.background.pixels.detach().float().cpu() * 255).round().clamp(0, 255).to(torch.uint8)
     shown: Mapping[str, np.ndarray] = {
         "decoded": strips.decoded,
@@ -220,10 +236,15 @@ def _errors(strips: Strips, decoder: LeWMDecoder) -> dict[str, PixelErrors]:
         "copy": np.broadcast_to(strips.real[:, :1], strips.real.shape),
         "background": np.broadcast_to(background.movedim(0, -1).numpy(), strips.real.shape),
     }
+    return {way: pixel_metrics(shown[way], strips.real) for way in WAYS}
+
+
+def _errors(metrics: Sequence[Mapping[str, Mapping[str, np.ndarray]]]) -> dict[str, PixelErrors]:
+    """Means over stretches, of which each entry of `metrics` has some, and 95 % bands of the squared error."""
     found = {}
     for way in WAYS:
-        metrics = pixel_metrics(shown[way], strips.real)
-        low, high = band(metrics["mse"])
-        means = {name: values.mean(0).tolist() for name, values in metrics.items()}
+        whole = {name: np.concatenate([some[way][name] for some in metrics]) for name in metrics[0][way]}
+        low, high = band(whole["mse"])
+        means = {name: values.mean(0).tolist() for name, values in whole.items()}
         found[way] = PixelErrors(**means, mse_low=low.tolist(), mse_high=high.tolist())
     return found

@@ -13,8 +13,9 @@ from ...measures.spectrum import effective_rank, isometric, singular_values, tok
 from ...measures.straightness import cosines, pixel_straightness
 from ...planning.world_model import check_imagines, check_ready
 from ..common.analysis import Analysis
-from ..common.embeddings import BATCH, encode_rows, sample_frames, sample_stretches
+from ..common.embeddings import encode_rows, portions, sample_frames, sample_stretches
 from ..common.inputs import open_inputs
+from ..common.ranks import ALONE, Ranks
 from ..success.protocol import content_hash
 from .dynamics import rollout_errors, summarize
 from .geometry import Geometry
@@ -54,6 +55,7 @@ def health(
     revision: str | None = None,
     episodes_revision: str | None = None,
     device: torch.device | str | None = None,
+    ranks: Ranks = ALONE,
 ) -> Health:
     """Measures a frozen world model on held-out episodes.
 
@@ -74,6 +76,7 @@ def health(
         overwrite: replace the result of another question that `out` holds.
         revision, episodes_revision: of a Hub checkpoint and data set.
         device: default: the accelerator, else the CPU.
+        ranks: processes that divide the frames, each of which calls this; all get the result, the main one writes.
 
     Raises:
         ValueError, FileNotFoundError: one line, before anything is computed, where model and episodes do not fit,
@@ -84,7 +87,7 @@ def health(
     analysis = HealthAnalysis.carry_out(
         model, episodes, frames=frames, stretches=stretches, horizon=horizon, seed=seed, split=split,
         processor=processor, revision=revision, episodes_revision=episodes_revision, device=device, out=out,
-        overwrite=overwrite,
+        overwrite=overwrite, ranks=ranks,
     )  # fmt: skip
     return Health(analysis.found)
 
@@ -133,12 +136,13 @@ class HealthAnalysis(Analysis):
 
     def run(self) -> HealthResult:
         agent, episodes, seed = self.inputs.agent, self.inputs.episodes, self.settings.seed
-        embeddings = encode_rows(agent.model, agent.processor, episodes, self.sample.rows)["embeddings"]
+        rows, ranks = self.sample.rows, self.ranks
+        embeddings = encode_rows(agent.model, agent.processor, episodes, rows, ranks=ranks)["embeddings"]
         vectors = isometric(embeddings.flatten(1)).numpy()
         self.geometry = Geometry(self.inputs, self.sample, vectors, seed)
         spectrum, normality = _spectrum(embeddings), _normality(embeddings.flatten(1), agent.model.config)
         del embeddings
-        angles, errors = _along(agent, episodes, self.parts, seed)
+        angles, errors = _along(agent, episodes, self.parts, seed, ranks)
         sections = {
             "straightness": _straightness(episodes, self.parts.rows, angles),
             "spectrum": spectrum,
@@ -161,17 +165,16 @@ class HealthAnalysis(Analysis):
         self.geometry.draw(out / "neighbors.png")
 
 
-def _along(agent, episodes, stretches, seed: int) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
+def _along(agent, episodes, stretches, seed: int, ranks: Ranks) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
     """Cosines of consecutive velocities and errors of imagined latents, stretch by stretch.
 
     In portions, because the latents of all stretches together may be larger than memory.
     """
-    angles, errors = [], []
-    for first in range(0, len(stretches), BATCH):
-        part = slice(first, first + BATCH)
+    measured = []
+    for part in portions(len(stretches))[ranks.share]:
         latents = encode_rows(agent.model, agent.processor, episodes, stretches.rows[part])["embeddings"]
-        angles.append(cosines(latents))
-        errors.append(rollout_errors(agent.model, latents, stretches, seed, part))
+        measured.append((cosines(latents), rollout_errors(agent.model, latents, stretches, seed, part)))
+    angles, errors = zip(*ranks.together(measured), strict=True)
     return torch.cat(angles), {way: np.concatenate([one[way] for one in errors]) for way in errors[0]}
 
 

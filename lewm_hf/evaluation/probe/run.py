@@ -4,7 +4,7 @@ import copy
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from ...randomness import preserved_randomness
 from ...tasks.measurable import Target
 from ...tasks.registry import knows_goals, make_env, task_names
 from ..common.analysis import Analysis
-from ..common.embeddings import FrameSample, encode_rows, sample_frames
+from ..common.embeddings import FrameSample, by_batches, encode_rows, sample_frames
 from ..common.inputs import Inputs, open_inputs
+from ..common.ranks import ALONE, Ranks
 from ..success.protocol import content_hash
 from .columns import column_values, with_values
 from .regression import SKETCHED, Sketch, Standardizer, fit_mlp, fit_ridge, pixel_components
@@ -75,6 +76,7 @@ def probe(
     episodes_revision: str | None = None,
     device: torch.device | str | None = None,
     progress: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Probing:
     """Fits probes on the frozen embeddings of 70 % of the episodes and scores them on the other 30 %, per seed.
 
@@ -98,6 +100,7 @@ def probe(
         revision, episodes_revision: of a Hub checkpoint and data set.
         device: default: the accelerator, else the CPU.
         progress: show a bar.
+        ranks: processes that divide frames and fits, each of which calls this; all get the result, the main one writes.
 
     Raises:
         ValueError, FileNotFoundError: one line, before anything is computed, for unknown targets or probes, episodes
@@ -107,7 +110,7 @@ def probe(
     analysis = ProbeAnalysis.carry_out(
         model, episodes, targets=targets, columns=columns, frames=frames, seeds=seeds, probes=probes,
         mlp_steps=mlp_steps, controls=controls, progress=progress, split=split, processor=processor, revision=revision,
-        episodes_revision=episodes_revision, device=device, out=out, overwrite=overwrite,
+        episodes_revision=episodes_revision, device=device, out=out, overwrite=overwrite, ranks=ranks,
     )  # fmt: skip
     return Probing(analysis.found)
 
@@ -191,21 +194,23 @@ class ProbeAnalysis(Analysis):
         kinds = [("frame", target) for target in chosen] + [("window", target) for target in chosen if target.moving]
         splits = [_split(sample, seed) for seed in seeds]
         representations = _representations(
-            inputs, sample, any(target.moving for target in chosen), self.controls, splits, sketch
+            inputs, sample, any(target.moving for target in chosen), self.controls, splits, sketch, self.ranks
         )
-        rows = []
         device = next(inputs.agent.model.parameters()).device
-        fits = len(kinds) * len(representations) * len(self.probes) * len(seeds)
-        with progress_bar(total=fits, unit="fit", show=self.progress) as bar:
-            for (kind, target), (name, vectors), which in product(kinds, representations.items(), self.probes):
-                scores, sd = [], []
-                for seed, split_, part in zip(seeds, splits, vectors, strict=True):
-                    x = part[:, -1] if kind == "frame" else part.reshape(len(part), -1)
-                    score, spread = _fit(which, x, values[target.name], split_, seed, self.mlp_steps, device)
-                    scores.append(score)
-                    sd.append(spread)
-                    bar.update()
-                rows.append(_row(target, values[target.name], name, kind, which, splits[0], scores, sd))
+
+        def fit(kind: str, target: Target, name: str, which: str, number: int) -> tuple[dict[str, float], float]:
+            part = representations[name][number]
+            x = part[:, -1] if kind == "frame" else part.reshape(len(part), -1)
+            return _fit(which, x, values[target.name], splits[number], seeds[number], self.mlp_steps, device)
+
+        asked = list(product(kinds, representations, self.probes))
+        fits = [(*kind, name, which, number) for kind, name, which in asked for number in range(len(seeds))]
+        bar = progress_bar(fits[self.ranks.share], unit="fit", show=self.progress and self.ranks.main)
+        found = iter(self.ranks.together([fit(*one) for one in bar]))
+        rows = []
+        for (kind, target), name, which in asked:
+            scores, sd = zip(*islice(found, len(seeds)), strict=True)
+            rows.append(_row(target, values[target.name], name, kind, which, splits[0], scores, sd))
         return rows
 
     @classmethod
@@ -278,19 +283,26 @@ def _varying(name: str, raw: np.ndarray) -> np.ndarray:
 
 
 def _representations(
-    inputs: Inputs, sample: FrameSample, windows: bool, controls: bool, splits: Sequence[Split], sketch: Sketch
+    inputs: Inputs,
+    sample: FrameSample,
+    windows: bool,
+    controls: bool,
+    splits: Sequence[Split],
+    sketch: Sketch,
+    ranks: Ranks,
 ) -> dict[str, list[np.ndarray]]:
     """Per name and split the vectors of the sampled frames, and of those before them: `(n, WINDOW or 1, width)`."""
     agent, episodes = inputs.agent, inputs.episodes
     rows = sample.rows[:, None] + np.arange(1 - WINDOW if windows else 0, 1)
-    encoded = encode_rows(agent.model, agent.processor, episodes, rows, reduce=sketch)
+    encoded = encode_rows(agent.model, agent.processor, episodes, rows, reduce=sketch, ranks=ranks)
     vectors = {_NAMES[name]: part.flatten(2).numpy() for name, part in encoded.items()}
     if controls:
-        blind = encode_rows(_untrained(agent.model), agent.processor, episodes, rows, reduce=sketch)
+        untrained = _untrained(agent.model)
+        blind = encode_rows(untrained, agent.processor, episodes, rows, reduce=sketch, ranks=ranks)
         vectors["untrained encoder"] = next(iter(blind.values())).flatten(2).numpy()
     found = {name: [part] * len(splits) for name, part in vectors.items()}
     if controls:
-        pictures, width = _small_pictures(episodes, rows), vectors["projected"].shape[2]
+        pictures, width = _small_pictures(episodes, rows, ranks), vectors["projected"].shape[2]
         flat = pictures.reshape(-1, pictures.shape[2])
         # Components of the training frames themselves: the frames before them show the same.
         last = np.arange(rows.shape[1] - 1, rows.size, rows.shape[1])
@@ -312,15 +324,16 @@ def _untrained(model: torch.nn.Module) -> torch.nn.Module:
     return fresh.eval().to(device)
 
 
-def _small_pictures(episodes, rows: np.ndarray) -> np.ndarray:
+def _small_pictures(episodes, rows: np.ndarray, ranks: Ranks) -> np.ndarray:
     """Pictures of 32 x 32 pixels, flattened: `(*rows.shape, 3072)` float32 in [0, 1]."""
-    unique, inverse = np.unique(rows, return_inverse=True)
-    parts = []
-    for first in range(0, len(unique), 256):
-        pictures = torch.from_numpy(episodes.frames(unique[first : first + 256])).permute(0, 3, 1, 2).float() / 255
+
+    def work(some: np.ndarray) -> dict[str, torch.Tensor]:
+        pictures = torch.from_numpy(episodes.frames(some)).permute(0, 3, 1, 2).float() / 255
         size = min(PCA_SIZE, pictures.shape[-1])
-        parts.append(torch.nn.functional.interpolate(pictures, size=size, mode="bilinear", antialias=True).flatten(1))
-    return torch.cat(parts).numpy()[inverse.reshape(rows.shape)]
+        small = torch.nn.functional.interpolate(pictures, size=size, mode="bilinear", antialias=True)
+        return {"pixels": small.flatten(1)}
+
+    return by_batches(rows, work, 256, ranks)["pixels"].numpy()
 
 
 def _split(sample: FrameSample, seed: int) -> Split:
@@ -357,8 +370,8 @@ def _row(
     kind: str,
     which: str,
     split: Split,
-    scores: list[dict],
-    sd: list[float],
+    scores: Sequence[dict[str, float]],
+    sd: Sequence[float],
 ) -> ProbeRow:
     per_seed = {score: [one[score] for one in scores] for score in SCORES}
     summary: dict[str, Any] = {}

@@ -24,6 +24,7 @@ from ..common.analysis import Analysis
 from ..common.embeddings import encode
 from ..common.facts import Curve
 from ..common.inputs import Agent, check_trained_on, env_name, machine_facts, open_agent
+from ..common.ranks import ALONE, Ranks
 from ..success.protocol import content_hash
 from .events import VARIANTS, Take, events_of, record_takes
 from .report import film_surprise, format_surprise, plot_surprise
@@ -86,6 +87,7 @@ def surprise(
     episodes_revision: str | None = None,
     device: torch.device | str | None = None,
     progress: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Surprise:
     """Surprise along new episodes, unperturbed, with a color change and with a teleport in the middle.
 
@@ -106,6 +108,7 @@ def surprise(
         revision, episodes_revision: of a Hub checkpoint and data set.
         device: default: the accelerator, else the CPU.
         progress: show a bar.
+        ranks: processes that divide the episodes, each of which calls this; all get the result, the main one writes.
 
     Raises:
         ValueError, FileNotFoundError: one line, before the first episode, for an unknown environment or another one
@@ -114,7 +117,7 @@ def surprise(
     analysis = SurpriseAnalysis.carry_out(
         model, env=env, episodes=episodes, env_kwargs=env_kwargs, trajectories=trajectories, steps=steps, seed=seed,
         processor=processor, revision=revision, episodes_revision=episodes_revision, device=device, progress=progress,
-        out=out, overwrite=overwrite,
+        out=out, overwrite=overwrite, ranks=ranks,
     )  # fmt: skip
     return Surprise(analysis.found)
 
@@ -172,17 +175,19 @@ class SurpriseAnalysis(Analysis):
         return {"env": self.env, "settings": self.settings, "model.fingerprint": self.agent.facts().fingerprint}
 
     def run(self) -> SurpriseResult:
-        rows: list[SurpriseRow] = []
+        scored: list[list[SurpriseRow]] = []
+        mine = range(self.settings.trajectories)[self.ranks.share]
+        show = self.progress and self.ranks.main
         with closing(make_env(self.env.name, **self.env.kwargs)) as environment:
-            for episode in progress_bar(range(self.settings.trajectories), unit="episode", show=self.progress):
+            for episode in progress_bar(mine, unit="episode", show=show):
                 takes = record_takes(
                     environment, env_name=self.env.name, seed=self.settings.seed, episode=episode, frames=self.frames,
                     frameskip=self.settings.frameskip, event=self.event,
                 )  # fmt: skip
-                scored = _score(self.agent, takes, episode, self.event)
-                if not rows:
-                    self.example = takes, scored
-                rows += scored
+                scored.append(_score(self.agent, takes, episode, self.event))
+                if episode == 0:
+                    self.example = takes, scored[0]
+        rows = [row for of_episode in self.ranks.together(scored) for row in of_episode]
         return SurpriseResult(
             env=self.env, settings=self.settings,
             events={variant: _compare(rows, variant) for variant in VARIANTS[1:]}, curves=_curves(rows), rows=rows,

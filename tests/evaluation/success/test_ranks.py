@@ -1,10 +1,6 @@
 """`lewm eval` in several real processes: the rows and hashes of one."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 
 import pytest
 
@@ -12,6 +8,8 @@ from lewm_hf import LeWMImageProcessor
 from lewm_hf.evaluation.common.results import read_result, read_rows
 from lewm_hf.evaluation.success.run import evaluate
 from lewm_hf.planning import load_planner
+
+from ..processes import start
 
 QUICK = {"samples": 8, "iterations": 1, "elites": 2}
 
@@ -24,29 +22,11 @@ def checkpoint(tiny_model, tiny_config, tmp_path):
     return tmp_path / "model"
 
 
-def start(count, arguments):
-    """The command, as a launcher starts it `count` times; returns exit statuses and what each printed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = []
-    for rank in range(count):
-        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
-        own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "lewm_hf.cli", "eval", *map(str, arguments)], env=os.environ | shared | own,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            )
-        )  # fmt: skip
-    printed = [process.communicate(timeout=240) for process in processes]
-    return [process.returncode for process in processes], printed
-
-
 def arguments(checkpoint, out):
     settings = [f"--set={name}={value}" for name, value in QUICK.items()]
-    return [checkpoint, "--env", "two_room", "--planner", "paper", "-n", 5, "--seeds", 42, 43, "--num-envs", 2,
-            "--video", 1, "--out", out, *settings]  # fmt: skip
+    pairs = ["--env", "two_room", "-n", 5, "--seeds", 42, 43, "--num-envs", 2]
+    command = ["-m", "lewm_hf.cli", "eval", checkpoint, "--planner", "paper", *settings]
+    return [*command, *pairs, "--video", 1, "--out", out]
 
 
 def agree(checkpoint, out, count):
@@ -78,6 +58,7 @@ def test_three_processes_share_unevenly(checkpoint, tmp_path):
     agree(checkpoint, tmp_path / "shared", 3)
     before = (tmp_path / "shared" / "results.json").read_bytes()
     statuses, printed = start(3, arguments(checkpoint, tmp_path / "shared"))
-    assert 0 not in statuses and "holds an evaluation already" in printed[0][1]
+    assert statuses == [2, 2, 2] and "holds an evaluation already" in printed[0][1]
+    assert not any(errors for _, errors in printed[1:]), "one process speaks"
     assert (tmp_path / "shared" / "results.json").read_bytes() == before
     assert json.loads(before)["rows_hash"]
