@@ -59,7 +59,7 @@ def add(verbs: Verbs) -> None:
 def _shard(text: str) -> tuple[int, int]:
     part, _, parts = text.partition("/")
     if not (part.isdigit() and parts.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no shard: write i/n, such as 0/4")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a shard: write i/n, such as 0/4")
     return int(part), int(parts)
 
 

@@ -53,8 +53,10 @@ def _what_stays(args: argparse.Namespace) -> str:
 
 def _eval(args: argparse.Namespace) -> None:
     from lewm_hf.evaluation.common.ranks import launched_ranks
+    from lewm_hf.evaluation.success.folder import reserve
+    from lewm_hf.evaluation.success.prepare import Prepared, prepare
     from lewm_hf.evaluation.success.protocol import parse_overrides
-    from lewm_hf.evaluation.success.run import Prepared, prepare, reserve, run
+    from lewm_hf.evaluation.success.run import run
     from lewm_hf.evaluation.success.summary import format_summary
 
     overrides, offsets = parse_overrides(args.set), args.offset or [None]

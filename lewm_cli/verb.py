@@ -87,7 +87,7 @@ def assignments(pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise ValueError(f"{pair!r} is no assignment: write name=value")
+            raise ValueError(f"{pair!r} is not an assignment: write name=value")
         try:
             values[name] = json.loads(value)
         except json.JSONDecodeError:

@@ -27,7 +27,8 @@ from .world_models.pldm import PLDMConfig, PLDMModel
 
 if TYPE_CHECKING:
     from .data.collect.run import collect
-    from .data.episodes import EpisodeData, load_episodes
+    from .data.episode_data import EpisodeData
+    from .data.episodes import load_episodes
     from .data.importers.run import import_dataset
     from .data.windows import WindowDataset
     from .evaluation.analyses import register_analysis
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 # Where the names above live that are imported when they are used.
 _HOMES = {
     "Analysis": "evaluation.common.analysis",
-    "EpisodeData": "data.episodes",
+    "EpisodeData": "data.episode_data",
     "Events": "tasks.measurable",
     "GoalEnv": "tasks.goal_env",
     "Protocol": "evaluation.success.protocol",

@@ -37,7 +37,7 @@ def to_blocks(actions: Tensor, config) -> Tensor:
     """Raw actions `(..., time * frameskip, action_dim)` -> z-scored blocks `(..., time, frameskip * action_dim)`.
 
     Raises:
-        ValueError: on another action dimension, a length that is no multiple of `frameskip`, or missing statistics.
+        ValueError: on another action dimension, a length that is not a multiple of `frameskip`, or missing statistics.
     """
     steps, action_dim = actions.shape[-2:]
     if action_dim != config.action_dim:

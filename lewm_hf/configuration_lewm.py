@@ -1,7 +1,6 @@
 """Configuration of LeWorldModel (LeWM, arXiv 2603.19312). Defaults equal the released weights."""
 
 import dataclasses
-import difflib
 import logging
 import math
 
@@ -9,104 +8,21 @@ from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
+from .configuration_checks import (
+    NOT_OURS,
+    check_action_bounds,
+    check_action_choices,
+    check_extent,
+    check_names,
+    check_sizes,
+    strict_reason,
+)
+
 logger = logging.getLogger(__name__)
 
 # The task of transformers under which the planner is registered.
 PIPELINE_TASK = "world-model-planning"
 VISION_TRANSFORMERS = ("vit", "vit_conv_stem")
-# A name this close to a field's is a slip of the pen, not a note of somebody's own: `difflib`'s ratio.
-NEAR_MISS = 0.86
-# What a config may ask for at most: a broken or hostile one must not take the machine's memory first.
-MOST_LAYERS = 1000
-LARGEST_SIZE = 1_000_000
-MOST_PARAMETERS = 100_000_000_000
-LARGEST_IMAGE = 16_384
-# What transformers of several versions and the Hub keep in a config.json beside the fields.
-NOT_OURS = frozenset(
-    {
-        "model_type", "name_or_path", "auto_map", "custom_pipelines", "torch_dtype", "attn_implementation",
-        "output_attentions", "use_cache", "quantization_config", "tie_word_embeddings", "torchscript", "is_decoder",
-        "add_cross_attention", "loss_type", "trust_remote_code",
-    }
-)  # fmt: skip
-
-
-def strict_reason(error: StrictDataclassError) -> str:
-    """What is wrong, out of a report of several lines: its last one."""
-    return str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ").removeprefix("TypeError: ")
-
-
-def check_names(known: set[str], given: list[str]) -> list[str]:
-    """Those of the `given` names that `known` lacks, less private ones.
-
-    Raises:
-        ValueError: where one is nearly a known name: the field that was meant would keep its default.
-    """
-    unknown = [name for name in given if name not in known and not name.startswith("_")]
-    for name in unknown:
-        if closest := difflib.get_close_matches(name, known, n=1, cutoff=NEAR_MISS):
-            raise ValueError(f"unknown field {name!r}, the closest known one is {closest[0]!r}")
-    return unknown
-
-
-def check_sizes(config: PreTrainedConfig, names: tuple[str, ...]) -> None:
-    """Refuses sizes below 1, and those that no model has.
-
-    Raises:
-        ValueError: naming the first.
-    """
-    for name in names:
-        if not 1 <= getattr(config, name) <= LARGEST_SIZE:
-            raise ValueError(f"{name}={getattr(config, name)} must be at least 1 and at most {LARGEST_SIZE:,}")
-
-
-def check_extent(layers: int, parameters: int, image_size: int) -> None:
-    """Refuses a model that could not be built anywhere, before anything is built.
-
-    Raises:
-        ValueError: naming what is too large.
-    """
-    if layers > MOST_LAYERS:
-        raise ValueError(f"{layers:,} layers are more than the {MOST_LAYERS:,} that are allowed: the config is broken")
-    if image_size > LARGEST_IMAGE:
-        raise ValueError(f"image_size={image_size:,} is more than {LARGEST_IMAGE:,}: the config is broken")
-    if parameters > MOST_PARAMETERS:
-        raise ValueError(
-            f"the sizes of this config make about {parameters:.1e} parameters, more than {MOST_PARAMETERS:.0e}: it is "
-            "broken, compare it with the one that the weights were saved with"
-        )
-
-
-def check_action_bounds(low: list[float] | None, high: list[float] | None, action_dim: int) -> None:
-    """Refuses bounds that no action of this dimension can keep.
-
-    Raises:
-        ValueError: where one is given alone, of another length, not finite, or above the other.
-    """
-    if (low is None) != (high is None):
-        raise ValueError("action_low and action_high go together: give both or neither")
-    if low is None or high is None:
-        return
-    for name, values in (("action_low", low), ("action_high", high)):
-        if len(values) != action_dim:
-            raise ValueError(f"{name} has {len(values)} entries, but action_dim={action_dim}: they must agree")
-        if not all(math.isfinite(value) for value in values):
-            raise ValueError(f"{name}={values} must be finite: omit both where an action has no bounds")
-    if any(least > most for least, most in zip(low, high, strict=True)):
-        raise ValueError(f"action_low={low} exceeds action_high={high}: no action lies between them")
-
-
-def check_action_choices(choices: list[int] | None, action_dim: int) -> None:
-    """Refuses choices that do not make up an action of this dimension.
-
-    Raises:
-        ValueError: naming both.
-    """
-    if choices is not None and (min(choices, default=0) < 1 or sum(choices) != action_dim):
-        raise ValueError(
-            f"action_choices={choices} must be numbers of values, at least 1 each, that add up to action_dim="
-            f"{action_dim}: a raw action holds their one-hot vectors"
-        )
 
 
 @strict
@@ -116,7 +32,7 @@ class LeWMConfig(PreTrainedConfig):
     The planner, the evaluator and the data path read these fields and take no duplicate argument.
 
     Args:
-        image_size: side of the square input in pixels.
+        image_size: side of the square input in pixels; `num_channels`: its channels, RGB.
         encoder: `"vit"` (ViT of this package, released weights), `"vit_conv_stem"` (the same behind a stem of strided
             convolutions, Xiao et al. 2021), `"spatial_softmax"` and `"conv"` (for small pictures), `"resnet18"`
             (transformers' `ResNetModel`), `"timm/<name>"` (any timm backbone, extra `timm`), or a name given to
@@ -150,6 +66,7 @@ class LeWMConfig(PreTrainedConfig):
         actor_hidden_size, actor_layers: width and hidden layers of the actor.
         actor_max_blocks: the farthest goal it is trained for, in action blocks.
         sigreg_knots, sigreg_t_max, sigreg_projections: quadrature nodes on `[0, t_max]`, random directions.
+        initializer_range: standard deviation of fresh weights.
     """
 
     model_type = "lewm"
@@ -222,14 +139,21 @@ class LeWMConfig(PreTrainedConfig):
 
     @property
     def has_inverse_dynamics(self) -> bool:
+        """Whether there is a head that reads the action block between two embeddings."""
         return self.inverse_weight > 0
 
     @property
     def has_actor(self) -> bool:
+        """Whether there is a goal-conditioned actor."""
         return self.actor or self.actor_weight > 0
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """Transformers' method, which also tells the original format of published checkpoints from this one.
+
+        Raises:
+            ValueError: one line that says how to convert such a checkpoint.
+        """
         config, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         if "_target_" in config:  # the layout of the released checkpoints
             raise ValueError(
@@ -240,14 +164,19 @@ class LeWMConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
+        """Transformers' method; fields that nobody knows are kept and named in a warning.
+
+        Raises:
+            ValueError: one line for a value that is impossible, or a name that is nearly one of a field.
+        """
         name = kwargs.get("name_or_path") or config_dict.get("_name_or_path") or "this checkpoint"
         try:
             loaded = super().from_dict(config_dict, **kwargs)
             unknown = check_names(cls.known_names(), list(config_dict))
         except StrictDataclassError as error:
-            raise ValueError(f"config.json of {name} is invalid: {strict_reason(error)}") from None
+            raise ValueError(f"config.json of {name} is invalid: {strict_reason(error)}") from error
         except ValueError as error:
-            raise ValueError(f"config.json of {name} is invalid: {error}") from None
+            raise ValueError(f"config.json of {name} is invalid: {error}") from error
         if unknown:
             logger.warning(
                 "config.json of %s has fields that this package does not know, they are kept and change nothing: %s",
@@ -261,24 +190,40 @@ class LeWMConfig(PreTrainedConfig):
         return {field.name for field in dataclasses.fields(cls)} | NOT_OURS | set(cls.attribute_map)
 
     def validate_names(self):
+        """Refuses near-misses of the names of fields.
+
+        Raises:
+            ValueError: one line that names the value.
+        """
         check_names(self.known_names(), list(vars(self)))
 
     def validate_encoder(self):
+        """Refuses sizes of a ViT that do not divide each other.
+
+        Raises:
+            ValueError: one line that names the value.
+        """
         if self.encoder in VISION_TRANSFORMERS:
             check_sizes(
                 self, ("patch_size", "encoder_hidden_size", "encoder_layers", "encoder_heads", "encoder_mlp_size")
             )
             if self.image_size % self.patch_size:
                 raise ValueError(
-                    f"image_size={self.image_size} is no multiple of patch_size={self.patch_size}: change one of them"
+                    f"image_size={self.image_size} is not a multiple of patch_size={self.patch_size}: change one of "
+                    "them"
                 )
             if self.encoder_hidden_size % self.encoder_heads:
                 raise ValueError(
-                    f"encoder_hidden_size={self.encoder_hidden_size} is no multiple of "
+                    f"encoder_hidden_size={self.encoder_hidden_size} is not a multiple of "
                     f"encoder_heads={self.encoder_heads}: change one of them"
                 )
 
     def validate_sizes(self):
+        """Refuses sizes below 1, fewer than two quadrature nodes, and models that no machine could hold.
+
+        Raises:
+            ValueError: one line that names the value.
+        """
         check_sizes(
             self,
             (
@@ -313,6 +258,11 @@ class LeWMConfig(PreTrainedConfig):
         return count
 
     def validate_heads(self):
+        """Refuses weights below 0, unknown inputs of the actor, and a weight of imagined frames without any.
+
+        Raises:
+            ValueError: one line that names the value.
+        """
         for name in ("sigreg_weight", "rollout_weight", "inverse_weight", "actor_weight"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
@@ -326,10 +276,20 @@ class LeWMConfig(PreTrainedConfig):
             )
 
     def validate_action_bounds(self):
+        """Refuses action bounds and choices that contradict each other or the action's size.
+
+        Raises:
+            ValueError: one line that names the value.
+        """
         check_action_bounds(self.action_low, self.action_high, self.action_dim)
         check_action_choices(self.action_choices, self.action_dim)
 
     def validate_action_statistics(self):
+        """Refuses action statistics of another size than an action, not finite, or half given.
+
+        Raises:
+            ValueError: one line that names the value.
+        """
         if (self.action_mean is None) != (self.action_std is None):
             raise ValueError("action_mean and action_std go together: give both or neither")
         if self.action_mean is None:

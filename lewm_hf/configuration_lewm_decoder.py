@@ -3,7 +3,7 @@
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .configuration_lewm import check_extent, check_sizes
+from .configuration_checks import check_extent, check_sizes
 
 
 @strict
@@ -17,8 +17,10 @@ class LeWMDecoderConfig(PreTrainedConfig):
         embed_dim: size of one embedding, `LeWMConfig.embed_dim`.
         image_size: side of the decoded picture in pixels.
         patch_size: side of the square that one query paints.
+        num_channels: of a picture, RGB.
         hidden_size, layers, heads, mlp_size: the transformer of the queries.
         latent_tokens: tokens that an embedding is unfolded into (linearly), to be attended to; 1 is the paper's form.
+        initializer_range: standard deviation of fresh weights.
         world_model_fingerprint: SHA-256 of the weights whose embeddings it was trained on, optional heads apart.
     """
 
@@ -39,9 +41,15 @@ class LeWMDecoderConfig(PreTrainedConfig):
 
     @property
     def num_patches(self) -> int:
+        """Patches that make up a picture, each drawn by one query."""
         return (self.image_size // self.patch_size) ** 2
 
     def validate_sizes(self):
+        """Refuses sizes below 1, that do not divide each other, or that no machine could hold.
+
+        Raises:
+            ValueError: one line that names the value.
+        """
         check_sizes(
             self,
             (
@@ -52,7 +60,8 @@ class LeWMDecoderConfig(PreTrainedConfig):
         for whole, part in (("image_size", "patch_size"), ("hidden_size", "heads")):
             if getattr(self, whole) % getattr(self, part):
                 raise ValueError(
-                    f"{whole}={getattr(self, whole)} is no multiple of {part}={getattr(self, part)}: change one of them"
+                    f"{whole}={getattr(self, whole)} is not a multiple of {part}={getattr(self, part)}: change one of "
+                    "them"
                 )
         per_layer = self.hidden_size * (4 * self.hidden_size + 2 * self.mlp_size)
         outside = self.embed_dim * self.latent_tokens + self.num_patches + self.num_channels * self.patch_size**2

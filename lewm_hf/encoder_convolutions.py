@@ -25,7 +25,7 @@ def check_stride(convolutions: Sequence[Sequence[int]], image_size: int) -> int:
         raise ValueError("convolutions=[] is empty: give [channels, kernel, stride] for each")
     if image_size % total:
         raise ValueError(
-            f"image_size={image_size} is no multiple of {total}, the product of the strides in "
+            f"image_size={image_size} is not a multiple of {total}, the product of the strides in "
             f"convolutions={[list(entry) for entry in convolutions]}: change one of them"
         )
     return total

@@ -47,7 +47,7 @@ class LeWMTimmEncoder(nn.Module):
         patch = getattr(getattr(self.backbone, "patch_embed", None), "patch_size", None)
         if one_size and isinstance(patch, tuple) and config.image_size % patch[0]:  # timm would leave out the rest
             raise ValueError(
-                f"image_size={config.image_size} is no multiple of {patch[0]}, the patches of encoder="
+                f"image_size={config.image_size} is not a multiple of {patch[0]}, the patches of encoder="
                 f"{config.encoder!r}: change image_size"
             )
         self.output_size = self.backbone.num_features

@@ -36,9 +36,9 @@ def replacing(path: Path) -> Iterator[Path]:
             raise OSError(
                 f"no space left for {path} ({os.strerror(error.errno)}): make room and run the same command again; "
                 "finished files stay usable"
-            ) from None
+            ) from error
         if error.errno in REFUSED and Path(error.filename or temporary) in (temporary, path, *path.parents):
-            raise OSError(_refusal(path, error)) from None
+            raise OSError(_refusal(path, error)) from error
         raise
     finally:
         with suppress(NotADirectoryError):  # it never came to be
@@ -80,13 +80,13 @@ def only_one(path: Path, wait: bool = False) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except Timeout:
+    except Timeout as error:
         raise OSError(
             f"another command is at work in {path.parent}: wait until it is done, or give another folder"
-        ) from None
+        ) from error
     except OSError as error:
         if error.errno in REFUSED:
-            raise OSError(_refusal(path.parent, error)) from None
+            raise OSError(_refusal(path.parent, error)) from error
         raise
     try:
         yield

@@ -85,7 +85,7 @@ class LeWMImageProcessor(BaseImageProcessor):
         self.cameras = None if cameras is None else list(cameras)
 
     def normalize(self, frames: Tensor) -> Tensor:
-        """uint8 `(..., height, width, 3)` or float in [0, 1] -> float32 `(..., 3, image_size, image_size)`.
+        """Frames, uint8 `(..., height, width, 3)` or float in [0, 1] -> float32 `(..., 3, image_size, image_size)`.
 
         Runs on the device of `frames`: send uint8 there and normalize there, a quarter of the traffic.
         """

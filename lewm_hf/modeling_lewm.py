@@ -201,7 +201,11 @@ ROLLOUT_TYPES = (
 
 
 class LeWMModel(LeWMPreTrainedModel):
-    """Encoder, action encoder, predictor and both loss terms."""
+    """Encoder, action encoder, predictor and both loss terms.
+
+    Args:
+        config: sizes, weights of the losses and action statistics; see `LeWMConfig`.
+    """
 
     method = ("LeWorldModel", "https://arxiv.org/abs/2603.19312")
     learned = "learned end to end from pixels and actions alone"
@@ -275,6 +279,9 @@ class LeWMModel(LeWMPreTrainedModel):
         Args:
             embeddings: `(B, T, D)`, T <= history_size, consecutive frames.
             actions: `(B, T, A)` z-scored action blocks; block t leaves frame t.
+
+        Raises:
+            ValueError: for more frames than `history_size`, or another number or width of blocks.
         """
         self.check_blocks(actions)
         if embeddings.shape[1] > self.config.history_size or actions.shape[1] != embeddings.shape[1]:

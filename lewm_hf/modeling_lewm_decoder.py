@@ -76,7 +76,11 @@ class LeWMPatchQueries(nn.Module):
 
 
 class LeWMDecoder(LeWMPreTrainedModel):
-    """Embeddings `(..., D)` -> pictures `(..., 3, H, W)`."""
+    """Embeddings `(..., D)` -> pictures `(..., 3, H, W)`.
+
+    Args:
+        config: sizes; see `LeWMDecoderConfig`.
+    """
 
     config: LeWMDecoderConfig
     config_class = LeWMDecoderConfig

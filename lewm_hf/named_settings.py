@@ -35,7 +35,7 @@ def read_named(name_or_path: str | Path, folder: Traversable, kind: str) -> dict
         kind: what they are, for messages: `"protocol"`.
 
     Raises:
-        ValueError: for an unknown name, or a file that is no mapping.
+        ValueError: for an unknown name, or a file that is not a mapping.
         FileNotFoundError: for a path that does not exist.
     """
     path, names = Path(name_or_path), names_in(folder)

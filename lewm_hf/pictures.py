@@ -51,18 +51,18 @@ def decode(data: bytes | memoryview) -> np.ndarray:
         image = Image.open(io.BytesIO(data), formats=sorted(FORMATS & Image.OPEN.keys()))
         check_pixels(image.width, image.height)
         image.load()
-    except UnidentifiedImageError:
+    except UnidentifiedImageError as error:
         raise ValueError(
             f"a picture of {len(data)} bytes cannot be decoded: it is damaged, or none of {', '.join(sorted(FORMATS))}"
-        ) from None
+        ) from error
     except Image.DecompressionBombError as error:
-        raise ValueError(f"a picture is too large ({_line(error)}): make it smaller") from None
+        raise ValueError(f"a picture is too large ({_line(error)}): make it smaller") from error
     except TooLarge:
         raise
     except DAMAGED as error:
         raise ValueError(
             f"a picture of {len(data)} bytes cannot be decoded ({_line(error)}): the file is damaged"
-        ) from None
+        ) from error
     return rgb(image)
 
 
@@ -105,14 +105,14 @@ def read(source: str | Path) -> np.ndarray:
             with urlopen(Request(text, headers={"User-Agent": "lewm-hf"}), timeout=DOWNLOAD_SECONDS) as response:
                 return decode(response.read())
         except OSError as error:
-            raise OSError(f"the picture {text} cannot be fetched ({_line(error)}): check the address") from None
+            raise OSError(f"the picture {text} cannot be fetched ({_line(error)}): check the address") from error
     if _is_file(text):
         return decode(Path(text).read_bytes())
     try:
         data = base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
-    except (binascii.Error, ValueError):  # no base64, or not even ASCII
+    except (binascii.Error, ValueError) as error:  # no base64, or not even ASCII
         shown = text if len(text) <= 200 else f"{text[:200]}..."
-        raise ValueError(f"there is no picture {shown}: give a path, a URL, or a base64 text") from None
+        raise ValueError(f"there is no picture {shown}: give a path, a URL, or a base64 text") from error
     return decode(data)
 
 
@@ -197,7 +197,7 @@ def _orientation(image: Image.Image) -> int | None:
         image.load()  # some formats turn their pictures while loading
         return image.getexif().get(ExifTags.Base.Orientation)
     except DAMAGED as error:
-        raise ValueError(f"a picture cannot be decoded ({_line(error)}): the file is damaged") from None
+        raise ValueError(f"a picture cannot be decoded ({_line(error)}): the file is damaged") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:

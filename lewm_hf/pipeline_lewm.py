@@ -18,7 +18,8 @@ from .configuration_lewm import PIPELINE_TASK, LeWMConfig
 from .pictures import read, rgb
 from .planning.frames import check_same_size, encode_frames, frame_size, observe_frames
 from .planning.horizon import SHORTEST, blocks_until, check_steps_left, horizon_until
-from .planning.planner import PlanSettings, plan
+from .planning.plan_settings import PlanSettings
+from .planning.planner import plan
 from .planning.solvers import solver_names, solver_settings
 from .planning.world_model import check_actor, check_imagines, check_ready, check_same_as_config
 from .world_models.registry import import_offered
@@ -60,6 +61,11 @@ class LeWMPlanner(Pipeline):
     `return_elites=True` also `elites` `(elites, horizon * frameskip, action_dim)` and `elite_costs` `(elites,)`, best
     first; `choices` `(horizon * frameskip, choices)` int64, the values to choose, where actions are choices; with
     `return_predictions=True` also `predicted_embeddings` `(horizon, *latent)`. All are NumPy arrays.
+
+    Args:
+        model: a world model in eval mode, with action statistics in its config; `image_processor`: the one saved beside
+            it.
+        **kwargs: `device` and `batch_size` of the pipeline, and any setting of the search.
 
     Raises:
         ValueError: at construction for a model in training mode, a checkpoint without action statistics, or an image
@@ -156,7 +162,11 @@ class LeWMPlanner(Pipeline):
         return {}, {"settings": settings}, {name: value for name, value in returned.items() if value is not None}
 
     def preprocess(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """One problem -> `pixel_values` `(1, 3, S, S)`, and a goal: `pixel_values` `(G, 3, S, S)` or `embedding`."""
+        """One problem -> `pixel_values` `(1, 3, S, S)`, and a goal: `pixel_values` `(G, 3, S, S)` or `embedding`.
+
+        Raises:
+            ValueError: for an input that the class does not describe.
+        """
         if not isinstance(inputs, dict):
             raise ValueError(f"got a {type(inputs).__name__}: give a dictionary with 'observation' and 'goal'")
         unknown = sorted(set(inputs) - set(INPUT_KEYS))
@@ -216,6 +226,7 @@ class LeWMPlanner(Pipeline):
         return {name: [output[name] for output in outputs] for name in outputs[0]}
 
     def postprocess(self, outputs: dict[str, Tensor], return_elites=False, return_predictions=False) -> dict[str, Any]:
+        """One plan's tensors -> the dictionary that the class describes, in NumPy arrays."""
         names = ["actions"]
         if return_elites:
             names += ["elites", "elite_costs"]

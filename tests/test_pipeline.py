@@ -155,8 +155,8 @@ def test_a_solver_brings_its_own_settings(planner):
     pair = {"observation": picture(0), "goal": picture(1)}
     assert planner(pair, solver="mppi", temperature=0.5)["actions"].shape == (25, 2)
     for arguments, message in (
-        ({"temperature": 0.5}, "temperature is no setting of solver 'cem'"),
-        ({"solver": "mppi", "elites": 4}, "elites is no setting of solver 'mppi'"),
+        ({"temperature": 0.5}, "temperature is not a setting of solver 'cem'"),
+        ({"solver": "mppi", "elites": 4}, "elites is not a setting of solver 'mppi'"),
         ({"proposal": "actor"}, "proposal='actor' needs a checkpoint with an actor"),
     ):
         with pytest.raises(ValueError, match=message):

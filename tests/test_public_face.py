@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,54 @@ def test_modules_that_moved_are_found_under_the_names_that_scripts_know():
     from lewm_hf.data.storage import encoding as home
 
     assert encoding is home and convert.import_dataset is run.import_dataset
+
+
+def functions_of(value):
+    """What a public name lets one call: itself, or of a class the public methods and properties that it defines."""
+    if not inspect.isclass(value):
+        return {value.__name__: (value, value)}
+    found = {}
+    for name, member in vars(value).items():
+        function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+        if inspect.isfunction(function) and not name.startswith("_"):
+            found[f"{value.__name__}.{name}"] = (getattr(value, name), function)
+    return found
+
+
+def refuses(function) -> bool:
+    """Whether its own lines raise something."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    return any(isinstance(node, ast.Raise) and node.exc is not None for node in ast.walk(tree))
+
+
+def own_arguments(kind) -> list[str]:
+    """What a class's constructor takes that its bases do not say already."""
+    if dataclasses.is_dataclass(kind):
+        names = [*vars(kind).get("__annotations__", {})]
+    else:
+        names = [*inspect.signature(vars(kind)["__init__"]).parameters] if "__init__" in vars(kind) else []
+    return [name for name in names if name not in ("self", "args", "kwargs") and not name.startswith("_")]
+
+
+def test_every_method_says_what_it_does_and_what_it_refuses_and_every_class_names_its_arguments():
+    silent = []
+    for name in lewm_hf.__all__:
+        value = getattr(lewm_hf, name)
+        for said, (member, function) in functions_of(value).items():
+            text = inspect.getdoc(member) or ""
+            if not re.match(r"[A-Z`(]", text) or not re.search(r"[.:)]$", text.split("\n\n")[0].rstrip()):
+                silent.append(f"{said} says {text[:40]!r}")
+            if function.__module__.startswith("lewm_hf") and refuses(function) and "Raises:" not in text:
+                silent.append(f"{said} raises what it does not say")
+        if inspect.isclass(value):
+            text = inspect.getdoc(value)
+            made = vars(value).get("__post_init__" if dataclasses.is_dataclass(value) else "__init__")
+            if made is not None and refuses(made) and "Raises:" not in text:
+                silent.append(f"{name} raises what it does not say")
+            silent += [
+                f"{name} does not say {one}" for one in own_arguments(value) if not re.search(rf"\b{one}\b", text)
+            ]
+    assert not silent, silent
 
 
 def test_collect_says_each_of_its_arguments_once_and_shows_them():

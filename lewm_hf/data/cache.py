@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 
 from ..files import only_one, remove_leftovers, replacing, reserve, size_text
-from .episodes import EpisodeData
+from .episode_data import EpisodeData
 from .workers import usable_cores
 
 logger = logging.getLogger(__name__)

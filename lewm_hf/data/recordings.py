@@ -32,7 +32,7 @@ def recording_format(path: Path) -> str | None:
     """
     if path.is_file():
         if path.suffix.lower() not in FILES:
-            raise ValueError(f"{path} is no recording: give a folder, or a file {', '.join(sorted(FILES))}")
+            raise ValueError(f"{path} is not a recording: give a folder, or a file {', '.join(sorted(FILES))}")
         return FILES[path.suffix.lower()]
     if is_lerobot(path):
         return "lerobot"

@@ -12,7 +12,7 @@ from .storage.dataset_card import DESCRIPTION_FILE, split_files
 from .storage.parquet import read_columns, read_metadata, vectors
 
 if TYPE_CHECKING:
-    from .episodes import EpisodeData
+    from .episode_data import EpisodeData
 
 # Far above the rounding of sums in another order, far below what matters.
 TOLERANCE = 1e-6

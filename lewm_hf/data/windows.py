@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, default_collate
 from ..action_blocks import to_blocks
 from ..configuration_lewm import LeWMConfig
 from .cache import FrameCache
-from .episodes import EpisodeData
+from .episode_data import EpisodeData
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class WindowDataset(Dataset):
 
     Raises:
         ValueError: one line, where no episode is long enough, or config and episodes contradict each other, as where
-            `frameskip` is no multiple of the steps from a row to the next.
+            `frameskip` is not a multiple of the steps from a row to the next.
         OSError: where the cache does not fit.
     """
 

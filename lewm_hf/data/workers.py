@@ -83,12 +83,12 @@ def run_tasks(work: Work, tasks: Sequence[Any], workers: int, report: Report, fo
 def _receive(connection: Connection, process) -> tuple[str, Any]:
     try:
         return connection.recv()
-    except EOFError:
+    except EOFError as error:
         process.join()
         raise OSError(
             f"a worker process died (exit code {process.exitcode}), perhaps for lack of memory: run the same command "
             "again, with fewer workers; finished files stay usable"
-        ) from None
+        ) from error
 
 
 def _serve(work: Work, connection: Connection, parent: int) -> None:

@@ -28,7 +28,7 @@ def register_analysis(kind: type[Analysis]) -> type[Analysis]:
         ValueError: for a class that is no complete `Analysis`, or whose `kind` another one has.
     """
     if not (isinstance(kind, type) and issubclass(kind, Analysis)):
-        raise ValueError(f"{kind!r} is no subclass of Analysis: derive it from lewm_hf.Analysis")
+        raise ValueError(f"{kind!r} is not a subclass of Analysis: derive it from lewm_hf.Analysis")
     missing = [name for name in ("kind", "title", "result_type") if not hasattr(kind, name)]
     missing += sorted(kind.__abstractmethods__)
     if missing:

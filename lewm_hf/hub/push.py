@@ -208,7 +208,7 @@ def _without_paths(path: Path) -> tuple[str, dict[str, str]]:
     try:
         return clean_text(path.read_text(encoding="utf-8"), path.suffix)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): write it again, or delete it") from None
+        raise ValueError(f"{path} is damaged ({error}): write it again, or delete it") from error
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -224,7 +224,7 @@ def _prepare(api: HfApi, upload: Upload, public: bool, revision: str | None) -> 
     except ValueError as error:
         raise ValueError(
             f"the Hub refuses the card of {upload.folder} ({' '.join(str(error).split())}): correct {CARD_FILE}"
-        ) from None
+        ) from error
     try:
         info = api.repo_info(upload.repo_id, repo_type=upload.kind)
     except RepositoryNotFoundError:
@@ -280,7 +280,7 @@ def _ask(upload: Upload, action: Callable[[], str | None]) -> str | None:
         remedy = {401: "log in with `hf auth login`", 403: "use a token that may write there"}.get(
             status, "run the command again, it continues where it stopped"
         )
-        raise OSError(f"{upload.kind} {upload.repo_id} was not uploaded ({reason}): {remedy}") from None
+        raise OSError(f"{upload.kind} {upload.repo_id} was not uploaded ({reason}): {remedy}") from error
 
 
 def _some(names: Iterator[str], most: int = 5) -> str:

@@ -6,7 +6,8 @@ from .costs import control_cost, goal_cost
 from .frames import encode_frames, observe_frames
 from .mpc import MPCPolicy
 from .noise import problem_noise
-from .planner import PlanOutput, PlanSettings, plan
+from .plan_settings import PlanSettings
+from .planner import PlanOutput, plan
 from .planners import Planner, load_planner, planner_names
 from .robot_loop import LoopReport, RobotLoop
 from .solvers import CEM, ICEM, MPPI, Gradient, Hybrid, RandomShooting, Solution, Solver, make_solver, register_solver

@@ -30,7 +30,7 @@ def make_drawn(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env:
         reason = _line(error).partition(" was raised from")[0]
         if "unexpected keyword argument" not in reason:
             raise
-        remedy = "let its constructor take render_mode" if "render_mode" in reason else "leave it away"
+        remedy = "let its constructor take render_mode" if "render_mode" in reason else "omit it"
         raise ValueError(f"arguments {dict(kwargs)} do not fit {env_id} ({reason}): {remedy}") from error
     modes = env.metadata.get("render_modes") or []
     if "rgb_array" not in modes:

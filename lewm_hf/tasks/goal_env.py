@@ -36,28 +36,36 @@ class GoalEnv(gymnasium.Env):
         image_size: side of the rendered square in pixels.
         render_mode: `"rgb_array"`, the only one.
         compat: reproduce the reference environment's known defects; what that means is said per environment.
+
+    Attributes:
+        state_names: what each entry of the state vector is.
+        success_rule: when a goal is reached, a formula with units.
+        velocities: the part of the state vector that one picture cannot show.
+        distance_unit, probe_targets, events: what can be measured; `"unknown"`, none and `None` by default.
+        judge: who says whether a goal is reached: `"goal"`, the environment, whatever goal it was given; `"own goal"`,
+            the environment, but only whether its own was; `"model"`, nobody but the model that is judged.
+        knows_pairs: `reached` tells pairs of states apart, without an episode being run.
+        own_goals: goals are the environment's own, shown at reset, and no state can be set as one.
+        restorable: `set_state` restores any state by itself; otherwise it replays recorded actions, see `remember`.
+        over: the episode has ended by itself, and steps change nothing any more.
+        fit: how the rendered picture is made square, see `LeWMImageProcessor`; `None` where it is.
+
+    Raises:
+        ValueError: for an image size below 8 pixels or an unknown render mode.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
     state_names: tuple[str, ...] = ()
     success_rule: str = ""
-    # What one picture cannot show.
     velocities: slice = slice(0)
     distance_unit: str = "unknown"
     probe_targets: tuple[Target, ...] = ()
     events: Events | None = None
-    # Who says whether a goal is reached: `"goal"`, the environment, whatever goal it was given; `"own goal"`, the
-    # environment, but only whether its own was; `"model"`, nobody but the model that is judged.
     judge: str = "goal"
-    # `reached` tells pairs of states apart, without an episode being run.
     knows_pairs: bool = True
-    # Goals are the environment's own, shown at reset, and no state can be set as one.
     own_goals: bool = False
-    # `set_state` restores any state by itself; otherwise it replays recorded actions, see `remember`.
     restorable: bool = True
-    # The episode has ended by itself, and steps change nothing any more.
     over: bool = False
-    # How the rendered picture is made square, see `LeWMImageProcessor`; `None` where it is.
     fit: str | None = None
 
     def __init__(
@@ -350,5 +358,5 @@ class GoalEnv(gymnasium.Env):
 def _numeric(values: Any, name: str) -> np.ndarray:
     try:
         return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}={values!r} is not a numeric vector") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}={values!r} is not a numeric vector") from error

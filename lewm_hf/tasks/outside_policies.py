@@ -55,7 +55,7 @@ def outside_policy(name: str) -> Callable[..., Any]:
     acts = callable(getattr(kind, "reset", None)) and callable(getattr(kind, "act", None))
     if not acts and not callable(getattr(kind, "predict", None)):
         raise ValueError(
-            f"policy {name}: {kind!r} is no policy; give a class with reset(env, rng) and act(env), or with "
+            f"policy {name}: {kind!r} is not a policy; give a class with reset(env, rng) and act(env), or with "
             "predict(observation)"
         )
     return kind if acts else partial(PredictingPolicy, kind)
@@ -142,7 +142,7 @@ def _load(path: str) -> Any:
             stated = json.loads(archive.read("data"))
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise ValueError(
-            f"policy {path} is no checkpoint of Stable-Baselines3 ({error}): save the model again"
+            f"policy {path} is not a checkpoint of Stable-Baselines3 ({error}): save the model again"
         ) from error
     names = [algorithm for key, algorithm in ALGORITHMS.items() if key in stated]
     if not names:

@@ -45,7 +45,7 @@ def expert_source(env: str, name: str | None = None) -> Callable[..., Any]:
             file of a Stable-Baselines3 checkpoint, `"agent.zip"`.
 
     Raises:
-        ValueError, ImportError, FileNotFoundError: one line for what does not exist or is no policy.
+        ValueError, ImportError, FileNotFoundError: one line for what does not exist or is not a policy.
     """
     task = find_task(env)
     policies = {**task.policies, **COMMON}

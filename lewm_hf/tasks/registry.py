@@ -222,5 +222,5 @@ def _load(entry: EntryPoint, required: bool) -> None:
         logger.warning(message)
         return
     if not isinstance(task, Task):
-        raise ValueError(f"task {entry.name} of an installed package, {entry.value}, is no Task: {task!r}")
+        raise ValueError(f"task {entry.name} of an installed package, {entry.value}, is not a Task: {task!r}")
     register_task(task)

@@ -96,7 +96,7 @@ class Task:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             raise ValueError(f"task name {self.name!r} must be lower-case letters, digits and underscores")
         if not re.fullmatch(r"([\w.]+:)?([\w.-]+/)?[\w.-]+", self.env_id):
-            raise ValueError(f"task {self.name}: env_id={self.env_id!r} is no gymnasium id such as 'mine/Maze-v0'")
+            raise ValueError(f"task {self.name}: env_id={self.env_id!r} is not a gymnasium id such as 'mine/Maze-v0'")
         if self.max_episode_steps < 1:
             raise ValueError(f"task {self.name}: max_episode_steps={self.max_episode_steps} must be at least 1")
 

@@ -92,8 +92,8 @@ def _within(value: Any, factor: Uniform | Integers, dtype: type) -> Any:
     shape = np.shape(factor.initial)
     try:
         given = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"is not numeric: expected shape {shape}") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"is not numeric: expected shape {shape}") from error
     if given.shape != shape:
         raise ValueError(f"has shape {given.shape}: expected {shape}")
     # NaN fails the comparison, so it is refused here too.
@@ -120,6 +120,7 @@ class VariationSpace:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Dotted names of all factors."""
         return tuple(self.factors)
 
     def initial_values(self) -> Values:
@@ -189,7 +190,7 @@ class VariationSpace:
             try:
                 checked[name] = self.factors[name].check(value)
             except ValueError as error:
-                raise ValueError(f"variation value {name}={value!r} {error}") from None
+                raise ValueError(f"variation value {name}={value!r} {error}") from error
         return checked
 
     def _check_constraint(self, name: str, current: Mapping[str, Any]) -> None:

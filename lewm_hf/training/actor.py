@@ -18,14 +18,14 @@ from torch import Tensor
 
 from ..action_blocks import to_blocks
 from ..configuration_lewm import LeWMConfig
-from ..data.episodes import EpisodeData
+from ..data.episode_data import EpisodeData
 from ..evaluation.common.agent import load_agent, training_facts_of
 from ..evaluation.common.inputs import load_for
 from ..image_processing_lewm import LeWMImageProcessor
 from ..modeling_lewm import LeWMModel
 from ..progress import progress_bar
-from .checkpoints import staged_directory, write_text
 from .schedule import learning_rate
+from .staging import staged_directory, write_text
 
 FRAMES_AT_ONCE = 512
 

@@ -84,7 +84,7 @@ class RunRecipe:
         if self.streaming:
             raise ValueError(
                 "streaming=True is not supported: windows are drawn from all over a data set, in an order that a "
-                "resumed run repeats to the bit, and a stream has no such order; leave it away: a Hub data set is "
+                "resumed run repeats to the bit, and a stream has no such order; omit it: a Hub data set is "
                 "downloaded once, to where HF_HOME says, and frames are decoded when they are used"
             )
         for name, least in self.least.items():
@@ -235,7 +235,7 @@ def _begun_with(argv: Sequence[str]) -> dict[str, Any]:
     if (asked := peek(argv, "model_type")) not in (None, model_type):
         raise ValueError(
             f"init_from={source} is of another architecture: model_type={asked!r} here, {model_type!r} there; give a "
-            "checkpoint of this one, or leave model_type away"
+            "checkpoint of this one, or omit model_type"
         )
     names = field_names(model_fields(model_type))
     return {"model_type": model_type} | {name: config[name] for name in names if name in config}
@@ -266,14 +266,14 @@ def parse_recipe(argv: Sequence[str]) -> tuple[TrainingRecipe, PreTrainedConfig]
             )
         return recipe, config
     except StrictDataclassError as error:
-        raise ValueError(f"the recipe describes no model: {one_line(error)}") from None
+        raise ValueError(f"the recipe describes no model: {one_line(error)}") from error
 
 
 def _mapping(name: str, text: str | None) -> dict | None:
     try:
         value = None if text is None else yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"{name}={text!r} is no YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{name}={text!r} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict | None):
         raise ValueError(f"{name}={text!r} must be a mapping such as {{maps: 32}}")
     return value

@@ -8,18 +8,15 @@ state/               what `--resume` continues from, with a checksum of every fi
 """
 
 import json
-import os
-import shutil
 import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import yaml
 from accelerate import Accelerator
-from safetensors import SafetensorError
 
 from ..files import only_one
+from .staging import free_bytes, named_write_errors, publish, recover, staged_directory, staging_of, write_text
 
 CHECKSUMS, PROGRESS, LOCK = "checksums.json", "progress.json", ".lock"
 
@@ -32,37 +29,6 @@ FREE_KEYS = frozenset(
         "eval_batches", "recalibration_batches",
     }
 )  # fmt: skip
-
-
-def _staging(target: Path) -> Path:
-    return target.with_name(f".{target.name}.new")
-
-
-def _previous(target: Path) -> Path:
-    return target.with_name(f".{target.name}.old")
-
-
-def _to_disk(path: Path):
-    """Waits until a file, or the names inside a folder, would survive a power failure."""
-    if os.name == "nt" and path.is_dir():
-        return  # Windows writes folders through
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def publish(target: Path):
-    """Puts the complete staged folder in the place of `target`, which goes only once the new one is on disk."""
-    for file in _staging(target).iterdir():
-        _to_disk(file)
-    _to_disk(_staging(target))
-    if target.exists():
-        os.rename(target, _previous(target))
-    os.rename(_staging(target), target)
-    _to_disk(target.parent)
-    shutil.rmtree(_previous(target), ignore_errors=True)
 
 
 def checksums(folder: Path) -> dict[str, list[int]]:
@@ -92,57 +58,9 @@ def read_json(path: Path, remedy: str) -> dict:
     return value
 
 
-def recover(target: Path):
-    """Finishes what a process killed inside `publish` left undone, and drops what it had only half written."""
-    if _previous(target).exists() and not target.exists():
-        os.rename(_previous(target), target)
-    for leftover in (_staging(target), _previous(target)):
-        shutil.rmtree(leftover, ignore_errors=True)
-
-
-def free_bytes(path: Path) -> int:
-    return shutil.disk_usage(path).free
-
-
-@contextmanager
-def _named_write_errors(target: Path) -> Iterator[None]:
-    """Whatever a full disk makes of torch and safetensors, the user reads one line."""
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        shutil.rmtree(_staging(target), ignore_errors=True)
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise OSError(
-            f"cannot write {target} ({reason}); {free_bytes(target.parent) / 2**20:,.0f} MiB are free there: make room "
-            "and continue with --resume, what was saved before is intact"
-        ) from error
-
-
-@contextmanager
-def staged_directory(target: Path) -> Iterator[Path]:
-    """A folder to write into, which takes the place of `target` once complete; one process only.
-
-    Raises:
-        OSError: one line, where writing fails; `target` is then what it was.
-    """
-    recover(target)
-    with _named_write_errors(target):
-        _staging(target).mkdir()
-        yield _staging(target)
-        publish(target)
-
-
 def is_evaluation(record: dict) -> bool:
     """Whether a record of metrics.jsonl comes from an evaluation (keys `eval/...`) and not from a training step."""
     return any(key.startswith("eval/") for key in record)
-
-
-def write_text(path: Path, text: str):
-    """Replaces a file at once or not at all."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    _to_disk(temporary)
-    os.replace(temporary, path)
 
 
 class RunDirectory:
@@ -289,23 +207,23 @@ class RunDirectory:
 
     def save_progress(self, progress: dict):
         if self.main:
-            with _named_write_errors(self.state):
+            with named_write_errors(self.state):
                 write_text(self.state / PROGRESS, json.dumps(progress, indent=2))
 
     def save_state(self, accelerator: Accelerator, progress: dict):
         """Weights, optimizer and random generators of all ranks, and `progress`; every rank must call this."""
         if self.main:
             recover(self.state)
-            with _named_write_errors(self.state):
-                _staging(self.state).mkdir()
+            with named_write_errors(self.state):
+                staging_of(self.state).mkdir()
         accelerator.wait_for_everyone()
-        with _named_write_errors(self.state):
-            accelerator.save_state(str(_staging(self.state)))
+        with named_write_errors(self.state):
+            accelerator.save_state(str(staging_of(self.state)))
         accelerator.wait_for_everyone()
         if self.main:
-            with _named_write_errors(self.state):
-                write_text(_staging(self.state) / PROGRESS, json.dumps(progress, indent=2))
-                write_text(_staging(self.state) / CHECKSUMS, json.dumps(checksums(_staging(self.state)), indent=2))
+            with named_write_errors(self.state):
+                write_text(staging_of(self.state) / PROGRESS, json.dumps(progress, indent=2))
+                write_text(staging_of(self.state) / CHECKSUMS, json.dumps(checksums(staging_of(self.state)), indent=2))
                 publish(self.state)
         accelerator.wait_for_everyone()
 
@@ -332,10 +250,11 @@ class RunDirectory:
                 try:
                     record = json.loads(line)
                     keep = record["step"] <= (evaluated if is_evaluation(record) else step)
-                except (ValueError, TypeError, KeyError):
+                except (ValueError, TypeError, KeyError) as error:
                     raise ValueError(
-                        f"{self.metrics} is damaged: line {number} is no record; remove that line to go on without it"
-                    ) from None
+                        f"{self.metrics} is damaged: line {number} is not a record; remove that line to go on without "
+                        "it"
+                    ) from error
                 if keep:
                     kept.append(line)
         write_text(self.metrics, "".join(kept))

@@ -4,7 +4,7 @@ import hashlib
 
 import torch
 
-from ..data.episodes import EpisodeData
+from ..data.episode_data import EpisodeData
 from ..evaluation.common.provenance import hardware, library_versions
 
 STANDING = ("step", "evaluated", "seconds", "best", "last")

@@ -222,7 +222,7 @@ class _Fit:
 
     def log_step(self, losses: dict[str, Tensor], pace: Pace, bar) -> None:
         """Raises:
-        ValueError: where the loss is no number.
+        ValueError: where the loss is not a number.
         """
         recipe, progress = self.recipe, self.progress
         names = [name for name in losses if name == "loss" or name.endswith("_loss")]

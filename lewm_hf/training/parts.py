@@ -29,7 +29,7 @@ def check_parts(model: nn.Module, freeze: Sequence[str], lr_factor: Sequence[str
             if name not in known:
                 parts = ", ".join(name for name, _ in model.named_children())
                 raise ValueError(
-                    f"{key}={name} is no part of {type(model).__name__}: use one of {parts}, or one within"
+                    f"{key}={name} is not a part of {type(model).__name__}: use one of {parts}, or one within"
                 )
     for name in factors:
         if any(_within(name, frozen) for frozen in freeze):

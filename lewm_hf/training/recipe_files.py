@@ -63,7 +63,7 @@ def read_keys(path: Path) -> dict[str, Any]:
         keys = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-        raise ValueError(f"{path}, line {line}, is no YAML: write one `key: value` per line") from error
+        raise ValueError(f"{path}, line {line}, is not valid YAML: write one `key: value` per line") from error
     if not isinstance(keys, dict):
         raise ValueError(f"{path} holds no `key: value` lines: see {RECIPES} for examples")
     return keys

@@ -47,7 +47,7 @@ def checkpoint_config(source: str | Path, revision: str | None = None) -> PreTra
         return AutoConfig.from_pretrained(source, revision=revision)
     except OSError as error:
         raise FileNotFoundError(
-            f"init_from={source} is no checkpoint, neither a folder nor a readable Hub id: {first_sentence(error)}"
+            f"init_from={source} is not a checkpoint, neither a folder nor a readable Hub id: {first_sentence(error)}"
         ) from error
 
 
@@ -84,7 +84,7 @@ class StartingPoint:
         if before.model_type != config.model_type:
             raise ValueError(
                 f"init_from={source} is of another architecture: model_type={config.model_type!r} here, "
-                f"{before.model_type!r} there; give a checkpoint of this one, or leave model_type away"
+                f"{before.model_type!r} there; give a checkpoint of this one, or omit model_type"
             )
         agent = load_agent(source, revision=revision, device="cpu")
         _check_architecture(agent, config)
@@ -138,7 +138,7 @@ def _check_architecture(agent: Agent, config: PreTrainedConfig) -> None:
     if guilty:
         listed = ", ".join(f"{name}={getattr(config, name)!r} here, {getattr(before, name)!r} there" for name in guilty)
         raise ValueError(
-            f"init_from={agent.source} is of another architecture: {listed}; leave these keys away, which takes the "
+            f"init_from={agent.source} is of another architecture: {listed}; omit these keys, which takes the "
             "checkpoint's, or train from nothing"
         )
 

@@ -6,7 +6,7 @@ import math
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
-from ..configuration_lewm import (
+from ..configuration_checks import (
     NOT_OURS,
     check_action_bounds,
     check_action_choices,

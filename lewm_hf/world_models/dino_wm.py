@@ -13,7 +13,7 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from ..configuration_lewm import check_sizes
+from ..configuration_checks import check_sizes
 from ..modeling_lewm import LeWMPredictorAttention, LeWMPredictorMLP
 from .configuration import WorldModelPreTrainedConfig
 from .frozen import FrozenBackboneModel
@@ -72,6 +72,11 @@ class DinoWMConfig(WorldModelPreTrainedConfig):
         return self.latent_size + self.action_embed_size
 
     def validate_sizes(self):
+        """Refuses sizes below 1, and proprioception below 0.
+
+        Raises:
+            ValueError: one line that names the value.
+        """
         check_sizes(
             self,
             (
@@ -139,7 +144,14 @@ class DinoWMPredictor(nn.Module):
 
 
 class DinoWMModel(FrozenBackboneModel):
-    """Frozen backbone, embeddings of action and proprioception, predictor. Latents `(P, W)`."""
+    """Frozen backbone, embeddings of action and proprioception, predictor. Latents `(P, W)`.
+
+    Args:
+        config: sizes, and which backbone; see `DinoWMConfig`.
+
+    Raises:
+        ValueError: where the backbone's tokens are others than the config says.
+    """
 
     config: DinoWMConfig
     config_class = DinoWMConfig
@@ -188,7 +200,11 @@ class DinoWMModel(FrozenBackboneModel):
         return self.with_proprioception(self.patch_tokens(pixel_values), proprioception)
 
     def with_proprioception(self, tokens: Tensor, proprioception: Tensor | None) -> Tensor:
-        """Patch tokens `(B, T, P, feature_size)` -> latents `(B, T, P, W)`; see `encode`."""
+        """Patch tokens `(B, T, P, feature_size)` -> latents `(B, T, P, W)`; see `encode`.
+
+        Raises:
+            ValueError: where proprioception is missing, of another size, or given to a model without it.
+        """
         size = self.config.proprioception_size
         if (proprioception is None) != (size == 0) or (size and proprioception.shape[-1] != size):
             given = "none is given" if proprioception is None else f"{proprioception.shape[-1]} entries are given"
@@ -204,6 +220,9 @@ class DinoWMModel(FrozenBackboneModel):
         Args:
             latents: `(B, T, P, W)`, T <= history_size, consecutive frames.
             actions: `(B, T, A)` z-scored action blocks; block t leaves frame t.
+
+        Raises:
+            ValueError: for more frames than `history_size`, or another number or width of blocks.
         """
         if latents.shape[1] > self.config.history_size or actions.shape[1] != latents.shape[1]:
             raise ValueError(
@@ -227,6 +246,9 @@ class DinoWMModel(FrozenBackboneModel):
             context: `(B, C, P, W)` latents of the last C frames; more than `history_size` are cut off.
             candidates: `(B, S, T, A)` z-scored action blocks; the first one leaves the last context frame.
             executed: `(B, C - 1, A)` z-scored blocks between the context frames; needed if C > 1.
+
+        Raises:
+            ValueError: for another number of executed blocks, or blocks of another width than the config's.
         """
         samples, horizon = candidates.shape[1:3]
         frames, history = context.shape[1], self.config.history_size
@@ -262,6 +284,7 @@ class DinoWMModel(FrozenBackboneModel):
         Args:
             batch: `pixel_values` `(B, T, 3, H, W)`, or in their place `patch_tokens` `(B, T, P, feature_size)` that
                 were computed before; `actions` `(B, T, A)`, and `proprioception` `(B, T, N)` where the config has it.
+            step_inputs: none; this loss draws nothing.
 
         Returns:
             `"loss"`, the same as `"prediction_loss"`; `"feature_loss"` and, where there is any,

@@ -27,6 +27,7 @@ class ImitationConfig(LeWMConfig):
         backbone: `None` trains encoder and projector from pixels; otherwise what stays frozen: a registered name such
             as `"efficientnet-lite0"`, or folder or Hub id of a world model or transformers model.
         backbone_revision, backbone_size, backbone_config, backbone_fingerprint, pretrained: see `DinoWMConfig`.
+        actor, actor_weight, actor_hidden_size: see `LeWMConfig`; there is always an actor.
     """
 
     model_type = "goal_imitation"
@@ -43,12 +44,21 @@ class ImitationConfig(LeWMConfig):
     actor_hidden_size: int = 512
 
     def validate_actor(self):
+        """Refuses a model that has nothing to train.
+
+        Raises:
+            ValueError: one line that names the value.
+        """
         if not self.actor:
             raise ValueError("actor=False leaves nothing to train: leave it at True")
 
 
 class ImitationModel(FrozenBackboneModel):
-    """Frames and a goal -> the next action block. Follows the contract of an actor; it has no `rollout`."""
+    """Frames and a goal -> the next action block. Follows the contract of an actor; it has no `rollout`.
+
+    Args:
+        config: sizes, and what sees the frames; see `ImitationConfig`.
+    """
 
     config: ImitationConfig
     config_class = ImitationConfig

@@ -45,12 +45,18 @@ class LeWMWithDecoderConfig(LeWMConfig):
         )
 
     def validate_decoder(self):
+        """Refuses a weight below 0 and sizes of the decoder that do not divide each other.
+
+        Raises:
+            ValueError: one line that names the value.
+        """
         if not 0 <= self.decoder_weight < float("inf"):
             raise ValueError(f"decoder_weight={self.decoder_weight} must be a finite number of at least 0")
         for whole, part in (("image_size", "decoder_patch_size"), ("decoder_hidden_size", "decoder_heads")):
             if getattr(self, part) < 1 or getattr(self, whole) % getattr(self, part):
                 raise ValueError(
-                    f"{whole}={getattr(self, whole)} is no multiple of {part}={getattr(self, part)}: change one of them"
+                    f"{whole}={getattr(self, whole)} is not a multiple of {part}={getattr(self, part)}: change one of "
+                    "them"
                 )
 
 
@@ -62,7 +68,11 @@ class LeWMWithDecoderOutput(LeWMOutput):
 
 
 class LeWMWithDecoderModel(LeWMModel):
-    """LeWM and a decoder of its embeddings, trained together."""
+    """LeWM and a decoder of its embeddings, trained together.
+
+    Args:
+        config: sizes and weights of the losses; see `LeWMWithDecoderConfig`.
+    """
 
     config: LeWMWithDecoderConfig
     config_class = LeWMWithDecoderConfig

@@ -37,6 +37,7 @@ class PLDMConfig(LeWMConfig):
         std_t_weight, cov_t_weight: of variance and covariance over the time steps of a window.
         similarity_weight: of the squared difference of consecutive embeddings.
         sigreg_weight: PLDM has none; above 0 SIGReg is added to the other terms.
+        inverse_hidden_size: see `LeWMConfig`.
     """
 
     model_type = "pldm"
@@ -52,6 +53,11 @@ class PLDMConfig(LeWMConfig):
     inverse_hidden_size: int = 512
 
     def validate_objective(self):
+        """Refuses an unknown objective and weights below 0.
+
+        Raises:
+            ValueError: one line that names the value.
+        """
         if self.objective not in OBJECTIVES:
             raise ValueError(f"objective={self.objective!r} is unknown: use one of {', '.join(OBJECTIVES)}")
         for name in ("std_weight", "cov_weight", "std_t_weight", "cov_t_weight", "similarity_weight"):
@@ -81,6 +87,9 @@ class PLDMModel(LeWMModel):
     """LeWM's parts under PLDM's losses; with `objective="original"` a linear projection and a GRU instead of them.
 
     The GRU's state is the embedding, its input the action block; embeddings and predictions end in one LayerNorm.
+
+    Args:
+        config: sizes and weights of the losses; see `PLDMConfig`.
     """
 
     config: PLDMConfig

@@ -33,5 +33,5 @@ def find_world_model(model_type: str) -> tuple[type[PreTrainedConfig], type[PreT
     config = CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else None  # noqa: SIM401
     if config is None or not hasattr(MODEL_MAPPING.get(config, None), "encode"):
         names = ", ".join(sorted({*BUILT_IN, *entry_points(group=ENTRY_POINTS).names}))
-        raise ValueError(f"model_type={model_type!r} is no world model: use one of {names}, or register yours")
+        raise ValueError(f"model_type={model_type!r} is not a world model: use one of {names}, or register yours")
     return config, MODEL_MAPPING[config]

@@ -11,7 +11,7 @@ from PIL import Image
 from lewm_hf import LeWMDecoder, LeWMDecoderConfig, LeWMImageProcessor, LeWMModel
 from lewm_hf.cli import main
 from lewm_hf.data.collect import collect
-from lewm_hf.evaluation.success import run as runner
+from lewm_hf.evaluation.success import measure
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_eval_keeps_what_is_there_and_continues_what_was_interrupted(checkpoint,
     out = tmp_path / "eval"
     argv = ["eval", checkpoint, "--env", "two_room", "-n", 1, "--seeds", 42, 43, *QUICK[:6], "--set", "budget=5"]
     argv = [str(part) for part in (*argv, "--out", out)]
-    act = runner._act
+    act = measure._act
 
     def interrupted(task, vector_env, manifest, progress):
         if manifest.seed == 43:
@@ -64,7 +64,7 @@ def test_eval_keeps_what_is_there_and_continues_what_was_interrupted(checkpoint,
         return act(task, vector_env, manifest, progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "_act", interrupted)
+        patch.setattr(measure, "_act", interrupted)
         assert main(argv) == 130
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said == f"lewm eval: interrupted; seeds that were measured are kept in {out}, the same command continues"

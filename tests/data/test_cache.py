@@ -9,6 +9,7 @@ from lewm_hf import LeWMConfig
 from lewm_hf.data import cache as caching
 from lewm_hf.data.cache import FrameCache, available_memory, read_kept_frames
 from lewm_hf.data.episodes import EpisodeData
+from lewm_hf.data.frame_column import FrameColumn
 from lewm_hf.data.windows import WindowDataset
 
 from .conftest import png, synthetic, synthetic_columns
@@ -55,8 +56,6 @@ def test_what_does_not_fit_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_damaged_frame_leaves_no_file(tmp_path):
-    from lewm_hf.data.episodes import EpisodeData
-
     from .conftest import as_dataset
 
     columns = synthetic_columns([5])
@@ -81,8 +80,8 @@ def test_frames_that_training_keeps_are_decoded_by_nobody_else(kind, tmp_path, m
     """Evaluation during training and, of a mapped file, in a later process; a copy for another process decodes."""
     monkeypatch.setattr(caching.datasets.config, "HF_DATASETS_CACHE", tmp_path)
     decoded = []
-    encoded = EpisodeData._encoded
-    monkeypatch.setattr(EpisodeData, "_encoded", lambda self, *at: decoded.append(at) or encoded(self, *at))
+    encoded = FrameColumn._encoded
+    monkeypatch.setattr(FrameColumn, "_encoded", lambda self, *at: decoded.append(at) or encoded(self, *at))
     episodes, rows = synthetic([30, 30]), np.array([3, 59, 3])
     config = LeWMConfig(image_size=28, action_mean=[0.0, 0.0], action_std=[1.0, 1.0])
     expected, windows = episodes.frames(rows), WindowDataset(episodes, config)

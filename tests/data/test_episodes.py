@@ -149,7 +149,7 @@ def test_missing_columns_are_refused_in_one_line():
     del columns["action"]
     refused("DIR has no column 'action': its columns are", columns)
     refused("DIR has no column 'camera'", synthetic_columns([3]), image_key="camera")
-    refused("column 'action' of DIR is no Image", synthetic_columns([3]), image_key="action")
+    refused("column 'action' of DIR is not an Image", synthetic_columns([3]), image_key="action")
 
 
 def test_frames_of_another_size_are_refused():

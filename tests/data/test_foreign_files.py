@@ -226,9 +226,9 @@ def test_numbers_survive_any_separator(values, delimiter):
         ("action_0,action_00\n1,2\n", "without gaps or repeats"),
         ("action_2,action_3\n1,2\n", "without gaps"),
         ("action,action_0,action_1\n1,2,3\n", "'action' and action_0, action_1"),
-        ("action\n1_0\n", "'1_0' is no number"),
-        ("action\n0x1A\n", "is no number"),
-        ('action,b\n"1,5",2\n', "'1,5' is no number"),
+        ("action\n1_0\n", "'1_0' is not a number"),
+        ("action\n0x1A\n", "is not a number"),
+        ('action,b\n"1,5",2\n', "'1,5' is not a number"),
         ("action\n", "has no rows"),
         ("", "has no rows"),
         ("action,b\n1,2\n3\n", "line 3: 1 values, expected 2"),
@@ -243,7 +243,7 @@ def test_tables_that_say_something_else_than_they_seem(text, message, tmp_path):
 
 def test_tables_that_are_no_text(tmp_path):
     (tmp_path / "x.csv").write_bytes("größe,action\n1,2\n".encode("latin-1"))
-    with pytest.raises(ValueError, match="no UTF-8 text: save it as CSV UTF-8"):
+    with pytest.raises(ValueError, match="is not UTF-8 text: save it as CSV UTF-8"):
         read_table(tmp_path / "x.csv")
 
 

@@ -64,5 +64,5 @@ def test_one_camera_of_several_is_named(rows, tmp_path):
 
 
 def test_keys_of_recordings_are_for_recordings(room_dir):
-    with pytest.raises(ValueError, match="is a data set of this package, whose columns are known: leave fit away"):
+    with pytest.raises(ValueError, match="is a data set of this package, whose columns are known: omit fit"):
         load_episodes(room_dir, fit="crop")

@@ -97,7 +97,7 @@ def test_weights_cut_short_are_one_line(model_folder, kept):
         ({"action_mean": [1.0]}, "action_mean has 1 entries, but action_dim=2"),
         ({"action_mean": None}, "go together"),
         ({"image_size": "28"}, "'image_size' expected int, got str"),
-        ({"image_size": 30}, "image_size=30 is no multiple of patch_size=14"),
+        ({"image_size": 30}, "image_size=30 is not a multiple of patch_size=14"),
         ({"encoder": "transformer"}, "encoder='transformer' is unknown"),
         ({"history_sise": 3}, "unknown field 'history_sise', the closest known one is 'history_size'"),
     ],
@@ -244,4 +244,4 @@ def test_a_run_starts_from_a_checkpoint_of_the_hub_or_says_why_not(online, model
         ("org/closed", "gated repo"),
     ):
         arguments = ["--dataset", "d", "--output_dir", "o", "--max_steps", "1", "--init_from", source]
-        one_line(FileNotFoundError, f"init_from={source} is no checkpoint.*{reason}", parse_recipe, arguments)
+        one_line(FileNotFoundError, f"init_from={source} is not a checkpoint.*{reason}", parse_recipe, arguments)

@@ -102,9 +102,9 @@ def test_a_checkpoint_in_shards_goes_whole(online, model_folder, tiny_model):
     ("name", "match"),
     [
         ("model-00009-of-00009.safetensors", "lacks the shard model-00009-of-00009"),
-        ("../elsewhere.safetensors", "which is no shard beside it"),
-        ("/etc/hostname", "which is no shard beside it"),
-        ("a\nb.safetensors", "which is no shard beside it"),
+        ("../elsewhere.safetensors", "which is not a shard beside it"),
+        ("/etc/hostname", "which is not a shard beside it"),
+        ("a\nb.safetensors", "which is not a shard beside it"),
     ],
 )
 def test_an_index_that_names_something_else_is_refused(model_folder, name, match):
@@ -246,7 +246,7 @@ def test_incomplete_and_damaged_folders_are_refused_before_anything_is_sent(onli
     (model_folder / "preprocessor_config.json").write_bytes(processor.replace(b"28", b"64"))
     refused("makes 64 pixels, but the model takes image_size=28", model=model_folder)
     (model_folder / "preprocessor_config.json").write_bytes(b"{")
-    refused("preprocessor_config.json is no JSON", model=model_folder)
+    refused("preprocessor_config.json is not valid JSON", model=model_folder)
     (model_folder / "preprocessor_config.json").write_bytes(processor)
     (model_folder / "training.json").write_text("{")
     refused("training.json is damaged", model=model_folder)

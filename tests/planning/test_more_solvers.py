@@ -175,8 +175,8 @@ def test_hybrid_improves_on_its_search():
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("mppi", {"elites": 4}, "elites is no setting of solver 'mppi' .it belongs to cem, hybrid, icem"),
-        ("cem", {"temperature": 1.0}, "temperature is no setting of solver 'cem' .it belongs to mppi"),
+        ("mppi", {"elites": 4}, "elites is not a setting of solver 'mppi' .it belongs to cem, hybrid, icem"),
+        ("cem", {"temperature": 1.0}, "temperature is not a setting of solver 'cem' .it belongs to mppi"),
         ("cem", {"sampels": 4}, "the closest one is samples"),
         ("mppi", {"temperature": 0}, "temperature=0 must be positive"),
         ("icem", {"kept": 1.5}, "kept=1.5 is a share"),

@@ -131,7 +131,7 @@ def test_a_solver_of_ones_own():
     torch.testing.assert_close(output.costs, output.best_costs[:, -1])
     alone = plan(LinearWorld(), torch.zeros(1, 1, 4), goals[1:], settings, problems=[1])
     assert torch.equal(alone.blocks[0], output.blocks[1])
-    with pytest.raises(ValueError, match="elites is no setting of solver .*PredictiveSampling. .it belongs to cem"):
+    with pytest.raises(ValueError, match="elites is not a setting of solver .*PredictiveSampling. .it belongs to cem"):
         settings.changed(elites=3)
 
 
@@ -142,7 +142,7 @@ def test_a_registered_solver_is_known_everywhere(monkeypatch):
     register_solver("predictive-sampling", PredictiveSampling)
     assert PlanSettings.of(solver="predictive-sampling", spread=0.5).solver == PredictiveSampling(spread=0.5)
     assert load_planner("small", {"solver": "predictive-sampling"}).to_dict()["samples"] == 100
-    with pytest.raises(ValueError, match="elites is no setting of solver 'predictive-sampling' .it belongs to cem"):
+    with pytest.raises(ValueError, match="elites is not a setting of solver 'predictive-sampling' .it belongs to cem"):
         PlanSettings.of(solver="predictive-sampling", elites=3)
     with pytest.raises(ValueError, match="solver 'predictive-sampling' already"):
         register_solver("predictive-sampling", CEM)

@@ -58,7 +58,7 @@ def test_values_written_as_a_recipe_are_read_back_equal(recipe_file, tmp_path):
         (["--warmup_fraction", "1"], "warmup_fraction=1.0"),
         (["--precision", "fp8"], "precision.*fp8"),
         (["--tracker", "paper"], "tracker.*paper"),
-        (["--patch_size", "15"], "image_size=64 is no multiple of patch_size=15"),
+        (["--patch_size", "15"], "image_size=64 is not a multiple of patch_size=15"),
         (["--history_size", "0"], "history_size=0"),
         (["stray"], "stray"),
         (["--dataset", ""], "no dataset"),

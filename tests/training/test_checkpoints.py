@@ -3,8 +3,9 @@ import os
 
 import pytest
 
-from lewm_hf.training import checkpoints
-from lewm_hf.training.checkpoints import RunDirectory, publish, recover, staged_directory
+from lewm_hf.training import checkpoints, staging
+from lewm_hf.training.checkpoints import RunDirectory
+from lewm_hf.training.staging import publish, recover, staged_directory
 
 
 def test_a_folder_is_replaced_only_when_complete(tmp_path):
@@ -50,13 +51,13 @@ def test_a_kill_at_any_moment_of_publishing_leaves_one_complete_folder(tmp_path,
             raise KeyboardInterrupt
         rename(source, destination)
 
-    monkeypatch.setattr(checkpoints.os, "rename", dying_rename)
+    monkeypatch.setattr(staging.os, "rename", dying_rename)
     if killed_after < 2:
         with pytest.raises(KeyboardInterrupt):
             publish(target)
     else:
         publish(target)
-    monkeypatch.setattr(checkpoints.os, "rename", rename)
+    monkeypatch.setattr(staging.os, "rename", rename)
     recover(target)
     assert (target / "a").read_text() == ("new" if killed_after == 2 else "old")
     assert os.listdir(tmp_path) == ["state"]

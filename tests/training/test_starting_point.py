@@ -105,8 +105,8 @@ def test_an_action_of_another_size_with_blocks_of_the_same_width_starts_anew(che
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"encoder_layers": 3}, "encoder_layers=3 here, 2 there; leave these keys away"),
-        ({"embed_dim": 8, "sigreg_weight": 0.5}, "architecture: embed_dim=8 here, 16 there; leave"),
+        ({"encoder_layers": 3}, "encoder_layers=3 here, 2 there; omit these keys"),
+        ({"embed_dim": 8, "sigreg_weight": 0.5}, "architecture: embed_dim=8 here, 16 there; omit"),
         # The same shapes, and another computation.
         ({"encoder_heads": 2}, "encoder_heads=2 here, 3 there"),
         ({"predictor_heads": 4, "predictor_head_dim": 4}, "predictor_heads=4 here, 2 there, predictor_head_dim=4 here"),
@@ -128,12 +128,12 @@ def test_losses_and_dropout_are_no_architecture(start_from, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"init_from": "/nowhere/at/all"}, "init_from=/nowhere/at/all is no checkpoint"),
+        ({"init_from": "/nowhere/at/all"}, "init_from=/nowhere/at/all is not a checkpoint"),
         ({"init_from": "."}, "init_from=. holds no config.json"),
-        ({"freeze": "encodr"}, "freeze=encodr is no part of LeWMModel: use one of encoder, projector"),
+        ({"freeze": "encodr"}, "freeze=encodr is not a part of LeWMModel: use one of encoder, projector"),
         ({"lr_factor": "encoder"}, "lr_factor='encoder' must be PART=NUMBER"),
         ({"lr_factor": "encoder=0"}, "lr_factor='encoder=0' must be PART=NUMBER with a number above 0"),
-        ({"lr_factor": "encodr=2"}, "lr_factor=encodr is no part"),
+        ({"lr_factor": "encodr=2"}, "lr_factor=encodr is not a part"),
         ({"lr_factor": "encoder.layers=2", "freeze": "encoder"}, "lies within what freeze=encoder keeps"),
     ],
 )

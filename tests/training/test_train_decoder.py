@@ -123,7 +123,7 @@ def test_an_interrupted_run_equals_a_whole_one(run, tmp_path, monkeypatch):
 
 
 def test_what_does_not_fit_is_refused_before_any_file_is_touched(run, checkpoint, tmp_path):
-    with pytest.raises(ValueError, match="image_size=28 is no multiple of patch_size=16"):
+    with pytest.raises(ValueError, match="image_size=28 is not a multiple of patch_size=16"):
         run("out", patch_size=16)
     with pytest.raises(FileNotFoundError, match="no data set"):
         run("out", dataset="nowhere")

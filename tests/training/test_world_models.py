@@ -73,7 +73,7 @@ def test_imitation(run_training, tmp_path):
 
 
 def test_unknown_models_and_keys_of_other_models_are_refused(run_training, tmp_path, capsys):
-    with pytest.raises(ValueError, match="model_type='pldn' is no world model: use one of dino_wm, goal_"):
+    with pytest.raises(ValueError, match="model_type='pldn' is not a world model: use one of dino_wm, goal_"):
         run_training(tmp_path / "run", model_type="pldn")
     with pytest.raises(ValueError, match="unknown recipe key 'patch_size' in the command line"):
         run_training(tmp_path / "run", model_type="dino_wm")

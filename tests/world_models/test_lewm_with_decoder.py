@@ -33,5 +33,5 @@ def test_pixel_loss_is_added_and_reaches_the_encoder(tiny_config):
     check_world_model(model)
     with pytest.raises(StrictDataclassError, match="decoder_weight=-1 must be a finite number of at least 0"):
         LeWMWithDecoderConfig(decoder_weight=-1)
-    with pytest.raises(StrictDataclassError, match="image_size=224 is no multiple of decoder_patch_size=15"):
+    with pytest.raises(StrictDataclassError, match="image_size=224 is not a multiple of decoder_patch_size=15"):
         LeWMWithDecoderConfig(decoder_patch_size=15)

@@ -51,5 +51,5 @@ def test_names():
         config, model = find_world_model(name)
         assert config.model_type == name and model.config_class is config
     for name in ("lewm_decoder", "bert", "no_such"):
-        with pytest.raises(ValueError, match=f"model_type='{name}' is no world model: use one of {BUILT_IN[2]}"):
+        with pytest.raises(ValueError, match=f"model_type='{name}' is not a world model: use one of {BUILT_IN[2]}"):
             find_world_model(name)

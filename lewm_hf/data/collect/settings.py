@@ -104,7 +104,7 @@ class Collection:
         if self.every > 1 and not env.restorable:
             raise ValueError(
                 f"every={self.every}: {self.env} has no get_state and set_state, so its states are restored by "
-                "replaying every action from the reset on: leave every out, or add both methods"
+                "replaying every action from the reset on: omit every, or add both methods"
             )
         env.close()
         versions = {"lewm-hf": __version__}
@@ -242,6 +242,6 @@ def _explicit_arguments(env: str, expert: str, given: Mapping[str, Any]) -> dict
     try:
         source(**given)
     except TypeError as error:
-        raise ValueError(f"expert_kwargs={dict(given)} do not fit the expert {expert!r}: {error}") from None
+        raise ValueError(f"expert_kwargs={dict(given)} do not fit the expert {expert!r}: {error}") from error
     known = {name: entry.default for name, entry in parameters.items() if entry.kind is not entry.VAR_KEYWORD}
     return {name: given.get(name, value) for name, value in known.items()} | dict(given)

@@ -70,11 +70,11 @@ class Table:
             for column, place in enumerate(places):
                 try:
                     values[row, column] = self._number(cells[place].strip())
-                except ValueError:
+                except ValueError as error:
                     raise ValueError(
-                        f"{self.path}, line {line}: {columns[column]}={cells[place].strip()!r} is no number; repair "
+                        f"{self.path}, line {line}: {columns[column]}={cells[place].strip()!r} is not a number; repair "
                         "the line"
-                    ) from None
+                    ) from error
         return values
 
     def _number(self, cell: str) -> float:
@@ -106,15 +106,15 @@ def read_table(path: Path) -> Table:
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = data.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is no UTF-8 text: save it as CSV UTF-8") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: save it as CSV UTF-8") from error
     delimiter, skipped = _delimiter(text)
     reader = csv.reader(io.StringIO(text.partition("\n")[2] if skipped else text, newline=""), delimiter=delimiter)
     try:
         header = [name.strip() for name in next(reader, [])]
         rows = [(reader.line_num + skipped, cells) for cells in reader if cells]
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num + skipped}: {error}; save it as CSV UTF-8") from None
+        raise ValueError(f"{path}, line {reader.line_num + skipped}: {error}; save it as CSV UTF-8") from error
     if not rows:
         raise ValueError(f"{path} has no rows: write a header and one row per frame")
     for line, cells in rows:

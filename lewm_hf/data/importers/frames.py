@@ -32,7 +32,7 @@ class Conversion:
             if frame.shape != (self.side, self.side, 3):
                 height, width = frame.shape[:2]
                 raise ValueError(
-                    f"is {width}x{height} pixels, expected {self.side}x{self.side}: correct or leave away the image "
+                    f"is {width}x{height} pixels, expected {self.side}x{self.side}: correct or omit the image "
                     "size, or convert the frames with `fit: crop`, `fit: pad` or `fit: stretch` in the mapping"
                 )
             return frame

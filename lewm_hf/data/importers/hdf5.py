@@ -93,7 +93,7 @@ class Hdf5Source(Source):
             except OSError as error:
                 raise ValueError(
                     f"{self.path} is truncated or no HDF5 file ({_line(error)}): download or unpack it again"
-                ) from None
+                ) from error
         return self._file
 
     def _read(self, name: str, start: int, stop: int) -> np.ndarray:
@@ -103,7 +103,7 @@ class Hdf5Source(Source):
             raise ValueError(
                 f"rows {start} to {stop - 1} of {name!r} in {self.path} cannot be read ({_line(error)}): the file is "
                 "damaged; download or unpack it again"
-            ) from None
+            ) from error
 
     def _shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         file = self._open()

@@ -117,7 +117,7 @@ def read_mapping(path: str | Path | None) -> ColumnMapping:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML ({' '.join(str(error).split())}): correct it") from None
+        raise ValueError(f"{path} is not valid YAML ({' '.join(str(error).split())}): correct it") from error
     content = {} if content is None else content
     if not isinstance(content, dict) or not isinstance(content.get("columns", {}), dict):
         raise ValueError(f"{path} must hold entries like `fps: 10` and `columns: {{action: ...}}`")

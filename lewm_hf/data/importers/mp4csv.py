@@ -172,7 +172,7 @@ def _in_order(table: Table, frame_column: str | None) -> Table:
             line, _ = table.rows[order[wrong[0]]]
             raise ValueError(
                 f"{table.path}, line {line}: {column}={frames[order[wrong[0]]]:g} where {wrong[0]} was expected; the "
-                f"frames of an episode are 0 to {len(frames) - 1}, each once: repair the column, or leave it away"
+                f"frames of an episode are 0 to {len(frames) - 1}, each once: repair the column, or omit it"
             )
         table = table.with_rows([table.rows[row] for row in order])
     for name in (name for name in TIME_COLUMNS if name in table.header and name != column):

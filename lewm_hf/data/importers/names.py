@@ -56,5 +56,5 @@ def fill(pattern: str, fields: Mapping[str, int | str]) -> str:
         return f"{fields[name]:{width}d}"
 
     if re.search(r"[{}]", _FIELD.sub("", pattern)):
-        raise ValueError(f"{pattern!r} is no pattern of names and fields like {{{next(iter(fields))}:03d}}")
+        raise ValueError(f"{pattern!r} is not a pattern of names and fields like {{{next(iter(fields))}:03d}}")
     return _FIELD.sub(value, pattern)

@@ -214,8 +214,8 @@ def _plain(name: str, value: Any) -> int | None:
     """A whole number as JSON knows it, NumPy's among them."""
     try:
         return None if value is None else operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name}={value!r} must be a whole number") from None
+    except TypeError as error:
+        raise ValueError(f"{name}={value!r} must be a whole number") from error
 
 
 def _kept(source: Source) -> np.ndarray:
@@ -291,7 +291,7 @@ def _announce(out: Path, work: Import, missing: Sequence[ImportFile], workers: i
         try:
             sample.append(len(encoder(work.conversion(frame))))
         except ValueError as error:
-            raise ValueError(f"frame {len(sample)} of episode {episode} of {work.source.path} {error}") from None
+            raise ValueError(f"frame {len(sample)} of episode {episode} of {work.source.path} {error}") from error
     rows = sum(int(work.source.lengths[list(file.episodes)].sum()) for file in missing)
     seconds = (time.perf_counter() - clock) / len(sample) * rows / min(workers, len(missing))
     size = rows * (float(np.mean(sample)) + ROW_BYTES)

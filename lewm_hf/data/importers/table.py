@@ -62,7 +62,7 @@ class TableSource(Source):
             self._table = datasets.concatenate_datasets(parts).with_format("arrow")
         except (DatasetGenerationError, datasets.exceptions.DatasetNotFoundError, ValueError, OSError) as error:
             reason = str(error.__cause__ or error).strip().splitlines()[0]
-            raise ValueError(f"{path} is no table that `datasets` loads ({reason})") from None
+            raise ValueError(f"{path} is not a table that `datasets` loads ({reason})") from error
         names = self._table.column_names
         kinds = self._table.features
         if mapping.image is not None:
@@ -159,7 +159,7 @@ class TableSource(Source):
         try:
             return vectors(column) if _is_nested(column.type) else column.to_numpy().reshape(-1, 1)
         except ValueError as error:
-            raise ValueError(f"column {name!r} of {self.path} has vectors of different sizes: {error}") from None
+            raise ValueError(f"column {name!r} of {self.path} has vectors of different sizes: {error}") from error
 
 
 def _is_nested(kind: pa.DataType) -> bool:

@@ -37,7 +37,7 @@ def video_facts(path: Path) -> VideoFacts:
             check_pixels(stream.width, stream.height)
             return VideoFacts(stream.frames or None, None if fps is None else float(fps))
     except av.FFmpegError as error:
-        raise _damaged(path, error) from None
+        raise _damaged(path, error) from error
 
 
 def video_frames(path: Path, count: int, fps: float, first: int | None = None) -> Iterator[np.ndarray]:
@@ -63,7 +63,7 @@ def video_frames(path: Path, count: int, fps: float, first: int | None = None) -
                 yield _upright(frame.to_ndarray(format="rgb24"), frame, path)
                 found += 1
     except av.FFmpegError as error:
-        raise _damaged(path, error) from None
+        raise _damaged(path, error) from error
     if found < count:
         raise ValueError(_mismatch(path, f"{found} frames", count, first))
 

@@ -44,7 +44,7 @@ class Import:
             try:
                 images.append(self.conversion(frame))
             except ValueError as error:
-                raise ValueError(f"frame {row} of episode {episode} of {self.source.path} {error}") from None
+                raise ValueError(f"frame {row} of episode {episode} of {self.source.path} {error}") from error
         if len(images) != rows:
             raise ValueError(f"episode {episode} of {self.source.path} has {len(images)} frames for {rows} rows")
         states, goals, success = found.get("state"), found.get("goal"), found.get("success")

@@ -37,7 +37,7 @@ def read_description(directory: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON ({error}): restore it, or collect into a new directory") from None
+        raise ValueError(f"{path} is not valid JSON ({error}): restore it, or collect into a new directory") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else None
         raise ValueError(f"{path} has format {found!r}, this version reads {FORMAT!r}: use the version that wrote it")

@@ -91,7 +91,7 @@ def _parse(text: str, suffix: str) -> list[Any]:
             return [json.loads(line) for line in text.splitlines() if line.strip()]
         return [json.loads(text)] if suffix == ".json" else list(yaml.safe_load_all(text))
     except (json.JSONDecodeError, yaml.YAMLError) as error:
-        raise ValueError(" ".join(str(error).split())) from None
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def _strings(content: Any, place: bool) -> Iterator[tuple[bool, str]]:

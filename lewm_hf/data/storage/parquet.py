@@ -125,7 +125,7 @@ def read_metadata(path: Path) -> pq.FileMetaData:
         raise ValueError(
             f"{path} is truncated or no Parquet file ({str(error).splitlines()[0]}): delete it and collect or download "
             "it again"
-        ) from None
+        ) from error
 
 
 def read_columns(paths: Sequence[Path], columns: Sequence[str]) -> pa.Table:

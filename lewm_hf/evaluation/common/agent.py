@@ -104,10 +104,10 @@ def load_agent(
         if folder.exists() and not (folder / "preprocessor_config.json").is_file():
             raise FileNotFoundError(
                 f"{model} holds no preprocessor_config.json: save its image processor beside the model"
-            ) from None
+            ) from error
         if folder.exists():
-            raise ValueError(f"{model} is damaged ({reason}): save or copy it again") from None
-        raise FileNotFoundError(f"{str(model)!r} is neither a checkpoint's folder nor a Hub id: {reason}") from None
+            raise ValueError(f"{model} is damaged ({reason}): save or copy it again") from error
+        raise FileNotFoundError(f"{str(model)!r} is neither a checkpoint's folder nor a Hub id: {reason}") from error
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[problem]:
             keys, kind = sorted(map(str, info[problem])), problem.replace("_", " ")
@@ -162,7 +162,7 @@ def training_facts_of(model: str | Path, revision: str | None) -> dict[str, Any]
     facts = read_object(path, "copy it again from the training run, or remove it")
     if not isinstance(facts.get("env_kwargs", {}), dict):
         raise ValueError(
-            f"{path}: env_kwargs={facts['env_kwargs']!r} is no object: copy it again from the training run"
+            f"{path}: env_kwargs={facts['env_kwargs']!r} is not an object: copy it again from the training run"
         )
     return facts
 

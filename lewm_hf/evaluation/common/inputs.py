@@ -95,7 +95,7 @@ def open_decoder(decoder: Any, agent: Agent, revision: str | None = None) -> LeW
             decoder = LeWMDecoder.from_pretrained(decoder, revision=revision).eval()
         except OSError as error:
             reason = first_sentence(error)
-            raise FileNotFoundError(f"no decoder at {source!r}, neither a folder nor a Hub id: {reason}") from None
+            raise FileNotFoundError(f"no decoder at {source!r}, neither a folder nor a Hub id: {reason}") from error
     check_frozen(decoder)
     model = agent.model
     size = math.prod(latent_shape(model))

@@ -55,7 +55,7 @@ def read_object(path: str | Path, remedy: str) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, numbers or nesting without end
-        raise ValueError(f"{path} is not valid JSON ({error}): {remedy}") from None
+        raise ValueError(f"{path} is not valid JSON ({error}): {remedy}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__} instead of an object: {remedy}")
     return content

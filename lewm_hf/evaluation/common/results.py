@@ -112,7 +112,7 @@ def read_rows(path: str | Path) -> list[EpisodeRow]:
         try:
             rows.append(EpisodeRow(**json.loads(line)))
         except (json.JSONDecodeError, TypeError) as error:
-            raise ValueError(f"{path}, line {number}, is no episode ({error}): run the evaluation again") from None
+            raise ValueError(f"{path}, line {number}, is not an episode ({error}): run the evaluation again") from error
     return rows
 
 

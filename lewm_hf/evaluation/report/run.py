@@ -137,15 +137,17 @@ def read_run(run_dir: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any]]
             if not isinstance(record, dict):
                 raise ValueError
             records.append(record)
-        except ValueError:
+        except ValueError as error:
             if number < len(lines):
-                raise ValueError(f"{metrics}, line {number}, is no JSON: the file was damaged, restore it") from None
+                raise ValueError(
+                    f"{metrics}, line {number}, is not valid JSON: the file was damaged, restore it"
+                ) from error
     path, recipe = run_dir / "recipe.yaml", {}
     if path.is_file():
         try:
             recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
         except yaml.YAMLError as error:
-            raise ValueError(f"{path} is not valid YAML ({' '.join(str(error).split())}): restore it") from None
+            raise ValueError(f"{path} is not valid YAML ({' '.join(str(error).split())}): restore it") from error
         if not isinstance(recipe, dict):
             raise ValueError(f"{path} holds a {type(recipe).__name__} instead of fields: restore it")
     return records, recipe

@@ -35,6 +35,9 @@ class Protocol:
             that a user may not have; planners that do not use it are not affected.
         default_planner: who plans where nobody asks for another; no part of the hash.
         overrides: what differs from the file, by field; part of the hash because the fields are.
+
+    Raises:
+        ValueError: for a value that is unknown, of another type or out of range.
     """
 
     name: str
@@ -130,6 +133,7 @@ def load_protocol(name_or_path: str | Path | Protocol, overrides: Mapping[str, A
     """A protocol of the package by name (`"paper"`, `"clean"`) or a YAML file by path.
 
     Args:
+        name_or_path: name, path of a YAML file, or a `Protocol`.
         overrides: values to change, by field; recorded in the protocol and in every result.
 
     Raises:

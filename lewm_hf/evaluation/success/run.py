@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,31 +11,22 @@ from typing import Any
 import torch
 
 from ...files import only_one
-from ...planning.planners import Planner, load_planner
-from ...progress import progress_bar
-from ...tasks.registry import find_task, make_env, task_names
-from ...tasks.vector import GoalVectorEnv
-from ..common.agent import Agent, check_agent, load_agent
-from ..common.inputs import check_trained_on, open_decoder
-from ..common.outputs import check_out, clear
+from ...planning.planners import Planner
+from ..common.inputs import open_decoder
+from ..common.outputs import check_out
 from ..common.provenance import hardware, library_versions
 from ..common.ranks import ALONE, Ranks
-from ..common.results import EpisodeRow, rows_hash, score, write_result, write_rows
-from .acting import check_policy, default_planner, describe_bounds, describe_policy, make_policy, seen_frames
-from .filming import film
-from .floors import RandomPolicy, ZeroPolicy
-from .judging import JudgedVectorEnv, Judging, judging
-from .manifest import Manifest, load_manifest, protocol_env_kwargs, sample_manifest
-from .protocol import Protocol, load_protocol, split_overrides
+from ..common.results import EpisodeRow, rows_hash, score
+from .acting import describe_policy, seen_frames
+from .folder import reserve, write_files
+from .measure import measure
+from .prepare import Manifests, Prepared, check_counts, prepare
+from .protocol import Protocol
 from .result import EnvFacts, EvaluationResult, ManifestFacts, PairsOrigin, PlanningFacts
-from .rollouts import Outcome, Rollouts, StoredFrames, run_policy
-from .shipped import shipped_manifests
-from .unfinished import WRITTEN, SeedResult, Unfinished, model_content, shown_pictures
+from .unfinished import SeedResult, Unfinished
 
 MAX_ENVS = 50
 LOCK = ".lewm-eval.lock"
-
-Manifests = Manifest | str | Path | Sequence[Manifest | str | Path]
 
 
 @dataclass(frozen=True)
@@ -129,7 +120,7 @@ def evaluate(
 
 
 def run(
-    task: "Prepared",
+    task: Prepared,
     *,
     decoder: Any = None,
     decoder_revision: str | None = None,
@@ -166,42 +157,22 @@ def run(
         if kept is not None:
             kept.discard_others()
         rows, result, measured = _measure_all(task, kept, num_envs, floors, decoder, progress, ranks)
-        files = (
-            [] if kept is None else _write(task, kept, out, rows, result, measured, decoder, videos, video_successes)
-        )
+        files = []
+        if kept is not None:
+            files = write_files(task, kept, out, rows, result, measured, decoder, videos, video_successes)
     return Evaluation(result, rows, files)
 
 
-def _write(
-    task: "Prepared",
-    kept: Unfinished,
-    out: Path,
-    rows: list[EpisodeRow],
-    result: EvaluationResult,
-    measured: list[SeedResult],
-    decoder: Any,
-    videos: int,
-    video_successes: int,
-) -> list[Path]:
-    """All files of a complete evaluation; returns the films."""
-    clear(out, WRITTEN)
-    outcomes = [outcome for seed in measured for outcome in seed.outcomes]
-    files = film(
-        out / "videos", task.agent, task.env_id, task.env_kwargs, task.manifests, outcomes,
-        task.protocol.first_frame, seen_frames(task.policy, task.planner, task.agent), task.episodes, videos,
-        video_successes, decoder,
-    )  # fmt: skip
-    for one in task.manifests:
-        one.save(out / "manifests" / f"seed-{one.seed}.json")
-    write_rows(out / "episodes.jsonl", rows)
-    # Last: where it exists the folder is complete.
-    write_result(out / "results.json", result)
-    kept.remove()
-    return files
+def _check_run(num_envs: int, out, videos: int, video_successes: int) -> None:
+    check_out(out)
+    check_counts(num_envs=num_envs)
+    check_counts(0, videos=videos, video_successes=video_successes)
+    if out is None and (videos or video_successes):
+        raise ValueError("videos were asked for, but there is no folder for them: give out=DIR")
 
 
 def _measure_all(
-    task: "Prepared",
+    task: Prepared,
     kept: Unfinished | None,
     num_envs: int,
     floors: bool,
@@ -217,7 +188,7 @@ def _measure_all(
         for one in task.manifests:
             found = ranks.told(None if kept is None else kept.load(one.seed))
             if found is None:
-                found = _measure(task, vector_env, one, floors, progress and ranks.main, ranks)
+                found = measure(task, vector_env, one, floors, progress and ranks.main, ranks)
                 if kept is not None:
                     kept.save(one.seed, found)
             else:
@@ -229,271 +200,6 @@ def _measure_all(
         wall_time=round(before + time.perf_counter() - clock, 3),
     )  # fmt: skip
     return rows, result, measured
-
-
-def reserve(
-    task: "Prepared", out: str | Path, *, num_envs: int = MAX_ENVS, floors: bool = True, overwrite: bool = False
-) -> Unfinished:
-    """Looks whether an evaluation may be written to a folder; touches nothing.
-
-    Args:
-        task, out, num_envs, floors, overwrite: as `run` gets them.
-
-    Returns:
-        What was measured of the same evaluation before it was interrupted.
-
-    Raises:
-        ValueError: where `out` cannot be a folder, or holds another evaluation and `overwrite` is not given.
-    """
-    check_out(out)
-    shared = {
-        "model": task.agent.facts().fingerprint,
-        "model configuration": model_content(task.agent.model, task.agent.processor),
-        # How many pairs and seeds is a choice of the run.
-        "protocol": task.protocol.to_dict() | {"pairs": None, "seeds": None},
-        "planner": describe_policy(task.policy, task.planner),
-        "environment": [task.env_id, task.env_kwargs, task.judging.rule],
-        "number of environments": min(num_envs, max(map(len, task.manifests))),
-        "choice of floors": floors,
-        "set of versions": library_versions(),
-        "machine": hardware(next(task.agent.model.parameters()).device),
-    }
-    contents = {
-        one.seed: {
-            "seed": one.seed,
-            "set of pairs": one.hash,
-            "set of pictures": shown_pictures(task.episodes, one, task.protocol),
-            **shared,
-        }
-        for one in task.manifests
-    }
-    kept = Unfinished(out, contents)
-    kept.check(overwrite)
-    return kept
-
-
-def _check_counts(least: int = 1, **values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and value < least:
-            raise ValueError(f"{name}={value} must be at least {least}")
-
-
-def _check_run(num_envs: int, out, videos: int, video_successes: int) -> None:
-    check_out(out)
-    _check_counts(num_envs=num_envs)
-    _check_counts(0, videos=videos, video_successes=video_successes)
-    if out is None and (videos or video_successes):
-        raise ValueError("videos were asked for, but there is no folder for them: give out=DIR")
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Everything that an evaluation needs, checked to fit together.
-
-    Args:
-        policy: who acts, one of `acting.POLICIES`; `planner`, how, where it is the planner.
-        pairs: where they come from: `"drawn"` from the episodes, `"given"` or `"shipped"` manifests.
-        judging: who says whether a goal is reached.
-        action_bounds: what actions are kept within, see `acting.describe_bounds`.
-    """
-
-    agent: Agent
-    protocol: Protocol
-    planner: Planner
-    policy: str
-    manifests: list[Manifest]
-    pairs: str
-    judging: Judging
-    env_id: str
-    env_kwargs: dict[str, Any]
-    action_bounds: dict[str, Any] | None
-    episodes: Any
-
-    def environments(self, num_envs: int) -> GoalVectorEnv:
-        """So many environments side by side, which know how to get to the pairs' starts and tell success."""
-        if self.judging.threshold is None:
-            made = GoalVectorEnv(self.env_id, num_envs, **self.env_kwargs)
-        else:
-            made = JudgedVectorEnv(self.agent, self.judging.threshold, self.env_id, num_envs, **self.env_kwargs)
-        for member in made.envs:
-            member.remember(self.episodes)
-        return made
-
-
-def prepare(
-    model: Any,
-    *,
-    env: str | None = None,
-    episodes: Any = None,
-    episodes_revision: str | None = None,
-    manifest: Manifests | None = None,
-    protocol: str | Path | Protocol = "clean",
-    planner: str | Path | Planner | None = None,
-    policy: str = "planner",
-    overrides: Mapping[str, Any] | None = None,
-    n: int | None = None,
-    seeds: Sequence[int] | None = None,
-    processor: Any = None,
-    revision: str | None = None,
-    device: torch.device | str | None = None,
-) -> Prepared:
-    """The first half of `evaluate`: opens everything, draws the pairs and checks that it all belongs together.
-
-    Arguments and errors as there. Nothing is written and no episode is started.
-    """
-    of_protocol, of_planner = split_overrides(overrides or {})
-    protocol = load_protocol(protocol, of_protocol)
-    planner = load_planner(planner or default_planner(policy, protocol), of_planner)
-    _check_counts(n=n)
-    if env is not None:
-        find_task(env)
-    if manifest is not None and seeds is not None:
-        raise ValueError(f"seeds={list(seeds)} contradict the manifests, which bring their own: omit seeds")
-    if isinstance(episodes, str | Path):
-        from ...data.cache import read_kept_frames
-        from ...data.episodes import load_episodes
-
-        episodes = load_episodes(episodes, protocol.split, episodes_revision)
-        read_kept_frames(episodes)
-    # Through the protocol, which knows what seeds look like; how many there are is no change of it.
-    chosen = protocol.seeds if seeds is None else protocol.override({"seeds": list(seeds)}).seeds
-    agent = model if isinstance(model, Agent) else load_agent(model, processor, revision=revision, device=device)
-    check_policy(policy, planner, agent)
-    if manifest is not None:
-        pairs, manifests = "given", _given_manifests(manifest, protocol, episodes, n)
-    elif episodes is not None:
-        pairs, count = "drawn", protocol.pairs if n is None else n
-        manifests = [sample_manifest(episodes, protocol, count, seed) for seed in chosen]
-    else:
-        name = env or agent.trained_on
-        if name is None:
-            raise ValueError(
-                f"{agent.source} does not say what it was trained on: give env, one of {', '.join(task_names())}, or "
-                "episodes"
-            )
-        pairs, manifests = "shipped", shipped_manifests(name, protocol, chosen, n)
-    env_id = manifests[0].env_id
-    if env is not None and find_task(env).env_id != env_id:
-        raise ValueError(f"env={env} was asked for, but the pairs are of {env_id}: give other episodes")
-    check_trained_on(agent, env_id)
-    if episodes is None:
-        # Nothing ties the environment to a data set: pictures are to look as in training.
-        size = {"image_size": agent.model.config.image_size}
-        env_kwargs = {**agent.env_kwargs, **manifests[0].env_kwargs, **size}
-    else:
-        env_kwargs = episodes.env_kwargs
-    env_kwargs = protocol_env_kwargs(env_id, env_kwargs, protocol)
-    with closing(make_env(env_id, **env_kwargs)) as example:
-        for one in manifests:
-            one.check_env(example, env_id)
-        check_agent(agent, example, env_id)
-        example.reset(seed=0, options={"goal_image": False})
-        example.remember(episodes)
-        example.check_pictures(env_id)
-        if protocol.rest_start:
-            example.at_rest(manifests[0].start_states)
-        judged = judging(example, env_id, agent, episodes, manifests, protocol)
-        bounds = describe_bounds(policy, planner, agent, example.action_space)
-    return Prepared(agent, protocol, planner, policy, manifests, pairs, judged, env_id, env_kwargs, bounds, episodes)
-
-
-def _given_manifests(given: Manifests, protocol: Protocol, episodes, n: int | None) -> list[Manifest]:
-    given = [given] if isinstance(given, Manifest | str | Path) else list(given)
-    manifests = [one if isinstance(one, Manifest) else load_manifest(one) for one in given]
-    if not manifests:
-        raise ValueError("the list of manifests is empty: give one per seed")
-    seeds = [one.seed for one in manifests]
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"the manifests' seeds {seeds} repeat: give one manifest per seed")
-    for one in manifests:
-        if one.env_id != manifests[0].env_id:
-            raise ValueError(f"manifests of {manifests[0].env_id} and {one.env_id} do not mix: evaluate each alone")
-        one.check_protocol(protocol)
-        if episodes is not None:
-            one.check_episodes(episodes)
-    return manifests if n is None else [one.take(n) for one in manifests]
-
-
-def _act(task: Prepared, vector_env: GoalVectorEnv, manifest: Manifest, progress: bool) -> Rollouts:
-    protocol = task.protocol
-    policy = make_policy(task.policy, task.planner, task.agent, vector_env, manifest.seed)
-    stored = None if task.episodes is None else StoredFrames(task.episodes)
-    described = f"{protocol.name}, seed {manifest.seed}"
-    with progress_bar(total=len(manifest), desc=described, unit="pair", show=progress) as bar:
-
-        def show(finished: int, solved: int) -> None:
-            bar.set_postfix_str(f"{solved} reached", refresh=False)
-            bar.update(finished - bar.n)
-
-        return run_policy(
-            vector_env,
-            policy,
-            manifest,
-            protocol.budget,
-            starts=stored.starts if stored and protocol.first_frame == "stored" else None,
-            goals=stored.goals if stored and protocol.goal_frame == "stored" and not task.judging.own_goals else None,
-            see_goals=task.policy in ("planner", "actor"),
-            steps_left=protocol.goal_offset if protocol.deadline else None,
-            rest_start=protocol.rest_start,
-            on_progress=show,
-        )
-
-
-def _floors(vector_env: GoalVectorEnv, manifest: Manifest, protocol: Protocol) -> dict[str, tuple[Outcome, ...]]:
-    space = vector_env.single_action_space
-    policies = {
-        "random": RandomPolicy(space, vector_env.num_envs, manifest.seed),
-        "zero_action": ZeroPolicy(space, vector_env.num_envs),
-    }
-    return {
-        name: run_policy(
-            vector_env, policy, manifest, protocol.budget, see_goals=False, rest_start=protocol.rest_start
-        ).outcomes
-        for name, policy in policies.items()
-    }
-
-
-def _measure(
-    task: Prepared,
-    vector_env: GoalVectorEnv,
-    manifest: Manifest,
-    floors: bool,
-    progress: bool,
-    ranks: Ranks = ALONE,
-) -> SeedResult:
-    clock, mine = time.perf_counter(), replace(manifest, pairs=manifest.pairs[ranks.share])
-    acted = _act(task, vector_env, mine, progress)
-    blind = _floors(vector_env, mine, task.protocol) if floors else {}
-    outcomes = tuple(ranks.together(acted.outcomes))
-    blind = {name: ranks.together(of_floor) for name, of_floor in blind.items()}
-    plans, planning_seconds = (sum(ranks.every(value)) for value in (acted.plans, acted.planning_seconds))
-    rows = tuple(_rows(manifest, outcomes, blind))
-    return SeedResult(rows, outcomes, plans, planning_seconds, max(ranks.every(time.perf_counter() - clock)))
-
-
-def _rows(manifest: Manifest, outcomes: Sequence[Outcome], blind: Mapping[str, Sequence[Outcome]]) -> list[EpisodeRow]:
-    rows = []
-    for index, (pair, outcome) in enumerate(zip(manifest.pairs, outcomes, strict=True)):
-        floor = {name: outcomes[index].success for name, outcomes in blind.items()}
-        rows.append(
-            EpisodeRow(
-                seed=manifest.seed,
-                pair=index,
-                episode=pair.episode,
-                start=pair.start_frame,
-                goal_step=pair.goal_frame,
-                success=outcome.success,
-                first_success_step=outcome.first_success_step,
-                solved_at_start=outcome.solved_at_start,
-                steps=len(outcome.actions),
-                final_distance=outcome.final_distance,
-                replans=len(outcome.plan_steps),
-                random_success=floor.get("random"),
-                zero_action_success=floor.get("zero_action"),
-                wall_time=round(outcome.seconds, 4),
-            )
-        )
-    return rows
 
 
 def _result(

@@ -153,8 +153,8 @@ class Unfinished:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 content = json.loads(str(arrays["facts"]))["content"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-            raise ValueError(f"{path} is damaged: remove it and run the same command again") from None
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is damaged: remove it and run the same command again") from error
         wanted = self._contents.get(content.get("seed"))
         if wanted is None:
             return "set of seeds"

@@ -60,7 +60,7 @@ def check_card(text: str, kind: str) -> None:
     try:
         card = (ModelCard if kind == "model" else DatasetCard)(text)
     except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"the {kind} card's metadata is invalid: {' '.join(str(error).split())}") from None
+        raise ValueError(f"the {kind} card's metadata is invalid: {' '.join(str(error).split())}") from error
     metadata = card.data.to_dict()
     if missing := [name for name in REQUIRED_METADATA[kind] if not metadata.get(name)]:
         raise ValueError(f"the {kind} card's metadata lacks {', '.join(missing)}: write it again with `lewm card`")
@@ -112,8 +112,8 @@ def weight_files(folder: Path) -> list[str]:
     for name in shards:
         if not re.fullmatch(r"[\w.-]+\.safetensors", name):
             raise ValueError(
-                f"{folder}/{SAFE_WEIGHTS_INDEX_NAME} names {name!r}, which is no shard beside it: save the checkpoint "
-                "again"
+                f"{folder}/{SAFE_WEIGHTS_INDEX_NAME} names {name!r}, which is not a shard beside it: save the "
+                "checkpoint again"
             )
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} lacks the shard {name}: copy the checkpoint again")
@@ -136,13 +136,15 @@ def check_repo_id(repo_id: str) -> None:
         if "/" not in repo_id:
             raise HFValidationError("it names no owner")
     except HFValidationError as error:
-        raise ValueError(f"{repo_id!r} is no repository id ({' '.join(str(error).split())}): write org/name") from None
+        raise ValueError(
+            f"{repo_id!r} is not a repository id ({' '.join(str(error).split())}): write org/name"
+        ) from error
 
 
 def check_license(name: str) -> None:
     """Refuses what cannot be one of the Hub's license identifiers; its list itself is known to the Hub alone."""
     if not re.fullmatch(r"[a-z0-9]+([.+-][a-z0-9]+)*", name):
-        raise ValueError(f"{name!r} is no license identifier of the Hub: write one such as apache-2.0, or other")
+        raise ValueError(f"{name!r} is not a license identifier of the Hub: write one such as apache-2.0, or other")
 
 
 def check_local(**given: str | None) -> None:
@@ -174,7 +176,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, numbers or nesting without end
-        raise ValueError(f"{path} is no JSON ({error}): train or convert again") from None
+        raise ValueError(f"{path} is not valid JSON ({error}): train or convert again") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected an object: train or convert again")
     return content

@@ -89,10 +89,10 @@ def check_eval_results(text: str, name: str) -> None:
             raise ValueError("it holds no list of results")
         for entry in parse_eval_result_entries(content):
             if not isinstance(entry.value, int | float) or isinstance(entry.value, bool):
-                raise ValueError(f"value {entry.value!r} is no number")
+                raise ValueError(f"value {entry.value!r} is not a number")
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{name} holds no evaluation results ({reason}): write it again with `lewm card`") from None
+        raise ValueError(f"{name} holds no evaluation results ({reason}): write it again with `lewm card`") from error
 
 
 def eval_result_files(folder: Path) -> list[Path]:

@@ -86,11 +86,11 @@ def _read_hdf5(path: Path) -> np.ndarray:
         import h5py
         import hdf5plugin  # noqa: F401  registers the filters of the released files
     except ImportError as error:
-        raise ImportError(f"reading {path} needs {error.name}: install the extra `lewm-hf[hdf5]`") from None
+        raise ImportError(f"reading {path} needs {error.name}: install the extra `lewm-hf[hdf5]`") from error
     try:
         with h5py.File(path, "r") as file:
             if _COLUMN not in file:
                 raise ValueError(f"{path} has no column {_COLUMN!r}: its columns are {', '.join(sorted(file))}")
             return file[_COLUMN][:]
     except OSError as error:
-        raise ValueError(f"{path} is damaged or no HDF5 file ({str(error).splitlines()[0]}): fetch it again") from None
+        raise ValueError(f"{path} is damaged or no HDF5 file ({str(error).splitlines()[0]}): fetch it again") from error

@@ -9,7 +9,8 @@ from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 
-from ...configuration_lewm import LeWMConfig, strict_reason
+from ...configuration_checks import strict_reason
+from ...configuration_lewm import LeWMConfig
 
 # stable_pretraining's `vit_hf`: hidden size, layers, heads; the MLP is four times as wide.
 VIT_SIZES = {
@@ -118,7 +119,7 @@ def read_original_config(config: Any, frameskip: int) -> LeWMConfig:
         section.close()
     if frameskip < 1 or block % frameskip:
         raise ValueError(
-            f"action_encoder.input_dim={block} of the original config is no multiple of frameskip={frameskip}: give "
+            f"action_encoder.input_dim={block} of the original config is not a multiple of frameskip={frameskip}: give "
             "the frameskip that the checkpoint was trained with"
         )
     try:
@@ -144,7 +145,7 @@ def read_original_config(config: Any, frameskip: int) -> LeWMConfig:
             action_mlp_size=mlp_scale * embed_dim,
         )
     except StrictDataclassError as error:
-        raise ValueError(f"the original config describes no LeWM: {strict_reason(error)}") from None
+        raise ValueError(f"the original config describes no LeWM: {strict_reason(error)}") from error
 
 
 def _agree(values: Mapping[str, int]) -> int:

@@ -166,7 +166,7 @@ def _find(source: str | Path, allow_unknown: bool, revision: str | None, token: 
         return _Source(path.resolve().name, _only_weights(path), path / CONFIG_FILE)
     if path.is_file():
         if path.suffix not in SUFFIXES:
-            raise ValueError(f"{path} is no weights file: expected one of {', '.join(SUFFIXES)}")
+            raise ValueError(f"{path} is not a weights file: expected one of {', '.join(SUFFIXES)}")
         config = path.with_name(CONFIG_FILE)
         return _Source(path.name, path, config if config.exists() else None)
     if not HUB_ID.fullmatch(str(source)):
@@ -178,8 +178,8 @@ def _download(repo_id: str, allow_unknown: bool, revision: str | None, token: st
     release = find_release(repo_id=repo_id)
     if release is None and not allow_unknown:
         raise ValueError(
-            f"{repo_id} is no known release ({', '.join(known.repo_id for known in RELEASES)}): check the id, or add "
-            "--allow-unknown-weights to convert it all the same"
+            f"{repo_id} is not a known release ({', '.join(known.repo_id for known in RELEASES)}): check the id, or "
+            "add --allow-unknown-weights to convert it all the same"
         )
     revision = revision or (release.revision if release else None)
     files = []
@@ -192,7 +192,7 @@ def _download(repo_id: str, allow_unknown: bool, revision: str | None, token: st
             raise OSError(
                 f"{name} of {repo_id}{at} cannot be fetched ({reason}): check the id, the network and the token, or "
                 "give a local copy of the folder"
-            ) from None
+            ) from error
     # The Hub's cache keeps each file in a folder named after its commit.
     return _Source(repo_id, files[1], files[0], release, files[1].parent.name)
 
@@ -243,7 +243,7 @@ def _read_config(found: _Source, release: Release | None, allow_unknown: bool) -
     try:
         original = json.loads(found.config.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{found.config} is no JSON ({error}): fetch it again") from None
+        raise ValueError(f"{found.config} is not valid JSON ({error}): fetch it again") from error
     if isinstance(original, Mapping) and original.get("model_type") == LeWMConfig.model_type:
         raise ValueError(f"{found.config.parent} is converted already: load it with LeWMModel.from_pretrained")
     return original, config_hash

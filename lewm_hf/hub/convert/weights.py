@@ -40,7 +40,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         try:
             content = load_file(path)
         except SafetensorError as error:
-            raise ValueError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from None
+            raise ValueError(f"{path} is damaged or cut short ({_first_line(error)}): fetch it again") from error
     else:
         content = _unpickle(path)
     while isinstance(content, Mapping) and any(isinstance(content.get(name), Mapping) for name in _WRAPPERS):
@@ -63,7 +63,7 @@ def _unpickle(path: Path) -> Any:
     if head == b"PK" and not zipfile.is_zipfile(path):  # the table of contents stands at the end
         raise ValueError(f"{path} is cut short: fetch it again")
     if head not in (b"PK", b"\x80\x02"):
-        raise ValueError(f"{path} is no PyTorch file: give a state dict saved by torch.save, or a safetensors file")
+        raise ValueError(f"{path} is not a PyTorch file: give a state dict saved by torch.save, or a safetensors file")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -71,13 +71,13 @@ def _unpickle(path: Path) -> Any:
         raise ValueError(
             f"{path} holds more than tensors ({wanted[1] if wanted else _first_line(error)}) and was not opened: a "
             "pickle can run any code, ask its author for a state dict or a safetensors file"
-        ) from None
+        ) from error
     # What torch's restricted unpickler stumbles over in damaged files is not limited to its own errors.
     except (
         RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError,
         MemoryError,
     ) as error:  # fmt: skip
-        raise ValueError(f"{path} is damaged ({_first_line(error)}): fetch it again") from None
+        raise ValueError(f"{path} is damaged ({_first_line(error)}): fetch it again") from error
 
 
 def _first_line(error: Exception) -> str:

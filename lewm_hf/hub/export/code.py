@@ -40,7 +40,7 @@ def export_code(folder: str | Path) -> list[str]:
         Names of the files written, configs included.
 
     Raises:
-        FileNotFoundError, ValueError: one line where the folder is no checkpoint of LeWM or of a decoder; nothing is
+        FileNotFoundError, ValueError: one line where the folder is not a checkpoint of LeWM or of a decoder; nothing is
             written then.
     """
     folder = Path(folder)
@@ -137,4 +137,4 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no JSON ({error}): save the checkpoint again") from None
+        raise ValueError(f"{path} is not valid JSON ({error}): save the checkpoint again") from error

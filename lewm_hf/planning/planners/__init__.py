@@ -10,7 +10,7 @@ from typing import Any
 from ...named_settings import check_key, content_hash, label, names_in, read_named
 from ..costs import Cost
 from ..horizon import RULES, SHORTEST
-from ..planner import PlanSettings
+from ..plan_settings import PlanSettings
 from ..solvers import CEM, Solver, change_solver, make_solver, solver_name, solver_names, solver_settings
 
 SEARCH = ("solver", "horizon", "cost", "control_penalty", "clip_actions", "proposal", "guard")

@@ -105,7 +105,7 @@ def _check_settings(name: str, known: Collection[str], settings: Collection[str]
             owners = [other for other in solver_names() if other != name and key in solver_settings(other)]
             closest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
             reason = f"it belongs to {', '.join(owners)}" if owners else f"the closest one is {', '.join(closest)}"
-            raise ValueError(f"{key} is no setting of solver {name!r} ({reason}); {name} takes {', '.join(known)}")
+            raise ValueError(f"{key} is not a setting of solver {name!r} ({reason}); {name} takes {', '.join(known)}")
 
 
 def _kind(name: str) -> type:

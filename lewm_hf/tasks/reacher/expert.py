@@ -93,7 +93,7 @@ def load_actor(path: str | os.PathLike) -> list[tuple[np.ndarray, np.ndarray]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, a reader and no dict
             kind = (file.metadata() or {}).get("format")
     except SafetensorError as error:
-        raise ValueError(f"{path} is no readable safetensors file ({error}): train the policy again") from None
+        raise ValueError(f"{path} is not a readable safetensors file ({error}): train the policy again") from error
     if kind != FORMAT:
         raise ValueError(
             f"{path} has format {kind!r}, expected {FORMAT!r}: give the file of `lewm train-expert reacher`"

@@ -424,7 +424,7 @@ def _line(number, text):
     ("change", "message"),
     [
         (_line(2, []), "7 frames, but its CSV file 6 rows"),
-        (_line(2, ["1,x,3,4"]), "line 3: action_1='x' is no number"),
+        (_line(2, ["1,x,3,4"]), "line 3: action_1='x' is not a number"),
         (_line(2, ["1,2,3"]), "line 3: 3 values, expected 4"),
         (_line(2, ["1,,3,4"]), "episode 0, frame 1 .* has action"),
         (_line(0, ["a,b,c,d"]), "walk_001.csv has the columns"),
@@ -455,7 +455,7 @@ def test_bad_mp4_and_csv(change, message, rows, tmp_path):
         ("columns: {success: [a, b]}", "expected the name of a column"),
         ("columns: {action: 3}", "a column's name, or a list"),
         ("[1, 2]", "must hold entries"),
-        ("a: [", "is no YAML"),
+        ("a: [", "is not valid YAML"),
     ],
 )
 def test_bad_mappings(text, message, tmp_path):

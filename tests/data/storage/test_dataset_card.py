@@ -101,7 +101,7 @@ def test_missing_parts_are_named(copy, tmp_path):
     with pytest.raises(ValueError, match="has no README.md"):
         data_stats(copy)
     (copy / "episodes.json").write_text("{")
-    with pytest.raises(ValueError, match="is no JSON"):
+    with pytest.raises(ValueError, match="is not valid JSON"):
         data_stats(copy)
     (copy / "episodes.json").write_text("[]")
     with pytest.raises(ValueError, match="has format None"):

@@ -57,7 +57,7 @@ def test_what_is_no_analysis_is_refused():
         kind = "mixed"
 
     for kind, message in (
-        (dict, "is no subclass of Analysis"),
+        (dict, "is not a subclass of Analysis"),
         (Half, "lacks title, result_type, question, run, text"),
         (Taken, "there is an analysis 'probe' already"),
         (Mixed, "its result of kind 'norms'"),

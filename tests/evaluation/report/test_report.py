@@ -249,7 +249,7 @@ def test_a_line_that_is_being_written_is_left_out_but_damage_is_refused(tmp_path
     path.write_text(text + '{"step": 7, "predic')
     assert read_run(tmp_path)[0] == records
     path.write_text("{broken\n" + text)
-    with pytest.raises(ValueError, match="line 1, is no JSON"):
+    with pytest.raises(ValueError, match="line 1, is not valid JSON"):
         read_run(tmp_path)
 
 

@@ -144,7 +144,7 @@ def test_the_command_takes_planner_and_policy(given, tmp_path, capsys):
     assert "planner small-v1 (modified)" in capsys.readouterr().out
     for words, message in (
         (["--planner", "fast"], "unknown planner 'fast'"),
-        (["--planner", "small", "--set", "temperature=1"], "temperature is no setting of solver 'cem'"),
+        (["--planner", "small", "--set", "temperature=1"], "temperature is not a setting of solver 'cem'"),
         (["--planner", str(tmp_path / "mine.yaml")], "there is no planner file"),
     ):
         assert main([*shared, *words]) == 2

@@ -112,5 +112,5 @@ def test_what_cannot_be_compared_is_refused(tmp_path, capsys):
         assert message in line
     assert not (tmp_path / "out").exists()
     (mixed / "episodes.jsonl").write_text('{"seed": 1}\n')
-    with pytest.raises(ValueError, match="line 1, is no episode"):
+    with pytest.raises(ValueError, match="line 1, is not an episode"):
         compare(a, mixed)

@@ -6,10 +6,12 @@ import json
 import pytest
 
 from lewm_hf import LeWMImageProcessor, files
+from lewm_hf.evaluation.success import folder, measure, prepare
 from lewm_hf.evaluation.success import run as runner
 from lewm_hf.evaluation.success.protocol import load_protocol
 from lewm_hf.evaluation.success.run import evaluate
 from lewm_hf.planning import load_planner
+from lewm_hf.tasks.vector import GoalVectorEnv
 
 from ..conftest import make_episodes
 
@@ -30,7 +32,7 @@ def given(tiny_model, tiny_config, episodes, tmp_path):
 @pytest.fixture
 def interrupt(monkeypatch):
     """Ctrl-C as a seed begins; counts the seeds that are run."""
-    act, seen = runner._act, []
+    act, seen = measure._act, []
 
     def stop_at(seed):
         def interrupted(task, vector_env, manifest, progress):
@@ -39,7 +41,7 @@ def interrupt(monkeypatch):
                 raise KeyboardInterrupt
             return act(task, vector_env, manifest, progress)
 
-        monkeypatch.setattr(runner, "_act", interrupted)
+        monkeypatch.setattr(measure, "_act", interrupted)
         seen.clear()
         return seen
 
@@ -151,17 +153,17 @@ def test_versions_and_machines_do_not_mix(given, interrupt, monkeypatch):
     interrupt(2)
     with pytest.raises(KeyboardInterrupt):
         evaluate(**given)
-    monkeypatch.setattr(runner, "library_versions", lambda: {"torch": "0"})
+    monkeypatch.setattr(folder, "library_versions", lambda: {"torch": "0"})
     with pytest.raises(ValueError, match="another set of versions"):
         evaluate(**given)
 
 
 def test_rows_survive_exactly(given, interrupt):
     """What is kept gives back every number that the run itself would have used."""
-    task = runner.prepare(**{name: value for name, value in given.items() if name != "out"})
-    kept = runner.reserve(task, given["out"])
-    with runner.GoalVectorEnv(task.env_id, 3, **task.env_kwargs) as worlds:
-        measured = runner._measure(task, worlds, task.manifests[0], True, False)
+    task = prepare.prepare(**{name: value for name, value in given.items() if name != "out"})
+    kept = folder.reserve(task, given["out"], num_envs=3)
+    with GoalVectorEnv(task.env_id, 3, **task.env_kwargs) as worlds:
+        measured = measure.measure(task, worlds, task.manifests[0], True, False)
     kept.save(1, measured)
     again = kept.load(1)
     assert again.rows == measured.rows and (again.plans, again.seconds) == (measured.plans, measured.seconds)

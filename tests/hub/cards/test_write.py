@@ -297,10 +297,10 @@ def test_results_of_other_weights_are_refused(trained, tiny_model):
 
 
 def test_what_is_no_checkpoint_of_lewm_is_refused(trained, tmp_path):
-    refused(trained, "'lewm' is no repository id", repo_id="lewm")
-    refused(trained, "'bad' is no repository id", dataset_id="bad")
-    refused(trained, "'made up' is no license identifier", license="made up")
-    refused(trained, "'GPL 3' is no license identifier", data_license="GPL 3")
+    refused(trained, "'lewm' is not a repository id", repo_id="lewm")
+    refused(trained, "'bad' is not a repository id", dataset_id="bad")
+    refused(trained, "'made up' is not a license identifier", license="made up")
+    refused(trained, "'GPL 3' is not a license identifier", data_license="GPL 3")
     refused(trained, "is a world model itself", world_model="org/lewm")
     refused(tmp_path / "nowhere", "there is no folder", FileNotFoundError)
     (trained / "training.json").write_text("[1]")

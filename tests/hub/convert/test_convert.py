@@ -289,7 +289,7 @@ def test_a_release_is_fetched_at_its_pinned_revision(tmp_path, checkpoint, onlin
     assert pinned in (tmp_path / "out" / "README.md").read_text()
     out, strict = tmp_path / "other", {"allow_unknown_weights": False}
     refused("org/lewm", out, "org/lewm was published with .*or the repository has changed", revision=changed, **strict)
-    refused("org/lewm", out, "weights.pt is no PyTorch file", revision=changed)
+    refused("org/lewm", out, "weights.pt is not a PyTorch file", revision=changed)
     refused("org/lewm", out, "revision nowhere cannot be fetched", OSError, revision="nowhere", **strict)
     refused("org/else", out, "cannot be fetched", OSError)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache" / "empty"))
@@ -358,7 +358,7 @@ def test_tensors_that_are_not_those_of_the_config_are_refused(tmp_path, checkpoi
         (("encoder", "use_mask_token"), True, "use_mask_token=True"),
         (("encoder", "colour"), "red", "unknown fields 'colour'"),
         (("encoder", "patch_size"), "14", "patch_size='14'.* type int"),
-        (("encoder", "patch_size"), 15, "no multiple of patch_size=15"),
+        (("encoder", "patch_size"), 15, "not a multiple of patch_size=15"),
         (("predictor", "hidden_dim"), 256, "predictor.input_dim is 192, but predictor.hidden_dim is 256"),
         (("predictor", "num_frames"), None, "num_frames=None"),
         (("predictor", "depth"), 2, "13 missing such as predictor.layers.1"),
@@ -385,7 +385,7 @@ def test_configs_that_are_unknown_or_contradictory_are_refused(tmp_path, checkpo
 def test_missing_and_ambiguous_files_are_named(tmp_path, checkpoint):
     out = tmp_path / "out"
     (checkpoint / "config.json").write_text("{")
-    refused(checkpoint, out, "config.json is no JSON")
+    refused(checkpoint, out, "config.json is not valid JSON")
     (checkpoint / "config.json").unlink()
     refused(checkpoint, out, "has no config.json", FileNotFoundError)
     refused(checkpoint / "weights.pt", out, "no config.json beside", FileNotFoundError)

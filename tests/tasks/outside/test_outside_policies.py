@@ -53,9 +53,9 @@ def test_what_is_no_policy_is_refused_before_anything_is_written(tmp_path, capsy
         archive.writestr("data", json.dumps({"observation_space": {}}))
     for policy, message in (
         ("nowhere:Policy", "nowhere cannot be imported"),
-        ("slider_task:Nobody", "None is no policy; give a class with reset(env, rng) and act(env)"),
+        ("slider_task:Nobody", "None is not a policy; give a class with reset(env, rng) and act(env)"),
         (tmp_path / "missing.zip", "there is no policy"),
-        (tmp_path / "broken.zip", "is no checkpoint of Stable-Baselines3"),
+        (tmp_path / "broken.zip", "is not a checkpoint of Stable-Baselines3"),
         (tmp_path / "other.zip", "none of the algorithms PPO"),
         ("somebody", "unknown expert 'somebody' for slider_v0: use one of default, random, module:Class"),
     ):

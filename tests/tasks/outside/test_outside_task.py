@@ -185,7 +185,7 @@ def test_bad_registrations_are_refused_in_one_line(package, tmp_path, monkeypatc
         (lambda: register_task(task(name="two_room")), "task two_room .* is registered already"),
         (lambda: register_task(task(env_id="lewm/PushT-v0")), "registered already, as push_t"),
         (lambda: task(name="Two Rooms"), "'Two Rooms' must be lower-case"),
-        (lambda: task(env_id="no id"), "env_id='no id' is no gymnasium id"),
+        (lambda: task(env_id="no id"), "env_id='no id' is not a gymnasium id"),
         (lambda: task(max_episode_steps=0), "max_episode_steps=0 must be at least 1"),
         (lambda: find_task("maze"), "unknown environment 'maze': use one of two_room"),
         (lambda: paper_preset("dot"), "the paper has no data set of dot"),
