@@ -69,11 +69,12 @@ def matmul_peak(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def candidate_flops(model: LeWMModel, context: Tensor, horizon: int) -> float:
-    """Operations of the matrix products of one candidate's roll-out, as `rollout` counts them: nothing twice."""
+    """Operations of the matrix products of one candidate's roll-out, as a search in float32 makes it."""
     count = 8
     candidates = torch.zeros(1, count, horizon, model.config.action_block_size, device=context.device)
+    imaginer, _ = for_search(model, None, compiled=False)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.rollout(context[:1], candidates)
+        imaginer.rollout(context[:1], candidates)
     return counter.get_total_flops() / count
 
 

@@ -4,10 +4,12 @@
 called. Here the same numbers are computed from weights alone, laid out once for all candidates of a search:
 
 - BatchNorm is folded into the linear layer before it, the first two layers of the action encoder, between which there
-  is no activation, into one, and the modulations of all layers and blocks into one matrix product;
+  is no activation, into one; a layer's modulations of all blocks are one matrix product;
 - weights lie as the matrix product reads them fastest (one core of an Intel Xeon with AMX, 150 rows, float32: 144 to
   168 GFLOP/s transposed beside 119 to 138 as `nn.Linear` keeps them; bfloat16: 610 to 980 packed beside 520 to 720);
-- the first token of a window attends to itself alone: it has no query, and what it attends to is its value;
+- softmax ignores what all scores have in common, and its weights sum to one: keys and values are made of what
+  distinguishes a token from the first of its window, which itself needs neither query nor key nor value, and one matrix
+  `out @ value` says what it adds to every token of the window (a tenth of all operations less);
 - attention over the few tokens of a window is sums of products instead of many tiny matrix products;
 - what the context contributes is computed once per problem and shared by its candidates;
 - on CPUs candidates are taken in portions that fit the cache, a core each.
@@ -16,7 +18,7 @@ called. Here the same numbers are computed from weights alone, laid out once for
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +35,17 @@ LARGEST_PORTION, SMALLEST_PORTION = 150, 32
 LONGEST_WINDOW = 8
 
 Token = tuple[Tensor, Tensor]  # key and value, (problems, candidates or 1, heads, head_dim) each
+
+
+class Past(NamedTuple):
+    """What a layer keeps of a window's tokens: the first one, what it adds to every output, keys and values of others.
+
+    `(problems, candidates or 1, width)` each.
+    """
+
+    first: Tensor
+    output: Tensor
+    tokens: list[Token]
 
 
 def is_plain(module: nn.Module, types: tuple[type, ...]) -> bool:
@@ -77,7 +90,7 @@ class FixedLinear:
         out = x @ self.weight
         if self.bias is not None:
             out += self.bias
-        return F.gelu(out) if self.gelu else out
+        return torch.ops.aten.gelu_(out) if self.gelu else out
 
 
 class FixedProjector:
@@ -95,67 +108,88 @@ class FixedProjector:
 
 
 class FixedLayer:
-    """`LeWMPredictorLayer` without its modulation, on tokens `(T, problems, candidates or 1, width)`."""
+    """`LeWMPredictorLayer` on tokens `(T, problems, candidates or 1, width)` whose modulation is known."""
 
     def __init__(self, layer: nn.Module, dtype: torch.dtype):
         attention, mlp = layer.attention, layer.mlp
         self.dtype, self.heads, self.eps = dtype, attention.heads, layer.norm1.eps
-        query, key_value = attention.qkv.weight.detach().tensor_split([attention.qkv.out_features // 3])
-        query = query / math.sqrt(len(query) // self.heads)
-        self.query = FixedLinear(query, None, dtype)
-        self.key_value = FixedLinear(key_value, None, dtype)
-        self.out = FixedLinear(attention.out.weight, attention.out.bias, dtype)
+        query, key, value = attention.qkv.weight.detach().chunk(3)
+        wide, out = torch.promote_types(dtype, torch.float32), attention.out.weight.detach()
+        self.query = FixedLinear(query / math.sqrt(len(query) // self.heads), None, dtype)
+        self.key_value = FixedLinear(torch.cat([key, value]), None, dtype)
+        self.first = FixedLinear(out.to(wide) @ value.to(wide), attention.out.bias, dtype)
+        self.out = FixedLinear(out, None, dtype)
+        self.modulation = FixedLinear(*_one_plus_scales(layer.modulation, wide), dtype)
         self.fc1 = FixedLinear(mlp.fc1.weight, mlp.fc1.bias, dtype, gelu=True)
         self.fc2 = FixedLinear(mlp.fc2.weight, mlp.fc2.bias, dtype)
         self.norms = [(norm.weight.detach().to(dtype), norm.bias.detach().to(dtype), norm.eps)
                       for norm in (attention.norm, mlp.norm)]  # fmt: skip
 
-    def __call__(self, hidden: Tensor, modulation: Tensor, past: list[Token], last_only: bool) -> tuple[Tensor, list]:
-        """Output of all new tokens or of the last one, and keys and values of all tokens so far.
+    def __call__(self, hidden: Tensor, modulation: Tensor, past: Past | None, last_only: bool) -> tuple[Tensor, Past]:
+        """Output of all new tokens or of the last one, and what later tokens of this window need.
 
         Args:
             hidden: the new tokens.
-            modulation: `(T, problems, candidates or 1, 6 * width)` theirs; one has been added to the scales.
+            modulation: theirs, from `modulate`.
+            past: of the window's tokens before them.
         """
-        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, -1)
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation
         rows = self._modulated(hidden, shift_attn, scale_attn, self.norms[0])
-        keys, values = self.key_value(rows).unflatten(-1, (2, self.heads, -1)).unbind(-3)
-        present = past + list(zip(keys, values, strict=True))
+        if past is None:
+            past, later = Past(rows[0], self.first(rows[0]), []), rows[1:]
+            branches = [past.output[None]] * (len(later) == 0 or not last_only)
+        else:
+            later, branches = rows, []
+        if len(later):
+            keys, values = self.key_value(later - past.first).unflatten(-1, (2, self.heads, -1)).unbind(-3)
+            past = past._replace(tokens=past.tokens + list(zip(keys, values, strict=True)))
+            queries = self.query(later[-1:] if last_only else later).unflatten(-1, (self.heads, -1))
+            for seen, query in enumerate(queries, len(past.tokens) - len(queries) + 1):
+                attend(query, past.tokens[:seen])
+            branches.append(self.out(queries.flatten(-2)).add_(past.output))
         kept = slice(-1, None) if last_only else slice(None)
-        start = len(rows) - 1 if last_only else 0
-        alone = int(start == 0 and not past)  # the first token of a window sees itself alone
-        attended = [values[0]] * alone
-        if start + alone < len(rows):
-            queries = self.query(rows[start + alone :]).unflatten(-1, (self.heads, -1))
-            ends = range(len(past) + start + alone + 1, len(present) + 1)
-            attended += [attend(query, present[:end]) for query, end in zip(queries, ends, strict=True)]
-        attended = attended[0][None] if len(attended) == 1 else torch.stack(attended)
-        hidden = self._gated(hidden[kept], gate_attn[kept], self.out(attended.flatten(-2)))
+        branch = branches[0] if len(branches) == 1 else torch.cat(branches)
+        hidden = _gated(hidden[kept], gate_attn[kept], branch)
         rows = self._modulated(hidden, shift_mlp[kept], scale_mlp[kept], self.norms[1])
-        return self._gated(hidden, gate_mlp[kept], self.fc2(self.fc1(rows))), present
+        return _gated(hidden, gate_mlp[kept], self.fc2(self.fc1(rows))), past
+
+    def modulate(self, condition: Tensor) -> Tensor:
+        """Conditions `(T, problems, candidates or 1, width)` -> `(6, T, problems, candidates or 1, width)`.
+
+        Parts lie one after the other: they are read for several windows, and rows far apart miss the cache.
+        """
+        return self.modulation(condition).unflatten(-1, (6, -1)).movedim(-2, 0).contiguous()
 
     def _modulated(self, hidden: Tensor, shift: Tensor, scale: Tensor, norm: tuple) -> Tensor:
         width, (weight, bias, eps) = hidden.shape[-1:], norm
         rows = F.layer_norm(hidden, width, eps=self.eps).to(self.dtype)
         return F.layer_norm(torch.addcmul(shift, rows, scale), width, weight, bias, eps)
 
-    def _gated(self, hidden: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
-        if hidden.dtype == self.dtype:
-            return torch.addcmul(hidden, gate, branch)
-        return hidden + gate * branch
+
+def _gated(hidden: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
+    return torch.addcmul(hidden, gate.to(hidden.dtype), branch.to(hidden.dtype))
 
 
-def attend(query: Tensor, tokens: list[Token]) -> Tensor:
-    """What a query `(problems, candidates, heads, head_dim)`, scaled already, makes of the tokens that it sees."""
-    if len(tokens) == 2:  # the softmax of two is a sigmoid
-        (first_key, first), (second_key, second) = tokens
-        weight = (query * (second_key - first_key)).sum(-1, keepdim=True).sigmoid()
-        return torch.lerp(first.expand_as(second), second, weight)
-    weights = torch.stack([(query * key).sum(-1, keepdim=True) for key, _ in tokens]).softmax(0)
-    attended = weights[0] * tokens[0][1]
+def _one_plus_scales(modulation: nn.Linear, wide: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a modulation whose two scales are one plus what the action says."""
+    bias = modulation.bias.detach().to(wide).clone()
+    bias.unflatten(0, (6, -1))[[1, 4]] += 1
+    return modulation.weight.detach(), bias
+
+
+def attend(query: Tensor, tokens: list[Token]) -> None:
+    """Overwrites a query `(problems, candidates, heads, head_dim)`, scaled already, by what it makes of its tokens.
+
+    Its window's first token, with a score of zero and a value of zero, is not among them.
+    """
+    scores = [(query * key).sum(-1, keepdim=True) for key, _ in tokens]
+    if len(scores) == 1:  # the softmax of two is a sigmoid
+        weights = [scores[0].sigmoid_()]
+    else:
+        weights = torch.stack([torch.zeros_like(scores[0]), *scores]).softmax(0)[1:]
+    torch.mul(weights[0], tokens[0][1], out=query)
     for weight, (_, value) in zip(weights[1:], tokens[1:], strict=True):
-        attended = torch.addcmul(attended, weight, value)
-    return attended
+        query.addcmul_(weight, value)
 
 
 class FixedRollout:
@@ -177,11 +211,6 @@ class FixedRollout:
         bias = second @ bottleneck.bias.detach().to(self.wide) + fc1.bias.detach().to(self.wide)
         self.action_fc1 = FixedLinear(second @ first, bias, dtype)
         self.action_fc2 = FixedLinear(encoder.fc2.weight, encoder.fc2.bias, dtype)
-        biases = [layer.modulation.bias.detach().to(self.wide).clone() for layer in predictor.layers]
-        for bias in biases:  # both scales enter as one plus what the action says
-            bias.unflatten(0, (6, -1))[[1, 4]] += 1
-        weights = [layer.modulation.weight.detach() for layer in predictor.layers]
-        self.modulation = FixedLinear(torch.cat(weights), torch.cat(biases), dtype)
         self.positions = predictor.position_embedding.detach()[0].to(self.wide)
         self.layers = [FixedLayer(layer, dtype) for layer in predictor.layers]
         self.norm = [predictor.norm.weight.detach().to(self.wide), predictor.norm.bias.detach().to(self.wide)]
@@ -215,33 +244,34 @@ class FixedRollout:
         tokens = context.transpose(0, 1)[:, :, None].to(self.wide)  # (C, B, 1, D)
         known = self._modulations(executed.transpose(0, 1)[:, :, None]) if shared else None
         new, imagined, past, begin = [tokens[-1:]], [], None, 0
-        for end in range(shared + 1, shared + 1 + len(modulations)):
+        for end in range(shared + 1, shared + 1 + candidates.shape[2]):
             start = max(0, end - history)
             if past is None or start > 0:  # positions are re-indexed: nothing computed before is still true
-                past, begin = [[] for _ in self.layers], max(start, shared)
+                past, begin = [None] * len(self.layers), max(start, shared)
                 if start < shared:
-                    _, past = self._predict(tokens[start:shared], known[start:shared], 0, past)
+                    rows, conditions = tokens[start:shared], [every[:, start:shared] for every in known]
+                    _, past = self._predict(rows, conditions, 0, past)
             window = slice(begin - shared, end - shared)
             rows = torch.cat([token.expand(-1, -1, candidates.shape[1], -1) for token in new[window]])
-            hidden, past = self._predict(rows, modulations[window], begin - start, past)
+            hidden, past = self._predict(rows, [every[:, window] for every in modulations], begin - start, past)
             begin = end
             imagined.append(self.pred_proj(hidden).to(self.wide))
             new.append(imagined[-1])
         return torch.cat(imagined).permute(1, 2, 0, 3)
 
-    def _modulations(self, blocks: Tensor) -> Tensor:
-        """Blocks `(T, problems, candidates or 1, A)` -> `(T, problems, candidates or 1, layers, 6 * width)`."""
-        condition = self.action_fc2(F.silu(self.action_fc1(blocks.to(self.dtype).contiguous())))
-        return self.modulation(F.silu(condition)).unflatten(-1, (len(self.layers), -1))
+    def _modulations(self, blocks: Tensor) -> list[Tensor]:
+        """Blocks `(T, problems, candidates or 1, A)` -> every layer's `(6, T, problems, candidates or 1, width)`."""
+        condition = F.silu(self.action_fc2(F.silu(self.action_fc1(blocks.to(self.dtype).contiguous()))))
+        return [layer.modulate(condition) for layer in self.layers]
 
-    def _predict(self, rows: Tensor, modulations: Tensor, first: int, past: list[list[Token]]):
+    def _predict(self, rows: Tensor, modulations: list[Tensor], first: int, past: list[Past | None]):
         """Predictor over new tokens from position `first` on: the last one's output, and what later ones need."""
         into, out_of = self.projections
         hidden = rows if into is None else into(rows.to(self.dtype)).to(self.wide)
         hidden, present = hidden + self.positions[first : first + len(rows), None, None], []
         for index, layer in enumerate(self.layers):
             last_only = index == len(self.layers) - 1
-            hidden, tokens = layer(hidden, modulations[..., index, :], past[index], last_only)
+            hidden, tokens = layer(hidden, modulations[index], past[index], last_only)
             present.append(tokens)
         hidden = F.layer_norm(hidden, hidden.shape[-1:], *self.norm, eps=self.model.predictor.norm.eps).to(self.dtype)
         return hidden if out_of is None else out_of(hidden), present
@@ -263,4 +293,5 @@ def prepare(model: LeWMModel, types: tuple[type, ...], dtype: torch.dtype | None
         is_plain(module, types) for module in modules
     ):
         return None
-    return FixedRollout(model, model.dtype if dtype is None else dtype)
+    with torch.autocast(model.device.type, enabled=False):
+        return FixedRollout(model, model.dtype if dtype is None else dtype)

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
+from torch.utils.flop_counter import FlopCounterMode
 
 from lewm_hf import LeWMConfig, LeWMModel, rollout_lewm
 from lewm_hf.planning import PlanSettings, plan
@@ -91,6 +92,23 @@ def test_what_the_candidates_share_is_computed_once(tiny_model):
     assert sum(rows["actions"]) == 2 * 7 * 5 + 2 * 2
     # Windows of three tokens, of which two, one and none belong to the context of both problems.
     assert rows["keys"] == [2 * 2, 14 * 1, 2 * 1, 14 * 2, 14 * 3, 14 * 3, 14 * 3]
+
+
+@torch.no_grad()
+def test_a_window_s_first_token_costs_one_small_product(tiny_model):
+    config, samples, prepared = tiny_model.config, 7, tiny_model.prepare_rollout()
+    width, inner = config.predictor_hidden_size, config.predictor_heads * config.predictor_head_dim
+    layers, mlp = config.predictor_layers, 2 * width * config.predictor_mlp_size
+    assert config.history_size == 3
+    # Windows of one, two and three tokens, then twice of three tokens anew: nine tokens, three of them the first of
+    # their window. The last layer is asked for the last token of each window, once the first.
+    tokens = (layers - 1) * (6 * 4 * width * inner + 9 * mlp) + (6 * 2 + 4 * 2) * width * inner + 5 * mlp
+    tokens += layers * (3 + 5 * 6) * width**2 + (9 + 5) * config.embed_dim * width
+    actions = config.action_mlp_size * (config.action_block_size + width)
+    projector = 2 * config.embed_dim * config.projector_hidden_size
+    with FlopCounterMode(display=False) as counter:
+        prepared(torch.randn(1, 1, config.embed_dim), torch.randn(1, samples, 5, 10))
+    assert counter.get_total_flops() == 2 * samples * (tokens + 5 * (actions + projector))
 
 
 @torch.no_grad()
