@@ -220,7 +220,7 @@ def test_incomplete_and_damaged_folders_are_refused_before_anything_is_sent(onli
 
     refused("nothing to push")
     refused("no folder", FileNotFoundError, model=model_folder / "nowhere")
-    refused("no repository id", repo_id="a/b/c", model=model_folder)
+    refused("not a repository id", repo_id="a/b/c", model=model_folder)
     # The data set is checked before the model goes.
     (episode_folder / "episodes.json").unlink()
     refused("episodes has no episodes.json", FileNotFoundError, model=model_folder, dataset=episode_folder)

@@ -81,7 +81,7 @@ def test_every_missing_field_is_an_error(decoder_folder):
 
     for name in GIVEN:
         refused(f"would lack --{name.replace('_', '-')}:", **{name: None})
-    refused("no repository id", world_model="tworoom")
+    refused("not a repository id", world_model="tworoom")
     refused("is a decoder.*omit --results", results=["results.json"])
     path = decoder_folder / "training.json"
     whole = json.loads(path.read_text())

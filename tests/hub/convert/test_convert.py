@@ -396,7 +396,7 @@ def test_missing_and_ambiguous_files_are_named(tmp_path, checkpoint):
         path.unlink()
     refused(checkpoint, out, "holds no weights file", FileNotFoundError)
     refused("no such folder", out, "there is no checkpoint", FileNotFoundError)
-    refused("org/unknown", out, "no known release .*lewm-pusht", allow_unknown_weights=False)
+    refused("org/unknown", out, "not a known release .*lewm-pusht", allow_unknown_weights=False)
     refused("quentinll/lewm-pusht", out, "config.json of quentinll/lewm-pusht at revision 22b330c", OSError)
 
 

@@ -133,7 +133,7 @@ def write(path, content):
     [
         (lambda tmp: SACExpert(), ValueError, "needs policy=FILE"),
         (lambda tmp: SACExpert(tmp / "none.safetensors"), FileNotFoundError, "no policy at"),
-        (lambda tmp: SACExpert(write(tmp / "p.zip", pickle.dumps({}))), ValueError, "no readable safetensors file"),
+        (lambda tmp: SACExpert(write(tmp / "p.zip", pickle.dumps({}))), ValueError, "not a readable safetensors file"),
         (lambda tmp: train_sac(tmp / "policy.zip"), ValueError, "must end in .safetensors"),
         (lambda tmp: train_sac(write(tmp / "a.safetensors", b"")), ValueError, "exists already"),
         (lambda tmp: train_sac(tmp / "a.safetensors", steps=0), ValueError, "steps=0 must be at least 1"),
