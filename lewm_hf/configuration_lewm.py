@@ -17,6 +17,7 @@ from .configuration_checks import (
     check_sizes,
     strict_reason,
 )
+from .proprioception_lewm import check_fields
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,10 @@ class LeWMConfig(PreTrainedConfig):
         action_low, action_high: bounds of each raw action dimension, where the data set states them: plans stay within.
         action_choices: where an action is no vector but one or several choices, how many values each has; a raw action
             is then their one-hot vectors side by side. `None` for continuous actions.
+        proprioception_key: columns of the data set that a frame comes with as a second input, joined in this order;
+            `None`: pictures alone.
+        proprioception_size, proprioception_mean, proprioception_std: how many numbers they have, and the float64
+            statistics of each; measured on the data set. 0: none.
         sigreg_weight: lambda, the weight of SIGReg in the loss. SIGReg itself grows with the batch size.
         rollout_blocks, rollout_weight: frames that training imagines beyond the first `history_size`, from its own
             predictions; a training window has `history_size + rollout_blocks` frames. Weight of their error.
@@ -108,6 +113,11 @@ class LeWMConfig(PreTrainedConfig):
     action_low: list[float] | None = None
     action_high: list[float] | None = None
     action_choices: list[int] | None = None
+
+    proprioception_key: list[str] | None = None
+    proprioception_size: int = 0
+    proprioception_mean: list[float] | None = None
+    proprioception_std: list[float] | None = None
 
     sigreg_weight: float | int = 0.09
     sigreg_knots: int = 17
@@ -283,6 +293,9 @@ class LeWMConfig(PreTrainedConfig):
         """
         check_action_bounds(self.action_low, self.action_high, self.action_dim)
         check_action_choices(self.action_choices, self.action_dim)
+
+    def validate_proprioception(self):
+        check_fields(self)
 
     def validate_action_statistics(self):
         """Refuses action statistics of another size than an action, not finite, or half given.

@@ -7,7 +7,8 @@ weights were trained with, quirks included.
     frames (B, T, 3, H, W)                          action blocks (B, T, A)
             |                                                |
        encoder            encoder_*.py                 action_encoder           predictor_lewm.py
-            | features (B, T, width)                         | (B, T, predictor_hidden_size)
+            | features (B, T, width), plus               | (B, T, predictor_hidden_size)
+            | proprioception, embedded, if any               |
        projector          predictor_lewm.py                  |
             |                                                | scales, shifts and gates every layer
             +-- embeddings (B, T, D) ----------------> predictor                predictor_lewm.py
@@ -56,6 +57,7 @@ from .predictor_lewm import (
     LeWMPredictorMLP,
     LeWMProjector,
 )
+from .proprioception_lewm import check_given
 from .rollout_lewm import prepare
 from .sigreg import GlobalBatchNorm, SIGReg, global_batch_norms
 
@@ -217,6 +219,9 @@ class LeWMModel(LeWMPreTrainedModel):
         super().__init__(config)
         self.encoder = global_batch_norms(build_encoder(config))
         self.projector = LeWMProjector(self.encoder.output_size, config)
+        # Adding a linear map of it to the features is the same as showing it to the projector beside them.
+        size = config.proprioception_size
+        self.proprioception_encoder = nn.Linear(size, self.encoder.output_size) if size else None
         self.action_encoder = LeWMActionEncoder(config)
         self.predictor = LeWMPredictor(config)
         self.pred_proj = LeWMProjector(config.embed_dim, config)
@@ -238,14 +243,26 @@ class LeWMModel(LeWMPreTrainedModel):
         self.check_frames(pixel_values)
         return self.encoder(pixel_values.flatten(0, 1)).unflatten(0, pixel_values.shape[:2])
 
-    def encode(self, pixel_values: Tensor) -> Tensor:
-        """Normalized frames `(B, T, 3, H, W)` -> embeddings `(B, T, D)`."""
-        return self.projector(self.features(pixel_values))
+    def encode(self, pixel_values: Tensor, proprioception: Tensor | None = None) -> Tensor:
+        """Normalized frames `(B, T, 3, H, W)` -> embeddings `(B, T, D)`; see `observe`."""
+        return self.observe(pixel_values, proprioception)[0]
 
-    def observe(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalized frames `(B, T, 3, H, W)` -> embeddings `(B, T, D)` and features `(B, T, width)`, in one pass."""
+    def observe(self, pixel_values: Tensor, proprioception: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Normalized frames `(B, T, 3, H, W)` -> embeddings `(B, T, D)` and features `(B, T, width)`, in one pass.
+
+        Args:
+            proprioception: z-scored, `(B, T, N)`, of models with it; features are those of the picture alone.
+
+        Raises:
+            ValueError: on frames of another shape than the config's, or proprioception that is missing, superfluous or
+                of another size.
+        """
+        check_given(self.config, proprioception, pixel_values.shape[:2])
         features = self.features(pixel_values)
-        return self.projector(features), features
+        if proprioception is None:
+            return self.projector(features), features
+        body = self.proprioception_encoder(proprioception.to(self.proprioception_encoder.weight.dtype))
+        return self.projector(features + body.to(features.dtype)), features
 
     def act(
         self,
@@ -375,6 +392,8 @@ class LeWMModel(LeWMPreTrainedModel):
         return_loss: bool = True,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
+        proprioception: Tensor | None = None,
+        goal_proprioception: Tensor | None = None,
     ) -> LeWMOutput:
         """One training window, or frames to embed.
 
@@ -391,6 +410,8 @@ class LeWMModel(LeWMPreTrainedModel):
             return_loss: also compute the loss, where `actions` are given.
             output_hidden_states, output_attentions: also return the ViT's; attentions need
                 `attn_implementation="eager"`.
+            proprioception: `(B, T, N)` z-scored, beside the frames, of models with it; `(B, N)` beside single frames.
+            goal_proprioception: `(B, N)` beside the goal's frame.
 
         Raises:
             ValueError: on shapes that do not fit the config, and for attentions that no implementation gives.
@@ -402,8 +423,10 @@ class LeWMModel(LeWMPreTrainedModel):
             )
         if actions is None:
             single = pixel_values.dim() == 4
-            features = self.features(pixel_values[:, None] if single else pixel_values)
-            embeddings = self.projector(features)
+            if single:
+                pixel_values = pixel_values[:, None]
+                proprioception = None if proprioception is None else proprioception[:, None]
+            embeddings, features = self.observe(pixel_values, proprioception)
             if single:
                 features, embeddings = features[:, 0], embeddings[:, 0]
             return LeWMOutput(embeddings=embeddings, features=features)
@@ -417,7 +440,9 @@ class LeWMModel(LeWMPreTrainedModel):
             sigreg_directions = self._default_directions()
         if goal_pixel_values is not None:
             pixel_values = torch.cat([pixel_values, goal_pixel_values[:, None]], 1)
-        seen_embeddings, seen_features = self.observe(pixel_values)
+            if goal_proprioception is not None:
+                proprioception = torch.cat([proprioception, goal_proprioception[:, None]], 1)
+        seen_embeddings, seen_features = self.observe(pixel_values, proprioception)
         embeddings, features, blocks = seen_embeddings[:, :frames], seen_features[:, :frames], actions[:, : frames - 1]
         predicted = self._predict_all(embeddings[:, :-1], blocks)
         if not return_loss:
@@ -459,7 +484,8 @@ class LeWMModel(LeWMPreTrainedModel):
         """The loss and its terms by name, scalars, and the `"embeddings"` `(B, T, D)` that they are of.
 
         Args:
-            batch: `pixel_values`, `actions` and, for the actor, `goal_pixel_values` and `goal_blocks`; see `forward`.
+            batch: `pixel_values`, `actions` and, for the actor, `goal_pixel_values` and `goal_blocks`; of models with
+                it `proprioception` and `goal_proprioception`; see `forward`.
             step_inputs: see there.
         """
         output = self(**batch, **step_inputs)

@@ -22,12 +22,15 @@ from .planning.plan_settings import PlanSettings
 from .planning.planner import plan
 from .planning.solvers import solver_names, solver_settings
 from .planning.world_model import check_actor, check_imagines, check_ready, check_same_as_config
+from .proprioception_lewm import beside_pictures
 from .world_models.registry import import_offered
 
 SETTINGS = tuple(field.name for field in dataclasses.fields(PlanSettings))
 # Fields of the config that other planners take as arguments. Here a differing value is an error, not an override.
 CONFIG_FIELDS = ("history_size", "frameskip", "image_size", "action_dim", "action_mean", "action_std")
-INPUT_KEYS = ("observation", "goal", "goal_embedding", "steps_left", "problem")
+INPUT_KEYS = (
+    "observation", "goal", "goal_embedding", "proprioception", "goal_proprioception", "steps_left", "problem",
+)  # fmt: skip
 LOADING = ("revision", "token", "cache_dir", "local_files_only", "force_download", "subfolder")
 LOADING_MODEL = ("dtype", "device_map", "attn_implementation")
 
@@ -49,6 +52,8 @@ class LeWMPlanner(Pipeline):
             Of a model that sees several cameras, one by the name of each: `{"top": ..., "wrist": ...}`.
         goal: the same and as large, or a list of them, of which any (or all, by `goals="mean"`) will do.
         goal_embedding: instead of `goal`, `model.encode`'s `(*latent)`, or `(G, *latent)`.
+        proprioception, goal_proprioception: of models with it: what the robot reports of itself beside the observation
+            and at the goal, a vector each in the units of the recordings; see `config.proprioception_key`.
         steps_left: optional, environment steps until the goal is due: the plan looks no further ahead than that, but at
             least two blocks. Without it the plan has the whole `horizon`.
         problem: optional name or number, default 0. The noise of the search is a function of (seed, problem) alone:
@@ -182,6 +187,7 @@ class LeWMPlanner(Pipeline):
             for one in pictures:
                 check_same_size(frame_size(observation), frame_size(one))
             goal = {"pixel_values": self._normalize(pictures)}
+            goal |= self._body(inputs, "goal_proprioception", len(pictures))
         else:
             goal = {"embedding": torch.as_tensor(inputs["goal_embedding"]).float()}
         problem = inputs.get("problem", 0)
@@ -190,15 +196,21 @@ class LeWMPlanner(Pipeline):
         steps_left = check_steps_left(inputs.get("steps_left"))
         # -1: nobody said. `None` would not pass through the batches of the pipeline.
         left = -1 if steps_left is None else blocks_until(steps_left, self.model.config.frameskip)
-        pixels = self._normalize([observation])
-        return {"pixel_values": pixels, "goal": goal, "blocks_left": left, "problem": problem}
+        pixels, body = self._normalize([observation]), self._body(inputs, "proprioception", 1)
+        return {"pixel_values": pixels, **body, "goal": goal, "blocks_left": left, "problem": problem}
+
+    def _body(self, inputs: dict[str, Any], name: str, pictures: int) -> dict[str, Tensor]:
+        """`proprioception` `(pictures, N)`, z-scored; nothing for a model of pictures alone."""
+        given = inputs.get(name)
+        body = beside_pictures(None if given is None else [given], 1, self.model.config, name)
+        return {} if body is None else {"proprioception": body.expand(pictures, -1)}
 
     def _forward(self, model_inputs: dict[str, Any], settings: PlanSettings) -> dict[str, list[Tensor]]:
         goals, problems, left = (model_inputs[name] for name in ("goal", "problem", "blocks_left"))
         if not isinstance(goals, list):
             goals, problems, left = [goals], [problems], [left]
         guided = settings.proposal is not None
-        frames, features = self._look(model_inputs["pixel_values"], guided)
+        frames, features = self._look(model_inputs, guided)
         context = frames[:, None]
         seen = [self._goal_latents(goal, context.shape[2:], guided) for goal in goals]
         horizons = [settings.horizon if n < 0 else horizon_until(n, settings.horizon, SHORTEST) for n in left]
@@ -240,16 +252,17 @@ class LeWMPlanner(Pipeline):
     def _normalize(self, pictures: list) -> Tensor:
         return self.image_processor(pictures, return_tensors="pt")["pixel_values"]
 
-    def _look(self, pixel_values: Tensor, guided: bool) -> tuple[Tensor, Tensor | None]:
+    def _look(self, seen: dict[str, Tensor], guided: bool) -> tuple[Tensor, Tensor | None]:
         """Latents `(N, *latent)` of normalized frames, and where an actor wants them features `(N, F)`."""
-        return observe_frames(self.model, pixel_values) if guided else (encode_frames(self.model, pixel_values), None)
+        inputs = seen["pixel_values"], seen.get("proprioception")
+        return observe_frames(self.model, *inputs) if guided else (encode_frames(self.model, *inputs), None)
 
     def _goal_latents(
         self, goal: dict[str, Tensor], latent: Sequence[int], guided: bool
     ) -> tuple[Tensor, Tensor | None]:
         """`(G, *latent)`, and where an actor wants them and there is a picture features `(G, F)`."""
         if "pixel_values" in goal:
-            return self._look(goal["pixel_values"], guided)
+            return self._look(goal, guided)
         embedding = goal["embedding"]
         if embedding.shape == latent:
             return embedding[None], None

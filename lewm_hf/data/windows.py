@@ -15,8 +15,10 @@ from torch.utils.data import Dataset, default_collate
 
 from ..action_blocks import to_blocks
 from ..configuration_lewm import LeWMConfig
+from ..proprioception_lewm import size_of
 from .cache import FrameCache
 from .episode_data import EpisodeData
+from .proprioception import proprioception_rows
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +74,9 @@ class WindowDataset(Dataset):
         self.episodes, self.config, self.num_frames = episodes, config, num_frames
         self._rows_apart = episodes.rows_apart(config.frameskip)
         self.goal_blocks = goal_blocks
+        self._proprioception = None
+        if size_of(config):
+            self._proprioception = torch.from_numpy(proprioception_rows(episodes, config))
         counts = np.maximum(episodes.lengths - self.span + 1, 0)
         short = int((counts == 0).sum())
         if short == len(counts):
@@ -122,7 +127,8 @@ class WindowDataset(Dataset):
         """`pixel_values` uint8 `(n, T, H, W, 3)` and `actions` float32 `(n, T, frameskip * action_dim)`, z-scored.
 
         A missing action (an episode's last row) becomes 0, the mean action. With `goal_blocks` also
-        `goal_pixel_values` uint8 `(n, H, W, 3)` and `goal_blocks` int64 `(n,)`, blocks from the first frame to it.
+        `goal_pixel_values` uint8 `(n, H, W, 3)` and `goal_blocks` int64 `(n,)`, blocks from the first frame to it. Of a
+        config with proprioception also `proprioception` float32 `(n, T, N)`, z-scored, and `goal_proprioception`.
         """
         starts = self.starts(indices)
         rows = starts[:, None] + self._rows_apart * np.arange(self.num_frames)
@@ -140,6 +146,10 @@ class WindowDataset(Dataset):
         }
         if self.goal_blocks is not None:
             window |= {"goal_pixel_values": torch.from_numpy(goal_frames), "goal_blocks": torch.from_numpy(ahead)}
+        if self._proprioception is not None:
+            window["proprioception"] = self._proprioception[torch.from_numpy(rows)]
+            if self.goal_blocks is not None:
+                window["goal_proprioception"] = self._proprioception[torch.from_numpy(goals)]
         return window
 
     def _blocks_ahead(self, indices: np.ndarray, starts: np.ndarray) -> np.ndarray:

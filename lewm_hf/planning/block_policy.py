@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..proprioception_lewm import beside_pictures, size_of
 from ..world_models.base import WorldModel
 from .frames import check_same_size, encode_frames, frame_size, observe_frames, several_pictures
 from .horizon import blocks_until, check_steps_left
@@ -95,6 +96,7 @@ class BlockPolicy(ABC):
         goals: Sequence | np.ndarray | Tensor | None = None,
         *,
         goal_embeddings: Tensor | None = None,
+        goal_proprioception: Sequence | np.ndarray | Tensor | None = None,
         steps_left: Sequence[int | None] | int | None = None,
     ) -> None:
         """Starts new problems in these environments; forgets everything about their old ones and nothing else.
@@ -105,6 +107,8 @@ class BlockPolicy(ABC):
             goals: `(n, H, W, 3)` goal pictures, or anything the processor reads; `(n, G, H, W, 3)`, or lists of
                 pictures, where a problem has several, none of them exact. Encoded here, once per episode.
             goal_embeddings: `(n, *latent)` or `(n, G, *latent)`, instead of pictures.
+            goal_proprioception: of models with it: what the robot reports of itself at each goal, `(n, N)` in the units
+                of the recordings; beside several pictures of one goal it is the same.
             steps_left: environment steps until the goal is due, one number or `(n,)`. Where nobody knows (`None`), the
                 policy behaves as if it were due at the end of its longest horizon.
 
@@ -132,7 +136,8 @@ class BlockPolicy(ABC):
         if goal_embeddings is not None:
             latents = goal_embeddings.to(self._device)
         else:
-            latents, features, sizes = self._encode_goals(goals)
+            body = beside_pictures(goal_proprioception, len(goals), self.model.config, "goal_proprioception")
+            latents, features, sizes = self._encode_goals(goals, body)
         for position, env_id in enumerate(env_ids):
             self._episodes[env_id] = Episode(
                 problems[position], latents[position], features[position], sizes[position], due[position]
@@ -147,15 +152,22 @@ class BlockPolicy(ABC):
         """`(N,)` bool: environments whose current picture `act` needs."""
         return np.array([episode is not None and self._wants_frame(episode) for episode in self._episodes])
 
-    def act(self, frames: Mapping[int, object] | Sequence | np.ndarray | Tensor = ()) -> np.ndarray:
+    def act(
+        self,
+        frames: Mapping[int, object] | Sequence | np.ndarray | Tensor = (),
+        proprioception: Mapping[int, object] | Sequence | np.ndarray | Tensor | None = None,
+    ) -> np.ndarray:
         """The next action of every environment, `(N, action_dim)` float32 in environment units; NaN where none runs.
 
         Args:
             frames: pictures of the environments that `wants_frame` names, as `(n, H, W, 3)` in their order or as a
                 mapping from environment to picture.
+            proprioception: of models with it, `(n, N)` or a mapping likewise: what the robot reports of itself beside
+                each of these pictures, in the units of the recordings.
 
         Raises:
-            ValueError: when a frame is missing or one was not asked for, or of another size than the others.
+            ValueError: when a frame is missing or one was not asked for, or of another size than the others; when
+                proprioception is missing, or given to a model of pictures alone.
         """
         wanted = np.flatnonzero(self.wants_frame()).tolist()
         if isinstance(frames, Mapping):
@@ -170,7 +182,10 @@ class BlockPolicy(ABC):
             if self._episodes[env_id].goal_size is not None:
                 check_same_size(frame_size(frame), self._episodes[env_id].goal_size)
         if wanted:
-            for env_id, latent, features in zip(wanted, *self._encode(frames), strict=True):
+            if isinstance(proprioception, Mapping):
+                proprioception = [proprioception[env_id] for env_id in wanted if env_id in proprioception]
+            body = beside_pictures(proprioception, len(wanted), self.model.config, "proprioception")
+            for env_id, latent, features in zip(wanted, *self._encode(frames, body), strict=True):
                 episode = self._episodes[env_id]
                 episode.latents = [*episode.latents, latent][-self.context_frames :]
                 episode.features = features
@@ -215,11 +230,13 @@ class BlockPolicy(ABC):
             episode.executed = [*episode.executed, episode.blocks[block - 1]][1 - self.context_frames :]
         return action
 
-    def _encode_goals(self, goals) -> tuple[Sequence[Tensor], Sequence[Tensor | None], list[tuple[int, int]]]:
+    def _encode_goals(
+        self, goals, body: Tensor | None
+    ) -> tuple[Sequence[Tensor], Sequence[Tensor | None], list[tuple[int, int]]]:
         """Latents, features and picture sizes by problem; several pictures of one have latents `(G, *latent)`."""
         several = [several_pictures(goal) for goal in goals]
         if not any(several):
-            return *self._encode(goals), [frame_size(goal) for goal in goals]
+            return *self._encode(goals, body), [frame_size(goal) for goal in goals]
         pictures = [list(goal) if many else [goal] for goal, many in zip(goals, several, strict=True)]
         if not all(pictures):
             raise ValueError("a problem has no goal picture: give at least one")
@@ -231,8 +248,9 @@ class BlockPolicy(ABC):
                         f"goal pictures of one problem are {height}x{width} and {other[0]}x{other[1]} pixels: take all "
                         "with the same camera, or resize them first"
                     )
-        latents, features = self._encode([picture for of_one in pictures for picture in of_one])
         counts = [len(of_one) for of_one in pictures]
+        body = None if body is None else body.repeat_interleave(torch.tensor(counts), 0)
+        latents, features = self._encode([picture for of_one in pictures for picture in of_one], body)
         firsts = np.cumsum([0, *counts[:-1]])
         # An actor knows one goal.
         features = [features[first] if count == 1 else None for first, count in zip(firsts, counts, strict=True)]
@@ -260,11 +278,16 @@ class BlockPolicy(ABC):
             episode.taken += steps
             episode.latents = []
 
-    def _encode(self, frames) -> tuple[Tensor, Sequence[Tensor | None]]:
+    def _encode(self, frames, body: Tensor | None) -> tuple[Tensor, Sequence[Tensor | None]]:
         pixels = self.processor(frames, return_tensors="pt")["pixel_values"].to(self._device)
         if self.sees_features:
-            return observe_frames(self.model, pixels)
-        return encode_frames(self.model, pixels), [None] * len(pixels)
+            return observe_frames(self.model, pixels, body)
+        return encode_frames(self.model, pixels, body), [None] * len(pixels)
+
+    @property
+    def wants_proprioception(self) -> bool:
+        """Whether `act` and `reset` want it beside pictures."""
+        return size_of(self.model.config) > 0
 
     @property
     def _device(self) -> torch.device:

@@ -1,6 +1,6 @@
 """Pictures on their way to latents."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from PIL import Image
@@ -48,21 +48,26 @@ def check_same_size(observation: tuple[int, int], goal: tuple[int, int]) -> None
 
 
 @torch.no_grad()
-def encode_frames(model: WorldModel, pixel_values: Tensor) -> Tensor:
-    """Normalized frames `(N, 3, H, W)` -> latents `(N, *latent)`.
+def encode_frames(model: WorldModel, pixel_values: Tensor, proprioception: Tensor | None = None) -> Tensor:
+    """Normalized frames `(N, 3, H, W)`, and of models with it z-scored proprioception `(N, P)` -> `(N, *latent)`.
 
     On a CPU frame by frame, so that a latent does not depend on its neighbours in the batch, not even in its last
     bit; that costs nothing there.
     """
-    return torch.cat([model.encode(part[:, None])[:, 0] for part in _portions(pixel_values)])
+    return torch.cat([model.encode(*part)[:, 0] for part in _portions(pixel_values, proprioception)])
 
 
 @torch.no_grad()
-def observe_frames(model: ActingWorldModel, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-    """Normalized frames `(N, 3, H, W)` -> latents `(N, D)` and features `(N, F)`, one by one as `encode_frames`."""
-    latents, features = zip(*(model.observe(part[:, None]) for part in _portions(pixel_values)), strict=True)
+def observe_frames(
+    model: ActingWorldModel, pixel_values: Tensor, proprioception: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Like `encode_frames`: latents `(N, D)` and features `(N, F)`."""
+    latents, features = zip(*(model.observe(*part) for part in _portions(pixel_values, proprioception)), strict=True)
     return torch.cat(latents)[:, 0], torch.cat(features)[:, 0]
 
 
-def _portions(pixel_values: Tensor) -> tuple[Tensor, ...]:
-    return pixel_values.split(1 if pixel_values.device.type == "cpu" else len(pixel_values))
+def _portions(pixel_values: Tensor, proprioception: Tensor | None) -> Iterator[tuple[Tensor, ...]]:
+    """Arguments of `encode`: frames one by one on a CPU, elsewhere all at once."""
+    size = 1 if pixel_values.device.type == "cpu" else len(pixel_values)
+    inputs = [pixel_values] if proprioception is None else [pixel_values, proprioception.to(pixel_values.device)]
+    return zip(*(values[:, None].split(size) for values in inputs), strict=True)

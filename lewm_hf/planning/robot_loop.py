@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..proprioception_lewm import columns_of
+
 logger = logging.getLogger(__name__)
 
 WHILE_LATE = ("rest", "hold", "zero")
@@ -25,7 +27,7 @@ class LoopPolicy(Protocol):
 
     def wants_frame(self) -> np.ndarray: ...
 
-    def act(self, frames: Any = ()) -> np.ndarray: ...
+    def act(self, frames: Any = (), proprioception: Any = None) -> np.ndarray: ...
 
     def ahead(self, env_id: int) -> np.ndarray: ...
 
@@ -96,6 +98,8 @@ class RobotLoop:
         camera: returns the newest picture `(H, W, 3)` uint8 at once; it is called in the loop.
         act: sends one action `(action_dim,)` float32, in environment units, and returns at once.
         hz: ticks per second; the rate of the episodes that the model was trained on.
+        proprioception: of a model that was trained with it: returns what the robot reports of itself, `(N,)` in the
+            units of the recordings, at once; it is called right after the camera.
         while_late: `"rest"`, `"hold"` or `"zero"`.
         idle: `(action_dim,)` an action that keeps the robot where it is; default: zeros.
         patience: share of a tick's period that a plan may take before it is late, in [0, 1).
@@ -114,6 +118,7 @@ class RobotLoop:
         act: Callable[[np.ndarray], Any],
         *,
         hz: float,
+        proprioception: Callable[[], np.ndarray] | None = None,
         while_late: str = "rest",
         idle: Sequence[float] | np.ndarray | None = None,
         patience: float = 0.5,
@@ -131,7 +136,14 @@ class RobotLoop:
             raise ValueError(f"idle={idle!r} must be {size} finite numbers, one per action dimension")
         if getattr(self.policy, "num_envs", 1) != 1:
             raise ValueError(f"the policy acts in {self.policy.num_envs} environments, but a robot is one: num_envs=1")
+        if getattr(self.policy, "wants_proprioception", False) != (proprioception is not None):
+            raise ValueError(
+                "this model was trained on pictures alone: leave proprioception away" if proprioception else
+                f"this model was trained with proprioception, {columns_of(self.policy.model.config)}: give a function "
+                "that returns it"
+            )  # fmt: skip
         self.camera, self.act, self.period = camera, act, 1.0 / hz
+        self.proprioception = proprioception
         self.while_late, self.patience = while_late, patience
         self.report = LoopReport()
 
@@ -139,6 +151,7 @@ class RobotLoop:
         self,
         goal: Any,
         *,
+        goal_proprioception: np.ndarray | None = None,
         steps: int | None = None,
         until: Callable[[], bool] | None = None,
         steps_left: int | None = None,
@@ -148,6 +161,7 @@ class RobotLoop:
 
         Args:
             goal: its picture, or a list of several, none of them exact (see `MPCPolicy`'s `goals`).
+            goal_proprioception: of a model that was trained with it: what the robot would report of itself at the goal.
             steps: ticks after which to stop; without it, until `until` says so, or Ctrl-C.
             until: asked before every tick; ends the run when it returns `True`.
             steps_left: ticks until the goal is due, if somebody knows.
@@ -162,7 +176,8 @@ class RobotLoop:
         """
         if steps is not None and steps < 1:
             raise ValueError(f"steps={steps} must be at least 1")
-        self.policy.reset([0], [problem], [goal], steps_left=steps_left)
+        beside = {} if goal_proprioception is None else {"goal_proprioception": [goal_proprioception]}
+        self.policy.reset([0], [problem], [goal], **beside, steps_left=steps_left)
         self.report = report = LoopReport()
         planning = _Planning(self.policy)
         try:
@@ -178,10 +193,15 @@ class RobotLoop:
                 logger.info("the robot's loop ended: %s", report)
         return report
 
+    def _look(self) -> tuple[np.ndarray, ...]:
+        """The camera's picture, and what the robot reports of itself where the model wants it."""
+        picture = self.camera()
+        return (picture,) if self.proprioception is None else (picture, self.proprioception())
+
     def _go(
         self, planning: "_Planning", report: LoopReport, steps: int | None, until: Callable[[], bool] | None
     ) -> None:
-        planning.ask(self.camera(), 0, False)
+        planning.ask(self._look(), 0, False)
         segment = planning.wait()  # nothing moves yet, and nothing is late
         report.plans, report.plan_seconds = 1, [segment.seconds]
         at, waited, asked, last = 0, 0, False, self.idle
@@ -193,7 +213,7 @@ class RobotLoop:
                 report.stopped = "until"
                 return
             if not asked and at >= segment.execute:
-                planning.ask(self.camera(), missed, broken)
+                planning.ask(self._look(), missed, broken)
                 asked, waited = True, 0
             if asked and (found := planning.get(due + self.patience * self.period - time.perf_counter())) is not None:
                 segment, asked = found, False
@@ -203,7 +223,7 @@ class RobotLoop:
                 report.late_plans += waited > 0
                 broken, missed = waited > 0, max(0, waited - at)
                 if at >= segment.execute:  # it came when its time was over
-                    planning.ask(self.camera(), missed, broken)
+                    planning.ask(self._look(), missed, broken)
                     asked, waited = True, 0
             if asked:
                 report.late_ticks += 1
@@ -241,9 +261,9 @@ class _Planning:
         self._thread = threading.Thread(target=self._plan, name="lewm-planning", daemon=True)
         self._thread.start()
 
-    def ask(self, picture: np.ndarray, missed: int, broken: bool) -> None:
-        """Hands over the picture that the next plan starts from."""
-        self._pictures.put((picture, missed, broken))
+    def ask(self, seen: tuple[np.ndarray, ...], missed: int, broken: bool) -> None:
+        """Hands over the picture that the next plan starts from, and what comes with it."""
+        self._pictures.put((seen, missed, broken))
 
     def get(self, seconds: float) -> _Segment | None:
         """The plan that was asked for, `None` where it does not come within so many seconds.
@@ -275,11 +295,11 @@ class _Planning:
     def _plan(self) -> None:
         policy = self._policy
         while (asked := self._pictures.get()) is not None:
-            (picture, missed, broken), clock = asked, time.perf_counter()
+            (seen, missed, broken), clock = asked, time.perf_counter()
             try:
                 if broken:
                     policy.missed(0, missed)
-                first = policy.act({0: picture})
+                first = policy.act(*({0: part} for part in seen))
                 plan = np.concatenate([first, policy.ahead(0)])
                 execute = 1
                 while not policy.wants_frame()[0]:

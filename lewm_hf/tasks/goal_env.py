@@ -267,6 +267,14 @@ class GoalEnv(gymnasium.Env):
         """The observation of the current moment, as `reset` and `step` return it."""
         return self._observe()
 
+    def recorded_goal(self) -> np.ndarray:
+        """What an episode's `observation.state` would hold at the current goal. The current state stays untouched."""
+        snapshot = self._snapshot()
+        self._set_state(self._require_goal())
+        found = self.recorded(self.observe())
+        self._restore(snapshot)
+        return found
+
     def recorded_action(self, action: Any) -> np.ndarray:
         """What an episode's `action` holds of what a policy returned, a vector."""
         return action

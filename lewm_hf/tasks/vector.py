@@ -107,6 +107,15 @@ class GoalVectorEnv:
         """Goal states `(n, state)` float64."""
         return np.stack([self.envs[index].goal_state for index in self._indices(indices)])
 
+    def recorded(self, indices: Sequence[int] | None = None) -> np.ndarray:
+        """What episodes' `observation.state` would hold of the current moment: `(n, observation)`."""
+        members = [self.envs[index] for index in self._indices(indices)]
+        return np.stack([env.recorded(env.observe()) for env in members])
+
+    def recorded_goals(self, indices: Sequence[int] | None = None) -> np.ndarray:
+        """The same of the goals."""
+        return np.stack([self.envs[index].recorded_goal() for index in self._indices(indices)])
+
     def successes(self, indices: Sequence[int] | None = None) -> np.ndarray:
         """`(n,)` bool: the goal is reached in the current state, for instance already at the start."""
         return np.array([self.envs[index].is_success() for index in self._indices(indices)], dtype=bool)

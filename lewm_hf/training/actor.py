@@ -19,11 +19,13 @@ from torch import Tensor
 from ..action_blocks import to_blocks
 from ..configuration_lewm import LeWMConfig
 from ..data.episode_data import EpisodeData
+from ..data.proprioception import proprioception_rows
 from ..evaluation.common.agent import load_agent, training_facts_of
 from ..evaluation.common.inputs import load_for
 from ..image_processing_lewm import LeWMImageProcessor
 from ..modeling_lewm import LeWMModel
 from ..progress import progress_bar
+from ..proprioception_lewm import size_of
 from .schedule import learning_rate
 from .staging import staged_directory, write_text
 
@@ -120,12 +122,16 @@ class _Pairs:
 @torch.no_grad()
 def _embed(model, processor, episodes: EpisodeData, what: str) -> tuple[Tensor, Tensor]:
     """Embeddings `(rows, D)` and features `(rows, width)` of all frames, in float32."""
-    parts = []
+    parts, body = [], None
+    if size_of(model.config):
+        body = torch.from_numpy(proprioception_rows(episodes, model.config)).to(model.device)
     rows = np.arange(episodes.num_rows)
     with progress_bar(total=len(rows), desc=f"embedding {what}", unit="frame", show=True) as bar:
         for first in range(0, len(rows), FRAMES_AT_ONCE):
             frames = torch.from_numpy(episodes.frames(rows[first : first + FRAMES_AT_ONCE])).to(model.device)
-            parts.append([part[0].float() for part in model.observe(processor.normalize(frames)[None])])
+            beside = () if body is None else (body[None, first : first + len(frames)],)
+            seen = model.observe(processor.normalize(frames)[None], *beside)
+            parts.append([part[0].float() for part in seen])
             bar.update(len(frames))
     embeddings, features = (torch.cat(part) for part in zip(*parts, strict=True))
     return embeddings, features

@@ -16,6 +16,7 @@ from ..evaluation.common.inputs import load_for, open_agent, open_inputs
 from ..evaluation.common.provenance import latents_fingerprint
 from ..image_processing_lewm import LeWMImageProcessor
 from ..modeling_lewm_decoder import LeWMDecoder
+from ..proprioception_lewm import check_pictures_alone
 from .arguments import defaults_of
 from .batches import WindowBatches
 from .command import run_command
@@ -64,6 +65,7 @@ class DecoderJob(Job):
         }
         train = episodes["train"]
         open_inputs(agent, train)  # refuses what does not belong together
+        check_pictures_alone(agent.model, "a decoder's training")
         self.world_model = agent.model.requires_grad_(False)
         self.image_processor = agent.processor
         fingerprint = latents_fingerprint(self.world_model)

@@ -1,12 +1,17 @@
 """Planning success while training: a small fixed set of problems, the same at every step."""
 
+from contextlib import closing
+
 from ..configuration_lewm import LeWMConfig
+from ..evaluation.success.acting import check_proprioception
 from ..evaluation.success.manifest import sample_manifest
 from ..evaluation.success.protocol import load_protocol, parse_overrides, split_overrides
 from ..evaluation.success.run import evaluate
 from ..image_processing_lewm import LeWMImageProcessor
 from ..modeling_lewm import LeWMModel
 from ..planning.planners import load_planner
+from ..proprioception_lewm import size_of
+from ..tasks.registry import make_env
 from .arguments import TrainingRecipe
 
 # Not a seed that anybody evaluates with: the best checkpoint must not be chosen on the pairs it is later judged by.
@@ -23,7 +28,8 @@ class PlanningSuccess:
         episodes: by split; the pairs come from the one that the protocol names.
 
     Raises:
-        ValueError: where the episodes hold too few pairs, or an override is unknown.
+        ValueError: where the episodes hold too few pairs, an override is unknown, or the model wants proprioception
+            that the environment does not give.
     """
 
     def __init__(self, recipe: TrainingRecipe, config: LeWMConfig, episodes: dict):
@@ -31,6 +37,10 @@ class PlanningSuccess:
         self.protocol = load_protocol(recipe.eval_protocol, of_protocol | {"seeds": (SELECTION_SEED,)})
         self.planner = load_planner(recipe.eval_planner or self.protocol.default_planner, of_planner)
         self.episodes = episodes[self.protocol.split]
+        if size_of(config):
+            with closing(make_env(self.episodes.env_id, **self.episodes.env_kwargs)) as env:
+                env.reset(seed=0, options={"goal_image": False})
+                check_proprioception(config, env, self.episodes.env_id)
         self.manifest = sample_manifest(self.episodes, self.protocol, recipe.eval_pairs, SELECTION_SEED)
         self.image_processor = LeWMImageProcessor(image_size=config.image_size, fit=self.episodes.fit)
         self.random_success = None

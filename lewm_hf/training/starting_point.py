@@ -17,14 +17,17 @@ from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from ..configuration_lewm import LeWMConfig
+from ..data.episodes import HUB_ID
 from ..evaluation.common.agent import Agent, first_sentence, load_agent
 from ..evaluation.common.provenance import model_fingerprint
+from ..proprioception_lewm import size_of
 from ..randomness import preserved_randomness
 from ..world_models.registry import find_world_model
 
 # What the data set decides, and what follows from the width of an action block.
 MEASURED = (
     "action_mean", "action_std", "action_statistics_source", "action_low", "action_high", "action_choices",
+    "proprioception_mean", "proprioception_std",
 )  # fmt: skip
 ACTION_WIDTH = ("frameskip", "action_dim")
 
@@ -36,6 +39,11 @@ def checkpoint_config(source: str | Path, revision: str | None = None) -> PreTra
         FileNotFoundError, ValueError: one line, where there is none, it may not be read, or it is of no world model.
     """
     folder = Path(source)
+    if not folder.exists() and not HUB_ID.fullmatch(str(source)):
+        raise FileNotFoundError(
+            f"init_from={source} is no checkpoint: there is no such folder; give one, such as RUN/best, or a Hub id "
+            "like org/name"
+        )
     if folder.exists() and not (folder / "config.json").is_file():
         raise FileNotFoundError(
             f"init_from={source} holds no config.json: give a checkpoint's folder, such as RUN/best"
@@ -127,6 +135,8 @@ class StartingPoint:
 def _check_architecture(agent: Agent, config: PreTrainedConfig) -> None:
     before = agent.model.config
     free = {entry.name for entry in dataclasses.fields(PreTrainedConfig)} | {*MEASURED, *ACTION_WIDTH}
+    if not size_of(before):  # a second input is one more part, which starts anew
+        free |= {"proprioception_size", "proprioception_key"}
     differing = {
         entry.name: getattr(config, entry.name)
         for entry in dataclasses.fields(type(config))
@@ -163,17 +173,18 @@ def _changes(model: PreTrainedModel, values: dict[str, Any]) -> bool:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn((1, 2, 3, side, side), generator=generator)
     blocks = torch.randn((1, 2, model.config.history_size + 1, model.config.action_block_size), generator=generator)
+    body = torch.randn((1, 2, size_of(model.config)), generator=generator) if size_of(model.config) else None
     try:
         return not all(
             torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-            for ours, theirs in zip(_computed(model, pixels, blocks), _computed(other, pixels, blocks), strict=True)
+            for ours, theirs in zip(*(_computed(one, pixels, blocks, body) for one in (model, other)), strict=True)
         )
     except ValueError:  # it takes no such pictures
         return True
 
 
-def _computed(model: PreTrainedModel, pixels: Tensor, blocks: Tensor) -> list[Tensor]:
-    latents = model.encode(pixels)
+def _computed(model: PreTrainedModel, pixels: Tensor, blocks: Tensor, body: Tensor | None) -> list[Tensor]:
+    latents = model.encode(pixels) if body is None else model.encode(pixels, body)
     return [latents, model.rollout(latents[:, :1], blocks)] if hasattr(model, "rollout") else [latents]
 
 

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..data.episodes import EpisodeData, load_episodes
+from ..data.proprioception import measured
 from ..data.windows import WindowDataset
 from ..image_processing_lewm import LeWMImageProcessor
+from ..proprioception_lewm import size_of
 from ..sigreg import sigreg_bounds
 from ..world_models.registry import find_world_model
 from .arguments import TrainingRecipe, parse_recipe, recipe_defaults, recipe_values
@@ -104,7 +106,10 @@ class WorldModelJob(Job):
             for split in ("train", "test")
         }
         train = episodes["train"]
-        self.config = config = with_action_statistics(self.config, train)
+        config = with_proprioception(with_action_statistics(self.config, train), train)
+        if self.start and size_of(config) != size_of(self.config):  # which only the data set tells
+            self.start = StartingPoint.open(recipe.init_from, config, recipe.init_from_revision)
+        self.config = config
         self.goal_blocks = config.actor_max_blocks if getattr(config, "actor_weight", 0) else None
         self.windows, self.heldout = (
             WindowDataset(part, config, goal_blocks=self.goal_blocks) for part in episodes.values()
@@ -242,6 +247,29 @@ def with_action_statistics(config: PreTrainedConfig, episodes: EpisodeData) -> P
     if episodes.action_choices is not None:
         measured["action_choices"] = episodes.action_choices
     return type(config)(**(config.to_dict() | measured))
+
+
+def with_proprioception(config: PreTrainedConfig, episodes: EpisodeData) -> PreTrainedConfig:
+    """The config with size and statistics of the columns that it names as proprioception, measured on these episodes.
+
+    Raises:
+        ValueError: where they have no such columns, or these are not as many numbers as the config says.
+    """
+    keys, size = getattr(config, "proprioception_key", None), size_of(config)
+    if not keys:
+        if size:
+            raise ValueError(
+                f"proprioception_size={size}, but nothing names the columns: add --proprioception_key, which measures "
+                "their size"
+            )
+        return config
+    found = measured(episodes, keys)
+    if size not in (0, found["proprioception_size"]):
+        raise ValueError(
+            f"proprioception_key={keys} are {found['proprioception_size']} numbers in {episodes.name}, but "
+            f"proprioception_size={size}: name the columns that the model was made for, or leave the size away"
+        )
+    return type(config)(**(config.to_dict() | found))
 
 
 def initialize_from_data(model: PreTrainedModel, windows: WindowDataset, image_processor: LeWMImageProcessor) -> None:

@@ -11,6 +11,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ..proprioception_lewm import size_of
+
 # `pixel_values` `(B, T, 3, H, W)` normalized frames, `actions` `(B, T, A)` z-scored blocks (block t leaves frame t).
 # Where a goal is asked for also `goal_pixel_values` `(B, 3, H, W)`, a later frame of each window's episode, and
 # `goal_blocks` `(B,)`, how many blocks after the first frame it is seen.
@@ -27,7 +29,8 @@ class WorldModelConfig(Protocol):
     action_std: list[float] | None
     # Optional: `action_low` and `action_high`, bounds of each raw action dimension that plans keep; `action_choices`,
     # numbers of values where an action is one-hot vectors side by side; `window_frames`, frames of a training window
-    # where they are more than `history_size + 1`.
+    # where they are more than `history_size + 1`; `proprioception_size`, how many numbers come with each frame as a
+    # second input (see `proprioception_lewm.py`): `encode` and `observe` then take them too, and batches hold them.
     image_size: int  # side of the square input in pixels
 
     @property
@@ -127,4 +130,7 @@ def latent_shape(model: WorldModel) -> tuple[int, ...]:
     """Shape of one latent of a model in evaluation mode, `(D,)` or `(patches, D)`, found by encoding a gray frame."""
     config, parameter = model.config, next(model.parameters())
     size = (1, 1, getattr(config, "num_channels", 3), config.image_size, config.image_size)
-    return tuple(model.encode(torch.zeros(size, device=parameter.device))[0, 0].shape)
+    seen = [torch.zeros(size, device=parameter.device)]
+    if numbers := size_of(config):
+        seen.append(torch.zeros((1, 1, numbers), device=parameter.device))
+    return tuple(model.encode(*seen)[0, 0].shape)

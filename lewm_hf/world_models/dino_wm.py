@@ -15,6 +15,7 @@ from transformers import initialization as init
 
 from ..configuration_checks import check_sizes
 from ..modeling_lewm import LeWMPredictorAttention, LeWMPredictorMLP
+from ..proprioception_lewm import check_fields, check_given
 from .configuration import WorldModelPreTrainedConfig
 from .frozen import FrozenBackboneModel
 
@@ -35,7 +36,10 @@ class DinoWMConfig(WorldModelPreTrainedConfig):
         pretrained: `False` builds the backbone with random weights, which are then saved like all others.
         num_patches, feature_size: tokens of a frame and their width, which must be the backbone's.
         action_embed_size, proprioception_embed_size: what is appended to each token.
-        proprioception_size: entries of the proprioception vector; 0: none.
+        proprioception_key: columns of the data set that a frame comes with as a second input, joined in this order;
+            `None`: pictures alone.
+        proprioception_size, proprioception_mean, proprioception_std: how many numbers they have, and the float64
+            statistics of each; measured on the data set. 0: none.
         predictor_layers, predictor_heads, predictor_head_dim, predictor_mlp_size, predictor_dropout: the transformer.
     """
 
@@ -52,7 +56,10 @@ class DinoWMConfig(WorldModelPreTrainedConfig):
     feature_size: int = 384
 
     action_embed_size: int = 10
+    proprioception_key: list[str] | None = None
     proprioception_size: int = 0
+    proprioception_mean: list[float] | None = None
+    proprioception_std: list[float] | None = None
     proprioception_embed_size: int = 10
 
     predictor_layers: int = 6
@@ -84,8 +91,9 @@ class DinoWMConfig(WorldModelPreTrainedConfig):
                 "predictor_heads", "predictor_head_dim", "predictor_mlp_size",
             ),
         )  # fmt: skip
-        if self.proprioception_size < 0:
-            raise ValueError(f"proprioception_size={self.proprioception_size} must be at least 0")
+
+    def validate_proprioception(self):
+        check_fields(self)
 
 
 class FrameAttention(LeWMPredictorAttention):
@@ -205,10 +213,7 @@ class DinoWMModel(FrozenBackboneModel):
         Raises:
             ValueError: where proprioception is missing, of another size, or given to a model without it.
         """
-        size = self.config.proprioception_size
-        if (proprioception is None) != (size == 0) or (size and proprioception.shape[-1] != size):
-            given = "none is given" if proprioception is None else f"{proprioception.shape[-1]} entries are given"
-            raise ValueError(f"proprioception_size={size}, but {given}: give what the model was made for")
+        check_given(self.config, proprioception, tokens.shape[:2])
         if proprioception is None:
             return tokens
         embedded = self.proprioception_encoder(proprioception.to(tokens.dtype))

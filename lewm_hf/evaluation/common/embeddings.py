@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from ...action_blocks import to_blocks
+from ...data.proprioception import proprioception_rows
+from ...proprioception_lewm import size_of
 from .ranks import ALONE, Ranks
 
 BATCH = 64
@@ -176,14 +178,16 @@ Reduction = Callable[[Tensor], Tensor]  # `(n, *latent)` -> `(n, ...)`, of one b
 
 @torch.no_grad()
 def encode(
-    model, processor, frames: np.ndarray, batch_size: int = BATCH, reduce: Reduction | None = None
-) -> dict[str, Tensor]:
+    model, processor, frames: np.ndarray, batch_size: int = BATCH, reduce: Reduction | None = None,
+    proprioception: np.ndarray | None = None,
+) -> dict[str, Tensor]:  # fmt: skip
     """What the model makes of pictures, float32 on the CPU.
 
     Args:
         model: a world model in eval mode; runs on its device.
         frames: `(n, H, W, 3)` uint8.
         reduce: what is kept of each batch, where all latents together would not fit into memory.
+        proprioception: `(n, N)` z-scored, beside the pictures, of models with it.
 
     Returns:
         `"embeddings"` `(n, *latent)`, what the planner works with, and where the model tells it apart (by a method
@@ -191,13 +195,17 @@ def encode(
     """
     device = next(model.parameters()).device
     parts: dict[str, list[Tensor]] = {"features": [], "embeddings": []}
-    for chunk in torch.from_numpy(np.ascontiguousarray(frames)).split(batch_size):
-        pixels = processor.normalize(chunk.to(device))[:, None]
+    for first in range(0, len(frames), batch_size):
+        part = slice(first, first + batch_size)
+        chunk = torch.from_numpy(np.ascontiguousarray(frames[part]))
+        seen = [processor.normalize(chunk.to(device))[:, None]]
+        if proprioception is not None:
+            seen.append(torch.from_numpy(proprioception[part]).to(device)[:, None])
         if hasattr(model, "observe"):
-            embeddings, features = model.observe(pixels)
+            embeddings, features = model.observe(*seen)
             found = {"features": features, "embeddings": embeddings}
         else:
-            found = {"embeddings": model.encode(pixels)}
+            found = {"embeddings": model.encode(*seen)}
         for name, latents in found.items():
             latents = latents[:, 0].float().cpu()
             parts[name].append(latents if reduce is None else reduce(latents))
@@ -219,8 +227,11 @@ def encode_rows(
         ranks: processes that divide the rows, all of which call this and get everything.
     """
 
+    body = proprioception_rows(episodes, model.config) if size_of(model.config) else None
+
     def work(some: np.ndarray) -> dict[str, Tensor]:
-        return encode(model, processor, episodes.frames(some), batch_size, reduce)
+        beside = None if body is None else body[some]
+        return encode(model, processor, episodes.frames(some), batch_size, reduce, beside)
 
     return by_batches(rows, work, batch_size, ranks)
 

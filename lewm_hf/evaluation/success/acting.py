@@ -2,10 +2,15 @@
 
 from typing import Any
 
+import numpy as np
+
+from ...data.schema import STATE
 from ...planning.actor import ActorPolicy
 from ...planning.mpc import MPCPolicy
 from ...planning.planners import Planner
 from ...planning.world_model import check_actor, check_imagines
+from ...proprioception_lewm import columns_of, size_of
+from ...tasks.goal_env import GoalEnv
 from ...tasks.vector import GoalVectorEnv
 from ..common.agent import Agent
 from .described import ACTORS_PLANNER, describe_policy
@@ -16,6 +21,7 @@ from .rollouts import Policy
 __all__ = [
     "POLICIES",
     "check_policy",
+    "check_proprioception",
     "default_planner",
     "describe_bounds",
     "describe_policy",
@@ -46,6 +52,27 @@ def check_policy(policy: str, planner: Planner, agent: Agent) -> None:
         planner.frames(agent.model.config)
         if planner.proposal is not None:
             check_actor(agent.model, f"planner {planner.label}")
+
+
+def check_proprioception(config: Any, env: GoalEnv, env_id: str) -> None:
+    """Refuses a model that wants proprioception which an evaluation in this environment cannot give.
+
+    Raises:
+        ValueError: one line.
+    """
+    if not size_of(config):
+        return
+    if list(config.proprioception_key or ()) != [STATE]:
+        raise ValueError(
+            f"this model was trained with {columns_of(config)}, but an environment gives {STATE} alone: evaluate it "
+            "with `lewm health` and `lewm probe`, or train with proprioception_key={STATE}"
+        )
+    seen = env.recorded(env.observe())
+    if env.own_goals or env.judge == "model" or not env.restorable or np.shape(seen) != (size_of(config),):
+        raise ValueError(
+            f"this model was trained with {columns_of(config)}, which {env_id} does not give of a state and of a goal: "
+            "add get_state, set_state and is_success to the environment, or train on pictures alone"
+        )
 
 
 def seen_frames(policy: str, planner: Planner, agent: Agent) -> int:

@@ -13,7 +13,7 @@ from ...tasks.registry import find_task, make_env, task_names
 from ...tasks.vector import GoalVectorEnv
 from ..common.agent import Agent, check_agent, load_agent
 from ..common.inputs import check_trained_on
-from .acting import check_policy, default_planner, describe_bounds
+from .acting import check_policy, check_proprioception, default_planner, describe_bounds
 from .judging import JudgedVectorEnv, Judging, judging
 from .manifest import Manifest, load_manifest, protocol_env_kwargs, sample_manifest
 from .protocol import Protocol, load_protocol, split_overrides
@@ -137,6 +137,8 @@ def prepare(
         example.reset(seed=0, options={"goal_image": False})
         example.remember(episodes)
         example.check_pictures(env_id)
+        if policy in ("planner", "actor"):
+            check_proprioception(agent.model.config, example, env_id)
         if protocol.rest_start:
             example.at_rest(manifests[0].start_states)
         judged = judging(example, env_id, agent, episodes, manifests, protocol)

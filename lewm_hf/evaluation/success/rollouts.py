@@ -23,7 +23,8 @@ class Policy(Protocol):
     def reset(self, env_ids, problems, goals, **told) -> None:
         """Starts problems in these environments; `goals` `(n, H, W, 3)` uint8.
 
-        Where a deadline is told: `steps_left`, environment steps until the goal is due.
+        Where a deadline is told: `steps_left`, environment steps until the goal is due; where `wants_proprioception`
+        is true, `goal_proprioception` `(n, observation)`.
         """
 
     def release(self, env_ids) -> None:
@@ -32,8 +33,10 @@ class Policy(Protocol):
     def wants_frame(self) -> np.ndarray:
         """`(num_envs,)` bool: which environments need a picture before they can act."""
 
-    def act(self, frames) -> np.ndarray:
-        """Pictures `(n, H, W, 3)` of the environments that want one -> `(num_envs, action)` in environment units."""
+    def act(self, frames, *proprioception) -> np.ndarray:
+        """Pictures `(n, H, W, 3)` of the environments that want one -> `(num_envs, action)` in environment units.
+
+        Where `wants_proprioception` is true, what their `observation.state` is comes beside them."""
 
 
 class StoredFrames:
@@ -134,6 +137,9 @@ def run_policy(
         if see_goals:
             images = vector_env.goal_images(members) if goals is None else goals(pairs)
         told = {} if steps_left is None else {"steps_left": steps_left}
+        wants_proprioception = getattr(policy, "wants_proprioception", False)
+        if wants_proprioception:
+            told["goal_proprioception"] = vector_env.recorded_goals(members)
         policy.reset(members, [pair.problem for pair in pairs], images, **told)
 
         solved_at_start = vector_env.successes(members)
@@ -150,7 +156,8 @@ def run_policy(
             if len(wanted):
                 frames = starts(pairs)[wanted] if step == 0 and starts is not None else vector_env.render(wanted)
             plans, before = policy.plans, time.perf_counter()
-            chosen = policy.act(frames)
+            beside = (vector_env.recorded(wanted),) if wants_proprioception and len(wanted) else ()
+            chosen = policy.act(frames, *beside)
             planned = policy.plans > plans
             if planned:
                 planning_seconds += time.perf_counter() - before

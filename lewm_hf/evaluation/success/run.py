@@ -12,6 +12,7 @@ import torch
 
 from ...files import only_one
 from ...planning.planners import Planner
+from ...proprioception_lewm import check_pictures_alone
 from ..common.inputs import open_decoder
 from ..common.outputs import check_out
 from ..common.provenance import hardware, library_versions
@@ -140,6 +141,8 @@ def run(
             result, whose rows and hashes are those of one process, and the main one writes it. `num_envs` is of each.
     """
     _check_run(num_envs, out, videos, video_successes)
+    if videos or video_successes:
+        check_pictures_alone(task.agent.model, "a film")
     decoder = None if decoder is None else open_decoder(decoder, task.agent, decoder_revision)
     num_envs = min(num_envs, max(map(len, task.manifests)))
     if out is None:

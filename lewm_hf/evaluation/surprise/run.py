@@ -19,6 +19,7 @@ from ...measures.correlation import roc_auc
 from ...measures.significance import band, bootstrap_interval, paired_test
 from ...planning.world_model import check_imagines
 from ...progress import progress_bar
+from ...proprioception_lewm import check_pictures_alone
 from ...tasks.registry import make_env, task_names
 from ..common.analysis import Analysis
 from ..common.embeddings import encode
@@ -156,6 +157,7 @@ class SurpriseAnalysis(Analysis):
         self.progress = progress
         self.agent = agent = open_agent(model, processor, revision, device)
         check_imagines(agent.model, "surprise")
+        check_pictures_alone(agent.model, "surprise")
         name = _environment(agent, env or (episodes and episodes.env_id))
         config = agent.model.config
         kwargs = {"image_size": config.image_size, **agent.env_kwargs}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ...evaluation.common.agent import load_agent
 from ...extras import requires_extra
+from ...proprioception_lewm import check_pictures_alone
 from ...world_models.base import latent_shape
 from ..staging import check_new_folder, new_folder
 
@@ -93,6 +94,7 @@ def export(
     agent = load_agent(model, revision=revision, device="cpu")
     if not hasattr(agent.model, "predict"):
         raise ValueError(f"{agent.source} is a {type(agent.model).__name__} without `predict`: give a LeWMModel")
+    check_pictures_alone(agent.model, "an exported encoder")
     world_model = agent.model.float().requires_grad_(False)
     write, reopen = (write_onnx, open_onnx) if format == "onnx" else (write_torchscript, open_torchscript)
     generator = torch.Generator().manual_seed(0)
