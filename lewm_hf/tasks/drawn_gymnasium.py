@@ -1,11 +1,16 @@
 """Gymnasium environments as they are, made to draw: with one line where they cannot be made or draw nothing."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 from PIL import Image
+
+# Pictures are drawn off screen. Where nobody says so, SDL looks for a screen and a sound card, and complains without
+# them.
+OFF_SCREEN = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 
 
 def make_drawn(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env:
@@ -15,6 +20,8 @@ def make_drawn(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env:
         ValueError: one line where it cannot be made with these arguments, or renders no pictures.
         ImportError: one line where it lacks a library.
     """
+    for name, value in OFF_SCREEN.items():
+        os.environ.setdefault(name, value)
     try:
         env = gymnasium.make(env_id, render_mode="rgb_array", disable_env_checker=True, max_episode_steps=-1, **kwargs)
     except gymnasium.error.DependencyNotInstalled as error:

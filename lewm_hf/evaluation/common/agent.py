@@ -12,7 +12,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from transformers import AutoImageProcessor, AutoModel
 
 from ...configuration_lewm import LeWMConfig
-from ...data.episodes import COLUMN_KEYS
+from ...data.episodes import COLUMN_KEYS, HUB_ID
 from ...planning.world_model import check_ready
 from ...world_models.registry import import_offered
 from .facts import ModelFacts
@@ -88,6 +88,11 @@ def load_agent(
         model = model if device is None else model.to(device)
         return Agent(model, processor, type(model).__name__)
     folder = Path(model)
+    if not folder.exists() and not HUB_ID.fullmatch(str(model)):
+        raise FileNotFoundError(
+            f"{str(model)!r} is no checkpoint's folder: there is none; give one, such as RUN/best, or a Hub id like "
+            "org/name"
+        )
     if folder.exists() and not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{model} holds no config.json: give the folder of a checkpoint, such as RUN/best")
     try:

@@ -119,9 +119,10 @@ class HealthAnalysis(Analysis):
         agent, episodes = self.inputs.agent, self.inputs.episodes
         check_ready(agent.model)
         check_imagines(agent.model, "health")
-        if len(episodes.lengths) < LEAST_EPISODES:
+        count = len(episodes.lengths)
+        if count < LEAST_EPISODES:
             raise ValueError(
-                f"{len(episodes.lengths)} episodes are too few to compare: give at least {LEAST_EPISODES} episodes"
+                f"{count} episode{'s' * (count != 1)} cannot be compared: give at least {LEAST_EPISODES} episodes"
             )
         config = agent.model.config
         self.parts = sample_stretches(episodes, stretches, config.history_size + horizon, config.frameskip, seed)

@@ -150,9 +150,9 @@ class ProbeAnalysis(Analysis):
         self.targets = _choose(self.inputs, targets) if chosen else tuple(map(Target, self.recorded))
         usable = int((self.inputs.episodes.lengths >= WINDOW).sum())
         if usable < LEAST_EPISODES:
+            found = f"{usable} episode{'s' * (usable != 1)} of {WINDOW} frames or more"
             raise ValueError(
-                f"{usable} episodes of {WINDOW} frames or more cannot be split into training and test: give at least "
-                f"{LEAST_EPISODES} such episodes"
+                f"{found} cannot be split into training and test: give at least {LEAST_EPISODES} such episodes"
             )
         self.sample = sample_frames(self.inputs.episodes, frames, SAMPLE_SEED, lead=WINDOW - 1)
         if self.recorded is not None:
