@@ -45,7 +45,8 @@ def add(verbs: Verbs) -> None:
     verb.add("--workers", type=int, help="processes; one per core by default")
 
     verb = verbs.add(
-        "export-lerobot", "episodes as a LeRobot v3 data set, which lerobot opens: the same frames and numbers",
+        "export-lerobot",
+        "a copy that lerobot opens, where it does not open the data set itself: of an earlier version, or with gaps",
         _export_lerobot,
     )  # fmt: skip
     verb.add("directory", type=Path, help="of a data set of this package")
@@ -95,7 +96,7 @@ def _import(args: argparse.Namespace) -> None:
 
 
 def _export_lerobot(args: argparse.Namespace) -> None:
-    from lewm_hf.data.storage.lerobot import write_lerobot
+    from lewm_hf.data.storage.lerobot_copy import write_lerobot
 
     out = write_lerobot(args.directory, args.out, task=args.task)
     print(f"{out}: LeRobotDataset('local/{out.name}', root={str(out)!r}) opens it")

@@ -39,7 +39,9 @@ def add(verbs: Verbs) -> None:
     verb.add("--model", type=Path, help="folder of a checkpoint with its card")
     verb.add("--dataset", type=Path, help="directory of episodes with its card")
     verb.add("--dataset-repo-id", help="of a data set that goes with a model; the model's with -episodes by default")
-    verb.add("--lerobot", action="store_true", help="upload the data set in LeRobot's v3 layout, tagged for lerobot")
+    verb.add(
+        "--lerobot", action="store_true", help="of a data set that lerobot does not open: upload a copy that it does"
+    )
     verb.add("--public", action="store_true", help="make new repositories public, and write to public ones")
     verb.add("--dry-run", action="store_true", help="list what would go")
     text = "upload these files, too; may be repeated"

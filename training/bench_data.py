@@ -111,7 +111,7 @@ def bench_collection(
     rows = sum(load_episodes(out, split, cache_dir=folder / "cache").num_rows for split in ("train", "test"))
     probed = min(PROBE_EPISODES, episodes) * rows / episodes  # measured first, to estimate size and time
     ours = (rows + probed) / spent
-    size = sum(path.stat().st_size for path in (out / "data").iterdir()) / rows
+    size = sum(path.stat().st_size for path in (out / "data").rglob("*.parquet")) / rows
 
     env = make_env(env_name, image_size=image_size)
     env.reset(seed=0)

@@ -15,7 +15,7 @@ from .schema import ACTION, IMAGE, SIM_GOAL, SIM_STATE, STATE, SUCCESS
 from .statistics import action_statistics
 from .storage.dataset_card import DESCRIPTION_FILE
 from .storage.encoding import decode
-from .storage.parquet import matrix, vectors
+from .storage.parquet import matrix
 
 
 class KeptFrames(Protocol):
@@ -264,7 +264,7 @@ class EpisodeData:
         if "frame_index" in self.column_names:
             check_order(table.column("frame_index").to_numpy(), *episodes)
         try:
-            self.actions = np.ascontiguousarray(vectors(table.column(ACTION)), dtype=np.float32)
+            self.actions = np.ascontiguousarray(matrix(table.column(ACTION)), dtype=np.float32)
         except ValueError as error:
             raise ValueError(f"the actions of {self.name} differ in size: {error}; split the data set") from error
         check_pace(self.actions.shape[1], self.description, self.name)
@@ -293,7 +293,7 @@ class EpisodeData:
                 "episodes"
             )
         if column not in self._kept:
-            self._kept[column] = vectors(self._dataset.data.column(column)).astype(np.float64)
+            self._kept[column] = matrix(self._dataset.data.column(column)).astype(np.float64)
         return self._kept[column]
 
     def __getstate__(self) -> dict[str, Any]:

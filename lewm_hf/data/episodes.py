@@ -1,6 +1,5 @@
 """`load_episodes`: whatever holds episodes, opened as `EpisodeData`."""
 
-import glob
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from .stated import check_statistics
 from .storage.arrow_copies import load_files, load_folder
 from .storage.dataset_card import check_complete, read_description
 from .storage.encoding import decode
+from .storage.layout import split_files
 from .storage.parquet import read_metadata
 
 __all__ = ["COLUMN_KEYS", "EpisodeData", "load_episodes"]
@@ -87,10 +87,11 @@ def load_episodes(
             f"{source} is a data set of this package, whose columns are known: omit {', '.join(named)}, which "
             "are for recordings"
         )
-    found = sorted({path.name.partition("-")[0] for path in (directory / "data").glob("*.parquet")})
+    there = split_files(directory, description) if directory.is_dir() else {}
+    found = sorted(there)
     part = found == ["train"] and "test" not in described_splits(description) and split in ("train", "test")
     stored = "train" if part else split
-    files = sorted((directory / "data").glob(f"{glob.escape(stored)}-*.parquet"))
+    files = there.get(stored, [])
     if description is not None and not files:
         raise FileNotFoundError(
             f"{source} has no split {split!r}: " + (f"it has {', '.join(found)}" if found else "collect episodes first")

@@ -10,7 +10,8 @@ import numpy as np
 from ..tasks.registry import find_task, make_env
 from .episodes import EpisodeData, load_episodes
 from .schema import SIM_GOAL
-from .storage.dataset_card import SPLITS, read_description
+from .storage.dataset_card import read_description
+from .storage.layout import SPLITS
 
 FRAMES = 32
 # Grey levels of 255. The same renderer on the same driver gives 0; Cube and Reacher without shadows and multisampling

@@ -16,6 +16,7 @@ from datasets import Features, Image, List, Value
 IMAGE = "observation.image"
 STATE = "observation.state"
 ACTION = "action"
+TASK = "task_index"
 SUCCESS = "next.success"
 SIM_STATE = "sim.state"
 SIM_GOAL = "sim.goal"
@@ -40,18 +41,19 @@ def episode_features(
     """
     features = Features(
         {
-            "episode_index": Value("int32"),
-            "frame_index": Value("int32"),
+            "episode_index": Value("int64"),
+            "frame_index": Value("int64"),
             "index": Value("int64"),
+            TASK: Value("int64"),
             "timestamp": Value("float32"),
             # Palette images would reach their reader as indices without a mode.
             IMAGE: Image(mode="RGB"),
-            STATE: List(Value("float32"), length=observation_dim),
-            ACTION: List(Value("float32"), length=action_dim),
+            STATE: _vector("float32", observation_dim),
+            ACTION: _vector("float32", action_dim),
             "next.done": Value("bool"),
             SUCCESS: Value("bool"),
-            SIM_STATE: List(Value("float64"), length=state_dim),
-            SIM_GOAL: List(Value("float64"), length=state_dim),
+            SIM_STATE: _vector("float64", state_dim),
+            SIM_GOAL: _vector("float64", state_dim),
         }
     )
     known = {
@@ -60,17 +62,20 @@ def episode_features(
         SIM_STATE: state_dim is not None,
         SIM_GOAL: goal and state_dim is not None,
     }
-    more = {
-        name: Value("float64") if size == 1 else List(Value("float64"), length=size)
-        for name, size in (kept or {}).items()
-    }
+    more = {name: _vector("float64", size) for name, size in (kept or {}).items()}
     return Features({name: feature for name, feature in features.items() if known.get(name, True)} | more)
+
+
+def _vector(dtype: str, size: int | None) -> Value | List:
+    """A vector of one number is that number, as LeRobot has it."""
+    return Value(dtype) if size == 1 else List(Value(dtype), length=size)
 
 
 COLUMN_MEANINGS = {
     "episode_index": "number of the episode, over all splits",
     "frame_index": "row within the episode, from 0",
     "index": "row within the data set, over all splits",
+    TASK: "row of `meta/tasks.parquet`, which says in words what the episode is for",
     "timestamp": "seconds since the episode's first row",
     IMAGE: "the frame, lossless",
     STATE: "what the environment reports of its state",

@@ -8,6 +8,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
 from .splits import described_splits
 from .storage.dataset_card import DESCRIPTION_FILE, read_description
+from .storage.layout import split_patterns
 from .storage.parquet import read_metadata
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -33,9 +34,10 @@ def source_folder(source: str | Path, split: str, revision: str | None) -> Path:
     try:
         try:
             file = Path(hf_hub_download(filename=DESCRIPTION_FILE, **download))
-            described = described_splits(read_description(file.parent))
+            description = read_description(file.parent)
+            described = described_splits(description)
             stored = "train" if split == "test" and described == ["train"] else split
-            wanted = [DESCRIPTION_FILE, "README.md", f"data/{stored}-*"]
+            wanted = [DESCRIPTION_FILE, "README.md", *split_patterns(stored, description)]
         except EntryNotFoundError:
             wanted = None  # not of this package: its layout is for `datasets` to find out
         return Path(snapshot_download(allow_patterns=wanted, **download))
@@ -45,6 +47,11 @@ def source_folder(source: str | Path, split: str, revision: str | None) -> Path:
             f"there is no directory {source}, and the Hub data set cannot be fetched ({reason}): check the name, the "
             "revision and the network"
         ) from error
+
+
+def _short(path: Path) -> str:
+    """Files of several folders may have one name."""
+    return f"{path.parent.name}/{path.name}"
 
 
 def check_files(paths: list[Path]) -> None:
@@ -58,6 +65,6 @@ def check_files(paths: list[Path]) -> None:
             here, there = fields.get(name), first[1].get(name)
             if here != there:
                 raise ValueError(
-                    f"column {name!r} is {here} in {path.name}, but {there} in {first[0].name}: the files belong to "
-                    "different data sets; separate them"
+                    f"column {name!r} is {here} in {_short(path)}, but {there} in {_short(first[0])}: the files belong "
+                    "to different data sets; separate them"
                 )

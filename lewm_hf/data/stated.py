@@ -8,8 +8,9 @@ import numpy as np
 
 from .schema import ACTION
 from .statistics import action_statistics
-from .storage.dataset_card import DESCRIPTION_FILE, split_files
-from .storage.parquet import read_columns, read_metadata, vectors
+from .storage.dataset_card import DESCRIPTION_FILE
+from .storage.layout import split_files
+from .storage.parquet import matrix, read_columns, read_metadata
 
 if TYPE_CHECKING:
     from .episode_data import EpisodeData
@@ -34,9 +35,9 @@ def check_statistics(directory: Path, description: Mapping[str, Any], episodes: 
         return
     stated = [np.asarray(description[name], dtype=np.float64) for name in ("action_mean", "action_std")]
     rows = {split: sum(value["lengths"]) for split, value in description.get("splits", {}).items()}
-    paths = [path for members in split_files(directory).values() for path in members]
+    paths = [path for members in split_files(directory, description).values() for path in members]
     if _has_rows(paths, sum(rows.values())):
-        actions = vectors(read_columns(paths, [ACTION]).column(0)).reshape(-1, episodes.action_dim)
+        actions = matrix(read_columns(paths, [ACTION]).column(0)).reshape(-1, episodes.action_dim)
         found = [np.asarray(values) for values in action_statistics(actions)]
         scale = np.maximum(np.abs(found[0]), found[1])
         right = all(np.all(np.abs(a - b) <= TOLERANCE * scale + 1e-12) for a, b in zip(stated, found, strict=True))

@@ -14,7 +14,8 @@ from huggingface_hub.constants import EVAL_RESULTS_FOLDER
 from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
 
 from ..data.storage.dataset_card import check_complete, read_description
-from ..data.storage.lerobot import INFO_FILE, is_lerobot, write_lerobot
+from ..data.storage.lerobot import INFO_FILE, TAG, check_metadata, is_lerobot
+from ..data.storage.lerobot_copy import write_lerobot
 from ..data.storage.local_paths import SUFFIXES, clean_text
 from ..files import size_text
 from .cards.checks import CARD_FILE, check_card, check_folder, check_repo_id, read_json, weight_files
@@ -124,8 +125,8 @@ def push(
         revision: branch to commit to. Default: the main branch.
         message: of the commits.
         token: default: the one of `hf auth login`.
-        lerobot: upload the data set in LeRobot's layout, with the tag that lerobot looks for. Its files are others than
-            those of `dataset`: other names and types, and every column declared.
+        lerobot: upload a copy in LeRobot's layout where `dataset` is not in it: an earlier version's, or one whose
+            episodes have gaps in their numbers.
 
     Raises:
         FileNotFoundError, ValueError: one line, where a folder is incomplete or damaged, a card is invalid, or a public
@@ -166,7 +167,8 @@ def _plan(folder: Path, kind: str, repo_id: str, include: Sequence[str]) -> Uplo
         raise FileNotFoundError(f"there is no folder {folder}: give the folder of a {kind}")
     check_repo_id(repo_id)
     lerobot = kind == "dataset" and is_lerobot(folder)
-    required = (CARD_FILE, INFO_FILE) if lerobot else REQUIRED[kind]
+    described = read_description(folder) if kind == "dataset" else None
+    required = (CARD_FILE, INFO_FILE) if lerobot and described is None else REQUIRED[kind]
     if missing := [name for name in required if not (folder / name).is_file()]:
         remedy = {
             CARD_FILE: "write its card with `lewm card`",
@@ -175,9 +177,16 @@ def _plan(folder: Path, kind: str, repo_id: str, include: Sequence[str]) -> Uplo
         raise FileNotFoundError(f"{folder} has no {', '.join(missing)}: {remedy}")
     if kind == "dataset" and not any((folder / "data").rglob("*.parquet")):
         raise FileNotFoundError(f"{folder} has no data/*.parquet: finish collecting first")
-    if kind == "dataset" and not lerobot:
-        check_complete(folder, read_description(folder))
+    if described is not None:
+        check_complete(folder, described)
+    if described is not None and lerobot:
+        check_metadata(folder, described)
     check_card((folder / CARD_FILE).read_text(encoding="utf-8"), kind)
+    if kind == "dataset" and not lerobot and TAG in (DatasetCard.load(folder / CARD_FILE).data.tags or []):
+        raise ValueError(
+            f"the card of {folder} has the tag {TAG}, but there is no {INFO_FILE}, without which lerobot opens "
+            "nothing: take the tag out, or add --lerobot"
+        )
     if kind == "model":
         check_folder(folder)
         for path in eval_result_files(folder):

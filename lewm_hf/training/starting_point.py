@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from ..configuration_lewm import LeWMConfig
-from ..data.episodes import HUB_ID
+from ..data.source_folder import HUB_ID
 from ..evaluation.common.agent import Agent, first_sentence, load_agent
 from ..evaluation.common.provenance import model_fingerprint
 from ..proprioception_lewm import size_of

@@ -187,21 +187,21 @@ def test_damaged_directories_are_refused_in_one_line(copy, tmp_path):
         assert "\n" not in str(caught.value)
 
     fails(FileNotFoundError, "has no split 'val': it has test, train", "val")
-    victim = copy / "data" / "train-00003-of-00006.parquet"
+    victim = copy / "data/chunk-000/file-003.parquet"
     whole = victim.read_bytes()
     victim.write_bytes(whole[: len(whole) // 2])
-    fails(ValueError, "train-00003-of-00006.parquet is truncated or no Parquet file")
+    fails(ValueError, "file-003.parquet is truncated or no Parquet file")
     victim.write_bytes(b"")
     fails(ValueError, "is truncated or no Parquet file")
     # The footer is fine, the pages are not.
     victim.write_bytes(whole[:4] + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])
     fails(ValueError, "cannot be read")
     # Files of two data sets in one directory.
-    table = pq.read_table(copy / "data" / "train-00001-of-00006.parquet")
+    table = pq.read_table(copy / "data/chunk-000/file-001.parquet")
     wide = datasets.Dataset.from_dict({"action": [[1.0, 2.0, 3.0]]}).data.table.column("action")
     number = table.schema.get_field_index("action")
     pq.write_table(table.slice(0, 1).set_column(number, "action", wide), victim)
-    fails(ValueError, "column 'action' is list.* in train-00003-of-00006.parquet, but fixed_size_list.*separate them")
+    fails(ValueError, "column 'action' is list.* in chunk-000/file-003.parquet, but fixed_size_list.*separate them")
     shutil.rmtree(copy / "data")
     fails(FileNotFoundError, "collect episodes first")
     (copy / "episodes.json").write_text(json.dumps({"format": "lewm-episodes-9"}))
@@ -241,11 +241,12 @@ def test_missing_files_are_named(copy, tmp_path):
             load_episodes(directory, split, cache_dir=tmp_path / "cache")
         assert "\n" not in str(error.value)
 
-    (copy / "data" / "train-00002-of-00006.parquet").unlink()
-    refused("lacks 1 of 6 train files, such as data/train-00002-of-00006.parquet: restore")
+    (copy / "data/chunk-000/file-002.parquet").unlink()
+    refused("lacks 1 of 6 train files, such as data/chunk-000/file-002.parquet: restore")
     assert len(load_episodes(copy, "test", cache_dir=tmp_path / "cache")) == 4
-    shutil.copy(copy / "data" / "train-00001-of-00006.parquet", copy / "data" / "train-00000-of-00002.parquet")
-    refused("mixes train files numbered of 2 and of 6")
+    shutil.copy(copy / "data/chunk-000/file-001.parquet", copy / "data/chunk-000/file-002.parquet")
+    shutil.copy(copy / "data/chunk-000/file-001.parquet", copy / "data/chunk-000/file-006.parquet")
+    refused("has data/chunk-000/file-006.parquet, which is not among its 8 files")
     description = json.loads((copy / "episodes.json").read_text())
     del description["splits"]
     (copy / "episodes.json").write_text(json.dumps(description))
@@ -254,3 +255,5 @@ def test_missing_files_are_named(copy, tmp_path):
     file = plain / "data" / "train-00000-of-00001.parquet"
     file.rename(file.with_name("train-00000-of-00003.parquet"))
     refused("lacks 2 of 3 train files, such as data/train-00001-of-00003.parquet", directory=plain)
+    shutil.copy(plain / "data" / "train-00000-of-00003.parquet", plain / "data" / "train-00000-of-00002.parquet")
+    refused("mixes train files numbered of 2 and of 3", directory=plain)

@@ -30,7 +30,7 @@ SMALL = {"episodes": 6, "image_size": 16, "workers": 1, "max_steps": 12, "episod
 
 def actions_of(folder) -> np.ndarray:
     """The actions of the training split, read by PyArrow alone."""
-    paths = sorted((folder / "data").glob("train-*"))
+    paths = sorted(folder.glob("data/chunk-000/*.parquet"))
     return np.concatenate([np.stack(pq.read_table(path)["action"].to_pylist()) for path in paths])
 
 
@@ -133,16 +133,16 @@ def test_a_file_of_another_collection_is_not_taken_for_ones_own(two, tmp_path):
     for name in ("splits", "action_mean", "action_std"):
         del said[name]
     (out / "episodes.json").write_text(json.dumps(said))
-    name = "data/train-00000-of-00002.parquet"
+    name = "data/chunk-000/file-000.parquet"
     shutil.copy(two[1] / name, out / name)
     content = (out / name).read_bytes()
-    with pytest.raises(ValueError, match="train-00000-of-00002.parquet was collected with other arguments"):
+    with pytest.raises(ValueError, match="chunk-000/file-000.parquet was collected with other arguments"):
         collect("two_room", out, seed=0, **SMALL)
     assert (out / name).read_bytes() == content
 
 
 def test_files_have_a_page_index_and_chunks_that_content_defines(two):
-    footer = pq.read_metadata(two[0] / "data" / "train-00000-of-00002.parquet")
+    footer = pq.read_metadata(two[0] / "data/chunk-000/file-000.parquet")
     columns = [footer.row_group(0).column(number) for number in range(footer.num_columns)]
     assert all(column.has_offset_index for column in columns)
     assert json.loads(footer.metadata[b"content_defined_chunking"]) == datasets.config.DEFAULT_CDC_OPTIONS

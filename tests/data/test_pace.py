@@ -207,7 +207,7 @@ def test_a_collection_of_before_continues(tmp_path):
         del said[name]
     (out / "episodes.json").write_text(json.dumps(said))
     (out / "README.md").unlink()
-    victim = next((out / "data").glob("train-00001*"))
+    victim = out / "data/chunk-000/file-001.parquet"
     content = victim.read_bytes()
     victim.unlink()
     collect("two_room", out, **arguments)

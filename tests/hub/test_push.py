@@ -9,17 +9,21 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from earlier import as_before
 from huggingface_hub import HfApi, snapshot_download
 
 from lewm_hf import LeWMImageProcessor, LeWMModel, LeWMPlanner
 from lewm_hf.data.episodes import load_episodes
-from lewm_hf.data.storage.lerobot import write_lerobot
+from lewm_hf.data.storage.lerobot_copy import write_lerobot
 from lewm_hf.hub.push import push
 
 SPLITS = ("train", "test")
 MODEL_FILES = {"README.md", "config.json", "preprocessor_config.json", "model.safetensors", "training.json"}
-PARQUET = {f"data/{split}-{number:05d}-of-00002.parquet" for split in SPLITS for number in (0, 1)}
-DATA_FILES = {"README.md", "episodes.json"} | PARQUET
+PARQUET = {f"data/chunk-{split:03d}/file-{number:03d}.parquet" for split in (0, 1) for number in (0, 1)}
+META = {
+    "meta/info.json", "meta/stats.json", "meta/tasks.parquet", "meta/episodes/chunk-000/file-000.parquet",
+}  # fmt: skip
+DATA_FILES = {"README.md", "episodes.json"} | PARQUET | META
 GIT = {".gitattributes"}
 
 
@@ -307,7 +311,29 @@ def test_episodes_come_back_from_the_hub(online, collected, tmp_path):
         load_episodes("org/nothing")
 
 
-def test_a_collected_data_set_goes_in_the_layout_that_lerobot_opens(online, episode_folder):
+def test_a_collected_data_set_is_tagged_for_lerobot(online, episode_folder):
+    push("org/episodes", dataset=episode_folder)
+    assert set(online.repos["dataset", "org/episodes"].tags) == {"v3.0"}
+    assert "- LeRobot\n" in online.files("dataset", "org/episodes")["README.md"].decode()
+    for split in SPLITS:
+        there, here = load_episodes("org/episodes", split), load_episodes(episode_folder, split)
+        np.testing.assert_array_equal(there.frames(range(there.num_rows)), here.frames(range(here.num_rows)))
+    # Nothing is said of a folder that lerobot cannot open.
+    (episode_folder / "meta/info.json").rename(episode_folder / "info")
+    with pytest.raises(ValueError, match=r"has the tag LeRobot, but there is no meta/info\.json"):
+        push("org/other", dataset=episode_folder)
+    (episode_folder / "info").rename(episode_folder / "meta/info.json")
+    info = json.loads((episode_folder / "meta/info.json").read_text())
+    (episode_folder / "meta/info.json").write_text(json.dumps({**info, "total_frames": 7}))
+    with pytest.raises(ValueError, match="restore the folder meta"):
+        push("org/other", dataset=episode_folder)
+
+
+def test_what_an_earlier_version_collected_goes_as_a_copy_that_lerobot_opens(online, episode_folder):
+    as_before(episode_folder)
+    push("org/before", dataset=episode_folder)
+    assert not online.repos["dataset", "org/before"].tags
+    assert "LeRobot" not in online.files("dataset", "org/before")["README.md"].decode()
     push("org/episodes", dataset=episode_folder, lerobot=True)
     files = online.files("dataset", "org/episodes")
     assert json.loads(files["meta/info.json"])["splits"] == {"train": "0:2", "test": "2:4"}

@@ -17,7 +17,7 @@ from ...arguments_of import arguments_of
 from ...files import duration_text, remove_leftovers, size_text
 from ...progress import progress_bar
 from ...tasks.task import Task
-from ..storage.continuing import at_work, check_same, finishing, is_complete, known_description
+from ..storage.continuing import at_work, check_layout, check_same, finishing, is_complete, known_description
 from ..storage.dataset_card import finish_dataset, write_description
 from ..storage.encoding import FrameEncoder
 from ..storage.parquet import write_episodes
@@ -51,14 +51,15 @@ def collect(given: CollectArguments) -> Path:
     if not 0 <= part < parts:
         raise ValueError(f"shard={part}/{parts} does not exist: shards are counted from 0 to {parts - 1}")
     out = Path(given.out)
-    files = collection.files()
-    mine = files[part::parts]
     known = known_description(out)
+    files = collection.files(known)
+    mine = files[part::parts]
     if known is not None:
         check_same(out, known, {**known, **collection.settings()})
         if "splits" in known and all(is_complete(out / file.name, collection.key) for file in files):
             logger.info("%s is complete: %d episodes, nothing to do", out, collection.episodes)
             return out
+        check_layout(out, known)
     task = collection.task
     run = partial(run_tasks, workers=workers, fork=task.recording.fork)
     # Everything that can be wrong with environment and expert shows here, before any file is touched.

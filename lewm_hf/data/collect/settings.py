@@ -18,7 +18,8 @@ from ...tasks.task import Task
 from ..schema import COLUMN_MEANINGS, SIM_GOAL, STATE, SUCCESS
 from ..storage.dataset_card import FORMAT
 from ..storage.encoding import check_image_format
-from ..storage.parquet import content_key, file_name
+from ..storage.layout import FILES, earlier_file_names, file_names
+from ..storage.parquet import content_key
 from .arguments import CollectArguments
 
 if TYPE_CHECKING:
@@ -61,21 +62,36 @@ class Collection:
         register_task(task)
         return make_env(task, **self.env_kwargs), make_expert(task.name, self.expert, **self.expert_kwargs)
 
-    def files(self) -> list["EpisodeFile"]:
-        """All files of the data set, in order. The test split is the last episodes: they are exchangeable."""
+    @property
+    def splits(self) -> dict[str, range]:
+        """Numbers of the episodes by split. The test split is the last episodes: they are exchangeable."""
         held_out = 0
         if self.test_fraction:
             held_out = min(max(round(self.episodes * self.test_fraction), 1), self.episodes - 1)
-        files = []
-        for split, first, count in (
-            ("train", 0, self.episodes - held_out), ("test", self.episodes - held_out, held_out),
-        ):  # fmt: skip
-            number_of_files = math.ceil(count / self.episodes_per_file)
-            for number in range(number_of_files):
-                start = first + number * self.episodes_per_file
-                stop = min(start + self.episodes_per_file, first + count)
-                files.append(EpisodeFile(f"data/{file_name(split, number, number_of_files)}", start, stop))
-        return files
+        border = self.episodes - held_out
+        return {"train": range(border), "test": range(border, self.episodes)}
+
+    @property
+    def file_counts(self) -> dict[str, int]:
+        """How many files each split has."""
+        return {split: math.ceil(len(numbers) / self.episodes_per_file) for split, numbers in self.splits.items()}
+
+    def files(self, known: Mapping[str, Any] | None = None) -> list["EpisodeFile"]:
+        """All files of the data set, in order.
+
+        Args:
+            known: what `episodes.json` says of a data set that is there; earlier versions gave other names.
+        """
+        names = (earlier_file_names if known is not None and FILES not in known else file_names)(self.file_counts)
+        return [
+            EpisodeFile(name, split, numbers[0], numbers[-1] + 1)
+            for split, episodes in self.splits.items()
+            for name, numbers in zip(
+                names[split],
+                (episodes[at : at + self.episodes_per_file] for at in range(0, len(episodes), self.episodes_per_file)),
+                strict=True,
+            )
+        ]
 
     def settings(self) -> dict[str, Any]:
         """The part of `episodes.json` that the arguments decide."""
@@ -122,6 +138,7 @@ class Collection:
             "action_dim": action_dim,
             **of_env,
             "state_names": state_names,
+            FILES: self.file_counts,
             "collector": collector,
             "versions": versions,
         }
@@ -153,9 +170,10 @@ def action_bounds(env) -> list[list[float]] | None:
 
 @dataclass(frozen=True)
 class EpisodeFile:
-    """One unit of work: episodes `start` to `stop - 1` go into the file `name`."""
+    """One unit of work: episodes `start` to `stop - 1`, of one split, go into the file `name`."""
 
     name: str
+    split: str
     start: int
     stop: int
 

@@ -73,7 +73,7 @@ def record_states(
     Raises:
         ValueError: where the collection has no episode of this split.
     """
-    files = [file for file in collection.files() if file.name.startswith(f"data/{split}-")]
+    files = [file for file in collection.files() if file.split == split]
     if not files:
         raise ValueError(f"this collection has no {split} split: choose another one, or another test_fraction")
     count, task = sum(file.stop - file.start for file in files), collection.task

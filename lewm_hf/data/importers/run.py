@@ -9,7 +9,8 @@ import math
 import operator
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -22,10 +23,11 @@ from ...files import duration_text, remove_leftovers, size_text
 from ...progress import progress_bar
 from ...tasks.registry import find_task, make_env
 from ...tasks.task import Task
-from ..storage.continuing import at_work, is_complete, known_description
+from ..storage.continuing import at_work, check_layout, is_complete, known_description
 from ..storage.dataset_card import finish_dataset, write_description
 from ..storage.encoding import FrameEncoder, check_image_format
-from ..storage.parquet import content_key, file_name, write_episodes
+from ..storage.layout import FILES, earlier_file_names, file_names
+from ..storage.parquet import content_key, write_episodes
 from ..workers import run_tasks, usable_cores
 from .frames import Conversion
 from .mapping import ColumnMapping, read_mapping
@@ -47,6 +49,7 @@ class ImportFile:
     """One unit of work: these episodes of the source, whose first rows have these numbers, go into the file `name`."""
 
     name: str
+    split: str
     episodes: tuple[int, ...]
     starts: tuple[int, ...]
 
@@ -119,13 +122,19 @@ def import_dataset(
         description = describe(work, format, sizes, kept, test_fraction, seed, episodes_per_file)
         if known is not None:
             check_continues(out, work, known, description)
-        files = plan_files(opened.lengths, kept, test_fraction, seed, episodes_per_file, opened.held_out)
+        files = plan_files(
+            opened.lengths, kept, test_fraction, seed, episodes_per_file, opened.held_out,
+            names=earlier_file_names if known is not None and FILES not in known else file_names,
+        )  # fmt: skip
+        description[FILES] = dict(Counter(file.split for file in files))
         decisive = ("env", "env_kwargs", "image_size", "every", "collector")
         key = content_key({name: description[name] for name in decisive})
         missing = [file for file in files if not is_complete(out / file.name, key)]
         if not missing and known is not None and "splits" in known:
             logger.info("%s is complete: %d episodes, nothing to do", out, len(kept))
             return out
+        if known is not None:
+            check_layout(out, known)
         _announce(out, work, missing, workers)
     finally:
         opened.close()  # no handle may cross a fork
@@ -175,6 +184,7 @@ def open_source(format: str, path: Path, mapping: str | Path | ColumnMapping | N
 def plan_files(
     lengths: np.ndarray, kept: np.ndarray, test_fraction: float, seed: int, episodes_per_file: int,
     held_out: np.ndarray | None = None,
+    names: Callable[[Mapping[str, int]], dict[str, list[str]]] = file_names,
 ) -> list[ImportFile]:  # fmt: skip
     """All files of the data set, in order. Test episodes are drawn, for a source need not be in random order, unless
     the source sets some apart."""
@@ -182,15 +192,15 @@ def plan_files(
     drawn = np.sort(np.random.default_rng(seed).permutation(kept)[:count])
     if held_out is not None and 0 < len(apart := np.intersect1d(held_out, kept)) < len(kept):
         drawn = apart
+    splits = {"train": np.setdiff1d(kept, drawn), "test": drawn}
+    named = names({split: math.ceil(len(members) / episodes_per_file) for split, members in splits.items()})
     files, row = [], 0
-    for split, members in (("train", np.setdiff1d(kept, drawn)), ("test", drawn)):
-        number_of_files = math.ceil(len(members) / episodes_per_file)
-        for number in range(number_of_files):
+    for split, members in splits.items():
+        for number, name in enumerate(named[split]):
             episodes = members[number * episodes_per_file : (number + 1) * episodes_per_file]
             ends = row + np.cumsum(lengths[episodes])
             starts = ends - lengths[episodes]
-            name = f"data/{file_name(split, number, number_of_files)}"
-            files.append(ImportFile(name, tuple(episodes.tolist()), tuple(starts.tolist())))
+            files.append(ImportFile(name, split, tuple(episodes.tolist()), tuple(starts.tolist())))
             row = int(ends[-1])
     return files
 

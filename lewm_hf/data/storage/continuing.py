@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ...files import only_one
+from ..schema import TASK
 from .dataset_card import read_description
+from .layout import FILES
 from .parquet import collection_key, read_metadata
 
 logger = logging.getLogger(__name__)
@@ -16,6 +18,7 @@ logger = logging.getLogger(__name__)
 _LOCK = ".lewm-{part}-of-{parts}.lock"
 _NOT_ARGUMENTS = (
     "versions", "collector", "env_kwargs", "splits", "action_mean", "action_std", "action_dim", "action_bounds",
+    "format", "files",
 )  # fmt: skip
 # What a command that was killed early leaves in an otherwise empty folder.
 _LEFT_BEHIND = re.compile(r"\.lewm-.*\.lock|\.episodes\.json\..*\.tmp")
@@ -43,6 +46,9 @@ def check_same(out: Path, known: Mapping[str, Any], wanted: Mapping[str, Any]) -
     """
     # Collections of older versions say nothing of `every`.
     flat = [{"every": 1, **content, **content["collector"], **content["env_kwargs"]} for content in (known, wanted)]
+    for content in flat:  # nor of tasks
+        if "columns" in content:
+            content["columns"] = [name for name in content["columns"] if name != TASK]
     for name in dict.fromkeys([*flat[1], *flat[0]]):
         if name in _NOT_ARGUMENTS:
             continue
@@ -57,6 +63,20 @@ def check_same(out: Path, known: Mapping[str, Any], wanted: Mapping[str, Any]) -
             "%s was begun with %s, this is %s: frames or motion may differ in the last bit",
             out, known["versions"], wanted["versions"],
         )  # fmt: skip
+
+
+def check_layout(out: Path, known: Mapping[str, Any]) -> None:
+    """Refuses to go on with what an earlier version began, whose files have other names and columns.
+
+    Raises:
+        ValueError: one line.
+    """
+    if FILES not in known:
+        made_by = known["versions"].get("lewm-hf", "an earlier one")
+        raise ValueError(
+            f"{out} was begun by lewm-hf {made_by}, which laid out files in another way, and is not finished: finish "
+            "it with that version, or give another directory"
+        )
 
 
 def is_complete(path: Path, key: str) -> bool:

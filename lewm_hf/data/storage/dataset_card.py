@@ -1,7 +1,6 @@
 """A data set's description: `episodes.json` for programs, `README.md` for people, both measured on the files."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -13,15 +12,16 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from ...files import replacing, size_text
 from ..schema import ACTION, BLOCK_MEANINGS, COLUMN_MEANINGS, IMAGE, SIM_STATE
 from ..statistics import GOAL_OFFSET, QUANTILES, Facts, measure
+from .layout import SPLITS, check_files, split_files, viewer_patterns
+from .lerobot import TAG, check_metadata, finished_metadata, is_lerobot
 from .local_paths import published
-from .parquet import file_name, read_columns, read_metadata, renumber, vectors
+from .parquet import matrix, read_columns, read_metadata, renumber
 
 DESCRIPTION_FILE = "episodes.json"
 CARD_FILE = "README.md"
-FORMAT = "lewm-episodes-1"
+FORMAT = "lewm-episodes-2"
+READABLE = ("lewm-episodes-1", FORMAT)
 FACTS_TITLE = "## Measured facts"
-SPLITS = ("train", "test")
-_NUMBERED = re.compile(r"(?P<split>.+)-(?P<number>\d+)-of-(?P<total>\d+)\.parquet")
 SIZE_CATEGORIES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"))
 
 
@@ -38,7 +38,7 @@ def read_description(directory: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON ({error}): restore it, or collect into a new directory") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") not in READABLE:
         found = content.get("format") if isinstance(content, dict) else None
         raise ValueError(f"{path} has format {found!r}, this version reads {FORMAT!r}: use the version that wrote it")
     return content
@@ -51,16 +51,10 @@ def write_description(directory: Path, description: Mapping[str, Any]) -> None:
         temporary.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
 
 
-def split_files(directory: Path) -> dict[str, list[Path]]:
-    """Episode files by split, in order; splits without a file are left out."""
-    found = {split: sorted((directory / "data").glob(f"{split}-*.parquet")) for split in SPLITS}
-    return {split: paths for split, paths in found.items() if paths}
-
-
 def check_complete(
     directory: Path, description: Mapping[str, Any] | None = None, splits: Iterable[str] | None = None
 ) -> None:
-    """Whether all episode files are there, by their names alone: `train-00003-of-00005.parquet` is one of five.
+    """Whether all episode files are there, by their names alone.
 
     Args:
         directory: of a data set.
@@ -70,40 +64,21 @@ def check_complete(
     Raises:
         ValueError: one line that names a missing file, or says that the collection is not finished.
     """
-    numbers: dict[str, dict[int, set[int]]] = {}
-    for path in (directory / "data").glob("*.parquet"):
-        if found := _NUMBERED.fullmatch(path.name):
-            numbers.setdefault(found["split"], {}).setdefault(int(found["total"]), set()).add(int(found["number"]))
     if description is not None and "splits" not in description:
         raise ValueError(f"{directory} is not finished: run the command that collects it again")
-    described = {split: value for split, value in (description or {}).get("splits", {}).items() if value["episodes"]}
-    for split in dict.fromkeys([*described, *numbers]) if splits is None else splits:
-        totals = numbers.get(split, {})
-        if len(totals) > 1:
-            some = " and ".join(f"of {total}" for total in sorted(totals))
-            raise ValueError(f"{directory} mixes {split} files numbered {some}: separate the data sets")
-        if split in described and not any((directory / "data").glob(f"{split}-*.parquet")):
-            raise ValueError(
-                f"{directory} lacks all {split} files, but {DESCRIPTION_FILE} describes {split} episodes: restore the "
-                "files, or collect again"
-            )
-        for total, there in totals.items():
-            if missing := sorted(set(range(total)) - there):
-                raise ValueError(
-                    f"{directory} lacks {len(missing)} of {total} {split} files, such as "
-                    f"data/{file_name(split, missing[0], total)}: restore them, or run the command that collects again"
-                )
+    described = [split for split, value in (description or {}).get("splits", {}).items() if value["episodes"]]
+    check_files(directory, description, splits, described)
 
 
 def finish_dataset(directory: Path, description: Mapping[str, Any]) -> Facts:
     """Turns complete episode files into a data set: final row numbers, card and description.
 
     Args:
-        directory: holds `data/train-*.parquet` and perhaps `data/test-*.parquet`.
+        directory: holds complete episode files.
         description: `env` (id or `None`), `env_kwargs`, `image_size`, `fps`, `collector` (provenance), `versions`, and
             `columns` where not all are there.
     """
-    files = split_files(directory)
+    files = split_files(directory, description)
     renumber([path for paths in files.values() for path in paths])
     facts, splits = measure_directory(directory, description)
     finished = {
@@ -112,8 +87,9 @@ def finish_dataset(directory: Path, description: Mapping[str, Any]) -> Facts:
         "action_std": facts.action_std,
         "splits": splits,
     }
+    lerobot = finished_metadata(directory, finished)
     with replacing(directory / CARD_FILE) as temporary:
-        temporary.write_text(render_card(finished, facts), encoding="utf-8")
+        temporary.write_text(render_card(finished, facts, lerobot), encoding="utf-8")
     write_description(directory, finished)
     return facts
 
@@ -127,10 +103,10 @@ def measure_directory(directory: Path, description: Mapping[str, Any]) -> tuple[
     Raises:
         ValueError: one line where there are none, or a file is damaged.
     """
-    files = split_files(directory)
+    files = split_files(directory, description)
     paths = [path for split in files.values() for path in split]
     if not paths:
-        raise ValueError(f"{directory} has no data/train-*.parquet: collect or import episodes into it first")
+        raise ValueError(f"{directory} has no episode files: collect or import episodes into it first")
     splits, lengths = {}, {}
     for split, members in files.items():
         index = read_columns(members, ["episode_index"]).column(0).to_numpy()
@@ -149,9 +125,9 @@ def measure_directory(directory: Path, description: Mapping[str, Any]) -> tuple[
         reached = env.reached if env.knows_pairs else None
     facts = measure(
         lengths,
-        vectors(table.column(ACTION)),
+        matrix(table.column(ACTION)),
         table.column("next.success").to_numpy() if "next.success" in wanted else None,
-        vectors(table.column(SIM_STATE)) if SIM_STATE in wanted else None,
+        matrix(table.column(SIM_STATE)) if SIM_STATE in wanted else None,
         reached,
         _frame_bytes(paths),
         description.get("every", 1),
@@ -179,6 +155,8 @@ def data_stats(directory: str | Path) -> Facts:
     if not card.exists():
         raise ValueError(f"{directory} has no {CARD_FILE}: run the command that collected it again")
     facts, splits = measure_directory(directory, description)
+    if is_lerobot(directory):
+        check_metadata(directory, description)
     for split in SPLITS:
         said, found = description["splits"].get(split), splits.get(split)
         if said != found:
@@ -218,17 +196,21 @@ def fact_rows(facts: Facts) -> list[tuple[str, str]]:
     ]
 
 
-def render_card(description: Mapping[str, Any], facts: Facts) -> str:
-    """The text of `README.md`: YAML header for the Hub, then what was measured and how it was collected."""
+def render_card(description: Mapping[str, Any], facts: Facts, lerobot: bool) -> str:
+    """The text of `README.md`: YAML header for the Hub, then what was measured and how it was collected.
+
+    Args:
+        lerobot: whether lerobot opens the data set; the Hub's tag says it of no other.
+    """
     data = DatasetCardData(
         license="apache-2.0",
         task_categories=["robotics"],
-        tags=["lewm", "world-model", "reinforcement-learning", *_env_tag(description)],
+        tags=[*([TAG] if lerobot else []), "lewm", "world-model", "reinforcement-learning", *_env_tag(description)],
         size_categories=[next((name for bound, name in SIZE_CATEGORIES if facts.rows < bound), "n>10M")],
         configs=[
             {
                 "config_name": "default",
-                "data_files": [{"split": split, "path": f"data/{split}-*"} for split in facts.splits],
+                "data_files": viewer_patterns(facts.splits, description),
             }
         ],
     )
@@ -242,6 +224,7 @@ def render_card(description: Mapping[str, Any], facts: Facts) -> str:
             data,
             template_path=str(template),
             name=name,
+            lerobot=lerobot,
             pace=f"frame, every {every} simulator steps" if every > 1 else "frame",
             facts_title=FACTS_TITLE,
             facts=fact_rows(facts),

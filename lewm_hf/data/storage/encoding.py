@@ -2,7 +2,8 @@
 
 Which format is right was decided by measuring frames of the four environments (`training/bench_data.py` repeats it):
 - `"png"`: an own writer of plain PNG files, for scenes that are mostly one color. Several times faster to write than
-  WebP, which spends 5 ms on a TwoRoom frame because its soft blob on walls has more than 256 colors.
+  WebP, which spends 5 ms on a TwoRoom frame because its soft blob on walls has more than 256 colors. Always in true
+  color: a palette saves at most 7 % of the bytes and takes three times as long, and lerobot takes its indices for gray.
 - `"webp1"`: lossless WebP, method 1, for flat scenes of few colors (PushT): the smallest files.
 - `"webp0"`: lossless WebP, method 0, for textured scenes; higher methods take five times as long for 5 % fewer bytes.
 """
@@ -26,7 +27,6 @@ except ImportError:
 
 WEBP_METHODS = {"webp0": 0, "webp1": 1}
 IMAGE_FORMATS = ("png", *WEBP_METHODS)
-MAX_COLORS = 256
 # zlib's last fast level: 10 % smaller than level 1; level 4 takes twice as long, and run lengths alone read slower.
 COMPRESSION = 3
 ZLIB_HEADER = b"\x78\x5e"
@@ -51,8 +51,6 @@ class FrameEncoder:
     def __init__(self, image_format: str):
         check_image_format(image_format)
         self.image_format = image_format if features.check("webp") else "png"
-        # Scratch: where in the frame each of the 2^24 colors was seen last. Only touched pages take memory.
-        self._seen = np.zeros(1 << 24, dtype=np.uint32) if self.image_format == "png" else None
 
     def __call__(self, frame: np.ndarray) -> bytes:
         """The bytes of an image file.
@@ -63,49 +61,10 @@ class FrameEncoder:
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
             raise ValueError(f"a frame is (H, W, 3) uint8, not {frame.shape} {frame.dtype}: convert it first")
         return (
-            self._png(np.ascontiguousarray(frame))
+            _png(np.ascontiguousarray(frame))
             if self.image_format == "png"
             else _webp(frame, WEBP_METHODS[self.image_format])
         )
-
-    def _png(self, frame: np.ndarray) -> bytes:
-        height, width, _ = frame.shape
-        # A row equal to the one above is a row of zeros once filtered: only the others need any work.
-        lines = _widest_view(frame.reshape(height, -1))
-        differs = np.ones(height, dtype=bool)
-        np.any(lines[1:] != lines[:-1], axis=1, out=differs[1:])
-        fresh = np.flatnonzero(differs)
-        pixels = frame[fresh]
-        indexed = self._palette(pixels)
-        if indexed is None:
-            header, palette = struct.pack(">IIBBBBB", width, height, 8, RGB, 0, 0, 0), b""
-            values = pixels.reshape(len(fresh), -1)
-        else:
-            header = struct.pack(">IIBBBBB", width, height, 8, PALETTE, 0, 0, 0)
-            values, colors = indexed
-            palette = _chunk(b"PLTE", colors.tobytes())
-        filtered = np.zeros((height, 1 + values.shape[1]), dtype=np.uint8)
-        filtered[1:, 0] = FILTER_UP
-        filtered[fresh[1:], 1:] = values[1:] - values[:-1]
-        filtered[0, 1:] = values[0]
-        data = _compress(filtered, fresh)
-        return PNG_SIGNATURE + _chunk(b"IHDR", header) + palette + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
-
-    def _palette(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        """Palette indices `(rows, W)` uint8 and colors `(n, 3)` uint8; `None` for more than 256 colors."""
-        channels = pixels.astype(np.uint32)
-        packed = ((channels[..., 0] << 16) | (channels[..., 1] << 8) | channels[..., 2]).ravel()
-        seen = self._seen
-        positions = np.arange(len(packed), dtype=np.uint32)
-        seen[packed] = positions
-        distinct = packed[seen[packed] == positions]
-        if len(distinct) > MAX_COLORS:
-            return None
-        # Sorted, so that shades of one color are neighbours and gradients become small differences.
-        distinct.sort()
-        seen[distinct] = np.arange(len(distinct), dtype=np.uint32)
-        colors = np.stack([distinct >> 16, distinct >> 8, distinct], axis=1).astype(np.uint8)
-        return seen[packed].astype(np.uint8).reshape(pixels.shape[:2]), colors
 
 
 def check_image_format(image_format: str) -> None:
@@ -151,6 +110,23 @@ def _is_plain(data: bytes | memoryview) -> bool:
     if plain:
         pictures.check_pixels(width, height)
     return plain
+
+
+def _png(frame: np.ndarray) -> bytes:
+    height, width, _ = frame.shape
+    # A row equal to the one above is a row of zeros once filtered: only the others need any work.
+    lines = _widest_view(frame.reshape(height, -1))
+    differs = np.ones(height, dtype=bool)
+    np.any(lines[1:] != lines[:-1], axis=1, out=differs[1:])
+    fresh = np.flatnonzero(differs)
+    values = frame[fresh].reshape(len(fresh), -1)
+    filtered = np.zeros((height, 1 + values.shape[1]), dtype=np.uint8)
+    filtered[1:, 0] = FILTER_UP
+    filtered[fresh[1:], 1:] = values[1:] - values[:-1]
+    filtered[0, 1:] = values[0]
+    header = struct.pack(">IIBBBBB", width, height, 8, RGB, 0, 0, 0)
+    data = _compress(filtered, fresh)
+    return PNG_SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
 
 
 def _webp(frame: np.ndarray, method: int) -> bytes:

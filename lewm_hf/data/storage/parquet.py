@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...files import replacing
-from ..schema import ACTION, IMAGE, SIM_GOAL, SIM_STATE, STATE, episode_features
+from ..schema import ACTION, IMAGE, SIM_GOAL, SIM_STATE, STATE, TASK, episode_features
 from .encoding import FrameEncoder
 
 if TYPE_CHECKING:  # those who only read need no environment
@@ -23,10 +23,6 @@ INDEX = "index"
 ROW_GROUP_ROWS = 1000
 KEY = b"lewm.collection"
 CHUNKING = b"content_defined_chunking"
-
-
-def file_name(split: str, number: int, count: int) -> str:
-    return f"{split}-{number:05d}-of-{count:05d}.parquet"
 
 
 def write_episodes(
@@ -219,9 +215,10 @@ def _table(
     _check_actions(row_actions, number)
     encoded = pa.array([encoder(image) for image in episode.images], pa.binary())
     columns = {
-        "episode_index": np.full(rows, number, dtype=np.int32),
-        "frame_index": frames.astype(np.int32),
+        "episode_index": np.full(rows, number),
+        "frame_index": frames,
         INDEX: start + frames,
+        TASK: np.zeros(rows, dtype=np.int64),
         "timestamp": (frames / fps).astype(np.float32),
         IMAGE: pa.StructArray.from_arrays([encoded, pa.nulls(rows, pa.string())], ["bytes", "path"]),
         STATE: _lists(episode.observations),
@@ -232,7 +229,7 @@ def _table(
         SIM_GOAL: _lists(episode.goals),
     }
     for name, values in getattr(episode, "kept", {}).items():
-        columns[name] = values[:, 0] if values.shape[1] == 1 else _lists(values)
+        columns[name] = _lists(values)
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
@@ -251,4 +248,5 @@ def _check_actions(actions: np.ndarray, number: int) -> None:
 def _lists(matrix: np.ndarray | None) -> pa.Array | None:
     if matrix is None:
         return None
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(matrix).ravel()), matrix.shape[1])
+    flat, width = pa.array(np.ascontiguousarray(matrix).ravel()), matrix.shape[1]
+    return flat if width == 1 else pa.FixedSizeListArray.from_arrays(flat, width)

@@ -12,7 +12,8 @@ from huggingface_hub.errors import EntryNotFoundError
 from transformers import AutoImageProcessor, AutoModel
 
 from ...configuration_lewm import LeWMConfig
-from ...data.episodes import COLUMN_KEYS, HUB_ID
+from ...data.episodes import COLUMN_KEYS
+from ...data.source_folder import HUB_ID
 from ...planning.world_model import check_ready
 from ...world_models.registry import import_offered
 from .facts import ModelFacts

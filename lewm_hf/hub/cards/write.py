@@ -310,6 +310,7 @@ def write_dataset_card(folder: str | Path) -> Path:
         FileNotFoundError, ValueError: one line where the description or the files are missing or damaged.
     """
     from ...data.storage import dataset_card as cards  # measuring how many pairs are solved needs the environment
+    from ...data.storage.lerobot import is_lerobot
 
     folder = Path(folder)
     description = cards.read_description(folder)
@@ -320,7 +321,7 @@ def write_dataset_card(folder: str | Path) -> Path:
         raise ValueError(f"the card of {folder} would lack {', '.join(missing)}: {cards.DESCRIPTION_FILE} has no such")
     cards.check_complete(folder, description)
     facts, _ = cards.measure_directory(folder, description)
-    text = cards.render_card(description, facts)
+    text = cards.render_card(description, facts, is_lerobot(folder))
     check_card(text, "dataset")
     return write_text(folder / CARD_FILE, text)
 

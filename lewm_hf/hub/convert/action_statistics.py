@@ -70,12 +70,12 @@ def measure_actions(dataset: str | Path) -> ActionStatistics:
 
 def _read_directory(path: Path) -> np.ndarray:
     from ...data.storage.dataset_card import read_description
-    from ...data.storage.parquet import read_columns, vectors
+    from ...data.storage.parquet import matrix, read_columns
 
-    files = sorted((path / "data").glob("*.parquet"))
+    files = sorted((path / "data").rglob("*.parquet"))
     if not files:
         raise FileNotFoundError(f"{path} has no data/*.parquet: give the directory of a data set")
-    actions = vectors(read_columns(files, [_COLUMN]).column(0))
+    actions = matrix(read_columns(files, [_COLUMN]).column(0))
     every = (read_description(path) or {}).get("every", 1)
     # One row per raw action, where a row of the data set has a block of them.
     return actions if every == 1 else actions.reshape(len(actions) * every, -1)

@@ -74,10 +74,10 @@ def test_the_rows_of_a_data_set(room_dir, tmp_path):
 
 
 def test_files_are_made_for_the_hub(room_dir):
-    path = room_dir / "data" / "train-00000-of-00006.parquet"
-    assert {p.name for p in (room_dir / "data").iterdir()} == {
-        *(f"train-{number:05d}-of-00006.parquet" for number in range(6)),
-        *(f"test-{number:05d}-of-00002.parquet" for number in range(2)),
+    path = room_dir / "data/chunk-000/file-000.parquet"
+    assert {p.relative_to(room_dir).as_posix() for p in (room_dir / "data").rglob("*.parquet")} == {
+        *(f"data/chunk-000/file-{number:03d}.parquet" for number in range(6)),
+        *(f"data/chunk-001/file-{number:03d}.parquet" for number in range(2)),
     }
     features = json.loads(pq.read_schema(path).metadata[b"huggingface"])["info"]["features"]
     assert features["observation.image"]["_type"] == "Image"  # the viewer shows pictures
@@ -86,7 +86,9 @@ def test_files_are_made_for_the_hub(room_dir):
     assert description["collector"]["expert_kwargs"] == {"noise_std": 2.0}  # the default, said aloud
     assert (
         sum(description["splits"]["test"]["lengths"])
-        == pq.read_table([str(p) for p in sorted((room_dir / "data").glob("test-*"))], columns=["index"]).num_rows
+        == pq.read_table(
+            [str(p) for p in sorted(room_dir.glob("data/chunk-001/*.parquet"))], columns=["index"]
+        ).num_rows
     )
 
 
@@ -147,7 +149,7 @@ def test_killed_while_numbering_rows_it_leaves_nothing_behind(tmp_path):
         description.pop(name, None)
     (out / "episodes.json").write_text(json.dumps(description))
     (out / "README.md").unlink()
-    file = next((out / "data").glob("train-*.parquet"))
+    file = next(out.glob("data/chunk-000/*.parquet"))
     file.with_name(f".{file.name}.12345.tmp").write_bytes(b"half")
     collect("two_room", out, **arguments)
     assert content(out) == expected
@@ -156,10 +158,10 @@ def test_killed_while_numbering_rows_it_leaves_nothing_behind(tmp_path):
 def test_an_interrupted_collection_is_usable(small, tmp_path):
     out = tmp_path / "part"
     shutil.copytree(small, out)
-    for name in ("README.md", "data/train-00001-of-00005.parquet", "data/test-00000-of-00001.parquet"):
+    for name in ("README.md", "data/chunk-000/file-001.parquet", "data/chunk-001/file-000.parquet"):
         (out / name).unlink(missing_ok=True)
-    missing = [path for path in content(small) if not (out / path).exists()]
-    assert len(missing) == 3 or len(missing) == 2
+    shutil.rmtree(out / "meta")
+    assert len([path for path in content(small) if not (out / path).exists()]) == 3 + 4
     loaded = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
     assert len(loaded["train"]) > 0
     collect("two_room", out, workers=1, **SMALL)
@@ -176,7 +178,7 @@ def test_a_finished_collection_is_left_alone(small, caplog):
 
 def test_a_damaged_file_is_collected_again(small, tmp_path):
     shutil.copytree(small, tmp_path / "set")
-    victim = tmp_path / "set" / "data" / "train-00002-of-00005.parquet"
+    victim = tmp_path / "set" / "data/chunk-000/file-002.parquet"
     victim.write_bytes(victim.read_bytes()[:-100])
     collect("two_room", tmp_path / "set", workers=1, **SMALL)
     assert content(tmp_path / "set") == content(small)
@@ -266,7 +268,7 @@ def test_a_disk_that_fills_up(small, tmp_path, workers):
         except OSError as error:
             (tmp_path / "error").write_text(str(error))
 
-    sizes = sorted(path.stat().st_size for path in small.rglob("train-*"))
+    sizes = sorted(path.stat().st_size for path in small.glob("data/chunk-000/*"))
     limit = (sizes[2] + sizes[3]) // 2
     process = multiprocessing.get_context("fork").Process(target=limited)
     process.start()

@@ -131,7 +131,7 @@ def test_without_an_environment_nothing_is_restored(room_file, rows, tmp_path):
     yaml = mapping(tmp_path / "m.yaml", "fps: 5\ncolumns:\n  observation: [proprio, pos_agent]\n")
     out = import_dataset("hdf5", room_file, tmp_path / "out", mapping=yaml, **EASY)
     check_rows(out, rows, tmp_path, state=False, observation=False)
-    table = pq.read_table(next((out / "data").glob("train-*")))
+    table = pq.read_table(next(out.glob("data/chunk-000/*.parquet")))
     assert "sim.state" not in table.column_names and table.schema.field("observation.state").type.list_size == 4
     np.testing.assert_allclose(table["timestamp"].to_numpy(), table["frame_index"].to_numpy() / 5, rtol=1e-6)
 
@@ -238,17 +238,19 @@ def test_killed_and_run_again_it_ends_with_the_same_bytes(imported_room, room_fi
     process = multiprocessing.get_context("fork").Process(target=slowly)
     process.start()
     deadline = time.monotonic() + 300
-    while not list((out / "data").glob("train-*")) and process.is_alive() and time.monotonic() < deadline:
+    while not list(out.glob("data/chunk-000/*.parquet")) and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.002)
     process.kill()
     process.join()
-    finished = {file.name: file.stat().st_mtime_ns for file in (out / "data").glob("train-*")}
-    assert 0 < len(finished) < len(list((imported_room / "data").glob("*.parquet")))
-    (out / "data" / ".train-00001-of-00003.parquet.1.tmp").write_bytes(b"half")
+    finished = {file.name: file.stat().st_mtime_ns for file in out.glob("data/chunk-000/*.parquet")}
+    assert 0 < len(finished) < len(list((imported_room / "data").rglob("*.parquet")))
+    (out / "data/chunk-000/.file-001.parquet.1.tmp").write_bytes(b"half")
     import_dataset("hdf5", room_file, out, env="two_room", **EASY)
     assert content(out) == content(imported_room)
     for name in list(finished):
-        assert (out / "data" / name).stat().st_mtime_ns == finished[name], "finished files are not written again"
+        assert (out / "data/chunk-000" / name).stat().st_mtime_ns == finished[name], (
+            "finished files are not written again"
+        )
 
 
 def test_a_finished_import_is_left_alone_and_other_arguments_refused(imported_room, room_file, rows, tmp_path, caplog):

@@ -91,11 +91,11 @@ def test_a_description_that_lies_is_caught(copy):
 def test_missing_parts_are_named(copy, tmp_path):
     with pytest.raises(FileNotFoundError, match="no directory"):
         data_stats(tmp_path / "none")
-    (copy / "data" / "test-00001-of-00002.parquet").unlink()
+    (copy / "data/chunk-001/file-001.parquet").unlink()
     with pytest.raises(ValueError, match="describes 4 test episodes, the files hold 3"):
         data_stats(copy)
     shutil.rmtree(copy / "data")
-    with pytest.raises(ValueError, match="has no data/train"):
+    with pytest.raises(ValueError, match="has no episode files"):
         data_stats(copy)
     (copy / "README.md").unlink()
     with pytest.raises(ValueError, match="has no README.md"):

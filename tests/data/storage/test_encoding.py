@@ -64,9 +64,9 @@ def test_png_files_are_valid_and_small(fixtures):
         data = encode(frame)
         Image.open(io.BytesIO(data)).verify()  # checks every checksum
         assert len(data) < 6000  # 150,528 raw; Pillow's own PNG of the first takes 4,900
-    # Few colors: a palette, so one byte per pixel before compression.
+    # A palette's indices would be taken for gray by readers that do not convert.
     few = encode(np.zeros((8, 8, 3), np.uint8))
-    assert Image.open(io.BytesIO(few)).mode == "P"
+    assert Image.open(io.BytesIO(few)).mode == "RGB"
 
 
 def test_pillow_reads_where_opencv_is_missing(monkeypatch, fixtures):

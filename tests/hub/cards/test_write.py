@@ -351,10 +351,10 @@ def test_a_data_set_without_all_its_files_gets_no_card(tmp_path, collected):
             assert "\n" not in str(caught.value)
         assert (folder / "README.md").read_text() == before
 
-    (folder / "data" / "test-00000-of-00002.parquet").unlink()
-    refused("lacks 1 of 2 test files, such as data/test-00000-of-00002.parquet")
-    (folder / "data" / "test-00001-of-00002.parquet").unlink()
-    refused("lacks all test files, but episodes.json describes test episodes")
+    (folder / "data/chunk-001/file-000.parquet").unlink()
+    refused("lacks 1 of 2 test files, such as data/chunk-001/file-000.parquet")
+    (folder / "data/chunk-001/file-001.parquet").unlink()
+    refused("lacks all test files, but the description counts test episodes")
 
 
 def test_a_data_set_card_is_measured_again(tmp_path, collected, online):
