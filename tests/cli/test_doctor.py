@@ -171,7 +171,7 @@ def drawn(tmp_path_factory):
 def repaint(folder, change):
     """Changes every stored frame; returns the mean absolute difference that this makes, by hand."""
     differences = []
-    for path in (folder / "data").glob("*.parquet"):
+    for path in (folder / "data").rglob("*.parquet"):
         table, frames = pq.read_table(path), []
         for value in table.column("observation.image").to_pylist():
             image = np.asarray(Image.open(io.BytesIO(value["bytes"])).convert("RGB"))

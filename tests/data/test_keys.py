@@ -60,7 +60,7 @@ def test_files_are_told_apart_by_content_not_by_their_times(two, tmp_path):
     for source in two:
         shutil.rmtree(tmp_path / "set", ignore_errors=True)
         shutil.copytree(source, tmp_path / "set")
-        for path in (tmp_path / "set" / "data").iterdir():
+        for path in (tmp_path / "set" / "data").rglob("*.parquet"):
             os.utime(path, (1e9, 1e9))
         loaded = load_episodes(tmp_path / "set", cache_dir=tmp_path / "cache")
         np.testing.assert_array_equal(loaded.actions, actions_of(source))
@@ -99,7 +99,7 @@ def test_kept_frames_are_those_of_the_decoder_and_the_column(tmp_path):
 
 
 def rewrite_actions(folder, change) -> None:
-    for path in (folder / "data").glob("*.parquet"):
+    for path in (folder / "data").rglob("*.parquet"):
         table = pq.read_table(path)
         actions = change(np.stack(table["action"].to_pylist()).astype(np.float32))
         at = table.schema.get_field_index("action")
@@ -112,7 +112,7 @@ def test_stated_statistics_are_compared_with_the_files(two, tmp_path, alone):
     """Somebody turned the actions into other units; or only one split was downloaded."""
     shutil.copytree(two[0], tmp_path / "set")
     if alone:
-        for path in (tmp_path / "set" / "data").glob("test-*"):
+        for path in (tmp_path / "set").glob("data/chunk-001/*"):
             path.unlink()
     load_episodes(tmp_path / "set", cache_dir=tmp_path / "c")
     rewrite_actions(tmp_path / "set", lambda actions: 10 * actions + 3)
@@ -264,7 +264,7 @@ def test_a_data_set_without_a_test_split_holds_its_last_episodes_out(tmp_path, c
     whole = actions_of(tmp_path / "set")
     np.testing.assert_array_equal(np.concatenate([train.actions, test.actions]), whole)
     assert test._dataset._indices is None  # a slice, not a copy
-    table = pq.read_table(sorted((tmp_path / "set" / "data").glob("*")), columns=["observation.image"])
+    table = pq.read_table(sorted((tmp_path / "set" / "data").rglob("*.parquet")), columns=["observation.image"])
     last = table["observation.image"][-1].as_py()["bytes"]
     np.testing.assert_array_equal(test.frames([test.num_rows - 1])[0], decode(memoryview(last)))
     assert "has no test split: the last 2 of 20 episodes are held out" in caplog.text

@@ -124,6 +124,7 @@ def test_links_go_only_where_they_stay_inside(online, model_folder, episode_fold
     secret = tmp_path / "key.json"
     secret.write_text('{"token": "hf_secret"}')
     (model_folder / "evaluation").mkdir()
+    (episode_folder / "assets").mkdir()
     (model_folder / "kept.json").write_text('{"kind": "probe"}')
     (model_folder / "evaluation" / "probe.json").symlink_to("../kept.json")
     push("org/lewm", model=model_folder)
@@ -132,7 +133,7 @@ def test_links_go_only_where_they_stay_inside(online, model_folder, episode_fold
     for folder, place, kwargs in (
         (model_folder, "evaluation/health.json", {"model": model_folder}),
         (model_folder, "notes.txt", {"model": model_folder, "include": ["notes.txt"]}),
-        (episode_folder, "data/more.parquet", {"dataset": episode_folder}),
+        (episode_folder, "assets/more.json", {"dataset": episode_folder}),
     ):
         (folder / place).symlink_to(secret)
         with pytest.raises(ValueError, match="is a link to .*key.json, outside of the folder") as caught:
@@ -175,7 +176,7 @@ def test_an_interrupted_upload_continues_where_it_stopped(online, episode_folder
     online.uploads_left, online.requests[:] = None, []
     push("org/episodes", dataset=episode_folder)
     assert online.files("dataset", "org/episodes").keys() == DATA_FILES | GIT
-    assert sum(line.startswith("PUT /lfs/") for line in online.requests) == 3
+    assert sum(line.startswith("PUT /lfs/") for line in online.requests) == len(PARQUET) + 2 - 1
 
 
 def test_a_server_that_is_gone_is_one_line(online, model_folder, monkeypatch):
@@ -227,6 +228,7 @@ def test_incomplete_and_damaged_folders_are_refused_before_anything_is_sent(onli
     refused("not a repository id", repo_id="a/b/c", model=model_folder)
     # The data set is checked before the model goes.
     (episode_folder / "episodes.json").unlink()
+    (episode_folder / "meta/info.json").unlink()
     refused("episodes has no episodes.json", FileNotFoundError, model=model_folder, dataset=episode_folder)
     processor = (model_folder / "preprocessor_config.json").read_bytes()
     (model_folder / "preprocessor_config.json").unlink()
