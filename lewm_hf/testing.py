@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 
+from .proprioception_lewm import size_of
 from .randomness import preserved_randomness
 from .world_models.base import TrainableWorldModel, WorldModel
 
@@ -97,6 +98,14 @@ class _Inputs:
         self.frames = draw(BATCH, config.history_size + 1, channels, size, size)
         self.blocks = draw(BATCH, config.history_size + 1, config.action_block_size)
         self.candidates = draw(BATCH, SAMPLES, HORIZON + config.history_size, config.action_block_size)
+        self.batch = {"pixel_values": self.frames, "actions": self.blocks}
+        if numbers := size_of(config):
+            self.batch["proprioception"] = draw(BATCH, config.history_size + 1, numbers)
+
+    def encode(self, model, rows: slice = slice(None), times: slice = slice(None)) -> Tensor:
+        """Latents of these frames, and of what comes beside them."""
+        seen = [self.batch[name] for name in ("pixel_values", "proprioception") if name in self.batch]
+        return model.encode(*(values[rows, times].clone() for values in seen))
 
 
 def _device(model) -> torch.device:
@@ -145,7 +154,7 @@ def _difference(ours: Tensor, other: Tensor) -> str:
 def _behavior(model, tolerance: float, seed: int) -> Iterator[str]:
     inputs = _Inputs(model, seed)
     with _Checked(model), preserved_randomness(inputs.device):
-        latents, failed = _attempt("encode", lambda: model.encode(inputs.frames.clone()))
+        latents, failed = _attempt("encode", lambda: inputs.encode(model))
         yield from failed or _encoding(model, inputs, latents, tolerance)
         if failed or latents.dim() < 3 or latents.shape[:2] != inputs.frames.shape[:2]:
             return
@@ -164,15 +173,15 @@ def _encoding(model, inputs: _Inputs, latents: Tensor, tolerance: float) -> Iter
     if not torch.isfinite(latents).all():
         yield "encode returns NaN or infinite values for standard normal pixels"
         return
-    if not torch.equal(latents, model.encode(inputs.frames.clone())):
+    if not torch.equal(latents, inputs.encode(model)):
         yield "encode differs between two calls in evaluation mode: dropout or sampling must be off there"
-    alone = torch.cat([model.encode(frame[None]) for frame in inputs.frames])
+    alone = torch.cat([inputs.encode(model, slice(row, row + 1)) for row in range(BATCH)])
     if not _equal(alone, latents, tolerance):
         yield (
             f"encode depends on the other rows of the batch ({_difference(alone, latents)}): in evaluation mode "
             "BatchNorm must use its running statistics"
         )
-    single = model.encode(inputs.frames[:, -1:])
+    single = inputs.encode(model, times=slice(-1, None))
     if not _equal(single, latents[:, -1:], tolerance):
         yield (
             f"encode of one frame depends on the frames before it ({_difference(single, latents[:, -1:])}): goals are "
@@ -238,7 +247,7 @@ def _training(model, tolerance: float, seed: int) -> Iterator[str]:
     if not isinstance(model, TrainableWorldModel) or not isinstance(model, nn.Module):
         return
     inputs = _Inputs(model, seed)
-    batch = {"pixel_values": inputs.frames, "actions": inputs.blocks}
+    batch = inputs.batch
     first, again = model.step_inputs(seed, 5), model.step_inputs(seed, 5)
     if first.keys() != again.keys() or any(not torch.equal(first[name], again[name]) for name in first):
         yield "step_inputs differs between two calls with the same (seed, number): ranks would disagree"
@@ -288,7 +297,7 @@ def _saving(model, tolerance: float, seed: int) -> Iterator[str]:
             changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
             if changed:
                 yield f"config fields {changed} change when the model is saved and loaded with {told}"
-            if not torch.equal(loaded.encode(inputs.frames), model.encode(inputs.frames)):
+            if not torch.equal(inputs.encode(loaded), inputs.encode(model)):
                 yield f"encode differs after saving and loading with {told}: some weight or buffer is not saved"
 
 

@@ -13,6 +13,7 @@ from lewm_hf.data.episodes import load_episodes
 from lewm_hf.data.windows import WindowDataset
 from lewm_hf.planning.frames import encode_frames
 from lewm_hf.proprioception_lewm import normalized
+from lewm_hf.testing import check_world_model
 
 BODY = {
     "proprioception_key": ["joints", "gripper"], "proprioception_size": 3,
@@ -79,6 +80,7 @@ def test_gradients_flow_and_files_keep_it(body_model, tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["proprioception_mean"] == [1.0, -2.0, 0.5]
     loaded = AutoModel.from_pretrained(tmp_path)
     assert torch.equal(loaded.encode(frames, body), body_model.encode(frames, body))
+    check_world_model(body_model)
 
 
 def test_recorded_numbers_are_z_scored(body_model):
@@ -138,6 +140,16 @@ def test_planning_takes_it_with_each_observation(body_model):
         policy.act([start])
     assert policy.act({0: start}, {0: here}).shape == (1, 2)
     torch.testing.assert_close(policy._episodes[0].latents[0], latents[0])
+
+
+def test_the_example_of_a_card_runs_as_it_stands(body_model, tmp_path):
+    from lewm_hf.hub.cards.snippets import planner_snippet
+
+    LeWMPlanner(body_model, LeWMImageProcessor(image_size=28)).save_pretrained(tmp_path)
+    code = planner_snippet(str(tmp_path), None, {}, 28, "(25, 2)", body_model.config.proprioception_size)
+    names = {}
+    exec(code.replace(f'"{tmp_path}"', f'"{tmp_path}", samples=8, iterations=1, elites=2'), names)
+    assert names["plan"]["actions"].shape == (25, 2)
 
 
 def test_a_robot_reports_it_beside_its_pictures(body_model, tiny_model):

@@ -21,7 +21,9 @@ def install(env_id: str | None) -> str:
     return f"'lewm-hf[{extra}]'" if extra else "lewm-hf"
 
 
-def planner_snippet(source: str, env_id: str | None, env_kwargs: Mapping[str, Any], image_size: int, shape: str) -> str:
+def planner_snippet(
+    source: str, env_id: str | None, env_kwargs: Mapping[str, Any], image_size: int, shape: str, proprioception: int = 0
+) -> str:
     """Plans between two pictures: of the environment, where there is one, else blank ones in place of the reader's.
 
     Args:
@@ -29,7 +31,17 @@ def planner_snippet(source: str, env_id: str | None, env_kwargs: Mapping[str, An
         env_kwargs: how the environment of the training episodes was made.
         image_size: of the pictures.
         shape: of the planned actions, as it is shown.
+        proprioception: numbers that the model wants beside each picture; then nothing is asked of the environment.
     """
+    if proprioception:
+        return f"""import numpy
+from lewm_hf import LeWMPlanner
+
+planner = LeWMPlanner.from_pretrained("{source}")
+now = goal = numpy.zeros(({image_size}, {image_size}, 3), numpy.uint8)  # put two pictures in their place
+body = numpy.zeros({proprioception})  # and what is recorded beside each: planner.model.config.proprioception_key
+plan = planner({{"observation": now, "proprioception": body, "goal": goal, "goal_proprioception": body}})
+plan["actions"]  # {shape} float32, in the units of the recordings"""
     if env_id is None:
         return f"""import numpy
 from lewm_hf import LeWMPlanner

@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig
 
 from ...configuration_lewm import LeWMConfig
 from ...data.storage.local_paths import published
+from ...proprioception_lewm import size_of
 from .checks import weights_text
 from .collected import collect_command
 from .results import measured_text, relative, result_rows
@@ -64,7 +65,9 @@ def model_values(facts: "CardFacts") -> dict[str, Any]:
         "measured": measured_text(facts),
         "notes": facts.notes,
         "install": install(facts.env_id),
-        "snippet": planner_snippet(source, facts.env_id, published(known or {}), config.image_size, shape)
+        "snippet": planner_snippet(
+            source, facts.env_id, published(known or {}), config.image_size, shape, size_of(config)
+        )
         if facts.plans
         else _imitates(source),
         "remote_code": facts.remote_code,
