@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .tasks.goal_env import GoalEnv
     from .tasks.measurable import Events, Target
     from .tasks.registry import find_task, make_env, register_task, task_names
+    from .tasks.state_env import StateEnv
     from .tasks.task import Recording, Task
     from .tasks.variation import VariationSpace
     from .testing import check_world_model
@@ -60,6 +61,7 @@ _HOMES = {
     "GoalEnv": "tasks.goal_env",
     "Protocol": "evaluation.success.protocol",
     "Recording": "tasks.task",
+    "StateEnv": "tasks.state_env",
     "Target": "tasks.measurable",
     "Task": "tasks.task",
     "VariationSpace": "tasks.variation",
@@ -115,6 +117,7 @@ __all__ = [
     "Recording",
     "RobotLoop",
     "SIGReg",
+    "StateEnv",
     "Target",
     "Task",
     "VariationSpace",

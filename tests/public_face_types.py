@@ -9,6 +9,7 @@ from lewm_hf import (
     EpisodeData,
     GoalEnv,
     Recording,
+    StateEnv,
     Target,
     Task,
     collect,
@@ -36,7 +37,7 @@ task = Task(
 assert_type(register_task(task), Task)
 assert_type(find_task("mine"), Task)
 assert_type(task_names(), tuple[str, ...])
-assert_type(make_env("mine"), GoalEnv)
+assert_type(make_env("mine"), StateEnv)
 assert_type(make_env("mine").distance(np.zeros((1, 1)), np.zeros((1, 1))), np.ndarray | None)
 assert_type(collect("mine", "episodes", 10), Path)
 assert_type(load_episodes("episodes", "train"), EpisodeData)

@@ -1,4 +1,4 @@
-"""Any gymnasium environment that renders, with the interface of `GoalEnv`: no class to write, nothing to register.
+"""Any gymnasium environment that renders, with the interface of `StateEnv`: no class to write, nothing to register.
 
 `make_env("Pendulum-v1")`, `make_env("my_package:MyTask-v0")` and every command that takes a task come here.
 """
@@ -14,8 +14,8 @@ import numpy as np
 from ..pictures import FITS
 from .action_vectors import ActionVectors
 from .drawn_gymnasium import make_drawn, picture_of, squared
-from .goal_env import RESET_OPTIONS, GoalEnv
 from .measurable import Events
+from .state_env import RESET_OPTIONS, StateEnv
 from .variation import Integers, VariationSpace
 
 # Reset seeds: whole numbers that a manifest of start-goal pairs may hold.
@@ -25,7 +25,7 @@ EVENT_STEPS = 100
 LIGHT = "picture.light"
 
 
-class AnyGymnasiumEnv(GoalEnv):
+class AnyGymnasiumEnv(StateEnv):
     """Wraps an environment that knows nothing of this package.
 
     States. With `get_state()` and `set_state(vector)` on the unwrapped environment, exact inverses, a state is that
@@ -347,17 +347,6 @@ class AnyGymnasiumEnv(GoalEnv):
 
     def _described(self, info: Mapping[str, Any]) -> dict[str, Any]:
         return {**info, "state": self.get_state(), "success": self.is_success()}
-
-    # Abstract members of the base that its own `reset` and `step` would call
-
-    def _build(self) -> None:
-        raise NotImplementedError
-
-    def _sample_task(self) -> tuple[np.ndarray, np.ndarray]:
-        raise NotImplementedError
-
-    def _advance(self, action: np.ndarray) -> None:
-        raise NotImplementedError
 
     def _observe(self) -> Any:
         return self.observation

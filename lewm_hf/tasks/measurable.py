@@ -32,7 +32,7 @@ class Events:
         steps: environment steps of an episode.
         color: factor of variation that the color event changes.
         body: what it colors.
-        moved: what the teleport (`GoalEnv.teleport`) moves, and how far at least.
+        moved: what the teleport (`StateEnv.teleport`) moves, and how far at least.
     """
 
     policy: str

@@ -15,7 +15,7 @@ from .task import Recording, Task
 from .two_room.task import TASK as TWO_ROOM
 
 if TYPE_CHECKING:
-    from .goal_env import GoalEnv
+    from .state_env import StateEnv
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def register_envs() -> None:
         _register_env(task)
 
 
-def make_env(name: str | Task, **kwargs: Any) -> "GoalEnv":
+def make_env(name: str | Task, **kwargs: Any) -> "StateEnv":
     """The unwrapped environment of a task, by short name or gymnasium id.
 
     An environment that is no `GoalEnv` comes wrapped in an `AnyGymnasiumEnv`.

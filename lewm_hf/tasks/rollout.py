@@ -57,7 +57,7 @@ def episode_rng(seed: int, episode: int) -> np.random.Generator:
 
 
 def reset_episode(env, rng: np.random.Generator, options: Mapping[str, Any] | None = None) -> None:
-    """Resets `env` (a `GoalEnv`) with a seed drawn from `rng`; no goal image is rendered."""
+    """Resets `env` (a `StateEnv`) with a seed drawn from `rng`; no goal image is rendered."""
     env.reset(seed=int(rng.integers(SEEDS)), options={"goal_image": False, **(options or {})})
 
 
@@ -67,7 +67,7 @@ def roll_out(
     """Runs one episode until success or `max_steps`, without rendering.
 
     Args:
-        env: a `GoalEnv`.
+        env: a `StateEnv`.
         rng: draws the reset's seed first, then belongs to the expert.
         options: passed to the reset, for instance `{"variation": [...]}`.
     """

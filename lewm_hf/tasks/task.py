@@ -1,6 +1,6 @@
 """What a task is: a name, a gymnasium environment, the policies that collect its episodes, and how they are recorded.
 
-A task is data alone. What can be measured in its environment is on the environment (`GoalEnv`); what only the
+A task is data alone. What can be measured in its environment is on the environment (`StateEnv`); what only the
 environment can know is never repeated here.
 """
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from .goal_env import GoalEnv
 from .registry import make_env
+from .state_env import StateEnv
 
 
 class GoalVectorEnv:
@@ -24,11 +24,11 @@ class GoalVectorEnv:
         ValueError: for an unknown name or `num_envs < 1`.
     """
 
-    def __init__(self, env: str | Callable[[], GoalEnv], num_envs: int, **kwargs: Any):
+    def __init__(self, env: str | Callable[[], StateEnv], num_envs: int, **kwargs: Any):
         if num_envs < 1:
             raise ValueError(f"num_envs={num_envs} must be at least 1")
         if isinstance(env, str):
-            self.envs: list[GoalEnv] = [make_env(env, **kwargs) for _ in range(num_envs)]
+            self.envs: list[StateEnv] = [make_env(env, **kwargs) for _ in range(num_envs)]
         elif kwargs:
             raise ValueError(f"keyword arguments {sorted(kwargs)} go with a name: put them into the function instead")
         else:

@@ -65,7 +65,7 @@ def record(
     """Runs one episode.
 
     Args:
-        env: a `GoalEnv`.
+        env: a `StateEnv`.
         rng: the only source of randomness: draws the reset's seed first, then belongs to the expert.
         max_steps: longest episode.
         stop_at_success: end as soon as the goal is reached; otherwise the episode has `max_steps` steps, unless it is

@@ -23,7 +23,7 @@ from ..storage.parquet import content_key
 from .arguments import CollectArguments
 
 if TYPE_CHECKING:
-    from ...tasks.goal_env import GoalEnv
+    from ...tasks.state_env import StateEnv
 
 # So many files at least, so that small collections keep all cores busy too.
 LEAST_FILES = 16
@@ -53,7 +53,7 @@ class Collection:
     def task(self) -> Task:
         return find_task(self.env)
 
-    def open(self, task: Task) -> "tuple[GoalEnv, Expert]":
+    def open(self, task: Task) -> "tuple[StateEnv, Expert]":
         """Environment and policy, in whatever process.
 
         Args:
@@ -144,7 +144,7 @@ class Collection:
         }
 
 
-def _peculiar(env: "GoalEnv") -> dict[str, Any]:
+def _peculiar(env: "StateEnv") -> dict[str, Any]:
     """What a description says of an environment that is not like those of this package."""
     observation, _ = env.reset(seed=0, options={"goal_image": False})
     missing = {

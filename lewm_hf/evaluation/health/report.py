@@ -44,7 +44,7 @@ def format_health(result: HealthResult) -> str:
         near, random = result.retrieval.nearest, result.retrieval.random
         lines.append(_line("nearest neighbour", f"{near:.3g} away, a random frame {random:.3g} ({distances.unit})"))
     else:
-        lines.append(_line("distance to the goal", "unknown: the environment has no `distance` (GoalEnv.distance)"))
+        lines.append(_line("distance to the goal", "unknown: the environment has no `distance` (StateEnv.distance)"))
     last = {way: curve.mean[-1] for way, curve in result.dynamics.errors.items()}
     lines += [
         _line(

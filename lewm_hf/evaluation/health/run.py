@@ -81,7 +81,7 @@ def health(
     Raises:
         ValueError, FileNotFoundError: one line, before anything is computed, where model and episodes do not fit,
             episodes are too few or too short, or `out` holds the result of another question. `distances` and the
-            distances of `retrieval` are `None` where no `GoalEnv.distance` is known, and for episodes without
+            distances of `retrieval` are `None` where no `StateEnv.distance` is known, and for episodes without
             simulator states.
     """
     analysis = HealthAnalysis.carry_out(

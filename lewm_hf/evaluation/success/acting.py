@@ -10,7 +10,7 @@ from ...planning.mpc import MPCPolicy
 from ...planning.planners import Planner
 from ...planning.world_model import check_actor, check_imagines
 from ...proprioception_lewm import columns_of, size_of
-from ...tasks.goal_env import GoalEnv
+from ...tasks.state_env import StateEnv
 from ...tasks.vector import GoalVectorEnv
 from ..common.agent import Agent
 from .described import ACTORS_PLANNER, describe_policy
@@ -54,7 +54,7 @@ def check_policy(policy: str, planner: Planner, agent: Agent) -> None:
             check_actor(agent.model, f"planner {planner.label}")
 
 
-def check_proprioception(config: Any, env: GoalEnv, env_id: str) -> None:
+def check_proprioception(config: Any, env: StateEnv, env_id: str) -> None:
     """Refuses a model that wants proprioception which an evaluation in this environment cannot give.
 
     Raises:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...tasks.goal_env import GoalEnv
+from ...tasks.state_env import StateEnv
 from ...tasks.vector import GoalVectorEnv
 from ..common.agent import Agent
 from ..common.embeddings import encode
@@ -52,12 +52,12 @@ class Judging:
 
 
 def judging(
-    env: GoalEnv, env_id: str, agent: Agent, episodes: Any, manifests: Sequence[Manifest], protocol: Protocol
+    env: StateEnv, env_id: str, agent: Agent, episodes: Any, manifests: Sequence[Manifest], protocol: Protocol
 ) -> Judging:
     """What an environment lets an evaluation know, checked on the first pair.
 
     Args:
-        env: that has been told the episodes (`GoalEnv.remember`).
+        env: that has been told the episodes (`StateEnv.remember`).
         episodes: an `EpisodeData`, `None` where the pairs come from manifests alone.
 
     Raises:
@@ -110,7 +110,7 @@ def _goals_succeed(episodes: Any, manifests: Sequence[Manifest]) -> bool:
     return all(reached[offsets[pair.episode] + pair.goal_frame] for one in manifests for pair in one.pairs)
 
 
-def _check_replay(env: GoalEnv, env_id: str, episodes: Any, manifests: Sequence[Manifest], protocol: Protocol) -> None:
+def _check_replay(env: StateEnv, env_id: str, episodes: Any, manifests: Sequence[Manifest], protocol: Protocol) -> None:
     if episodes is None:
         raise ValueError(
             f"{env_id} has no set_state, which starts of protocol {protocol.label} need: give the episodes that the "

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ...tasks.goal_env import GoalEnv
 from ...tasks.registry import find_task, make_env
+from ...tasks.state_env import StateEnv
 from ..common.outputs import read_object, write_atomic
 from ..common.provenance import dataset_fingerprint
 from .pairs import PairCounts, draw_order, select_pairs
@@ -119,7 +119,7 @@ class Manifest:
         lines = ",\n".join(f"  {json.dumps(pair)}" for pair in pairs)
         return write_atomic(path, f'{head[:-2]},\n "pairs": [\n{lines}\n ]\n}}\n')
 
-    def check_env(self, env: GoalEnv, env_id: str) -> None:
+    def check_env(self, env: StateEnv, env_id: str) -> None:
         """Refuses an environment that the manifest was not made for.
 
         Raises:

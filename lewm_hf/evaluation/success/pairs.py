@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...tasks.goal_env import GoalEnv
+from ...tasks.state_env import StateEnv
 from .protocol import Protocol
 
 PORTION = 100_000
@@ -28,7 +28,7 @@ class PairCounts:
     episodes: int
 
 
-def select_pairs(episodes, env: GoalEnv, protocol: Protocol, n: int, seed: int):
+def select_pairs(episodes, env: StateEnv, protocol: Protocol, n: int, seed: int):
     """Draws `n` pairs by the protocol's rule.
 
     Every pair (and, for `draw: episodes`, every episode) has a pseudo-random rank, a pure function of the seed, the

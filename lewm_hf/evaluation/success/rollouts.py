@@ -67,7 +67,7 @@ class Outcome:
         success: the goal was reached after some step within the budget.
         first_success_step: that step, counted from 1.
         solved_at_start: the goal was reached before the first step.
-        final_distance: of the last state from the goal, see `GoalEnv.distance`; `None` where it is unknown.
+        final_distance: of the last state from the goal, see `StateEnv.distance`; `None` where it is unknown.
         plan_steps: steps before which a plan was made, counted from 0.
         states: `(steps + 1, state)`, the whole way.
         actions: `(steps, action)` in environment units.

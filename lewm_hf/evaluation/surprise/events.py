@@ -1,4 +1,4 @@
-"""Impossible events: what changes in the middle of an episode, as the environment says (`GoalEnv.events`).
+"""Impossible events: what changes in the middle of an episode, as the environment says (`StateEnv.events`).
 
 As in the paper, a color event changes how a body looks and a teleport where it is. Both happen between two frames, and
 nothing announces them.
@@ -56,7 +56,7 @@ def record_takes(
     so that nothing but the event tells it apart.
 
     Args:
-        env: a `GoalEnv` with events.
+        env: a `StateEnv` with events.
         env_name: of its task, whose policy acts.
         seed, episode: the takes are a pure function of them.
         frames: F.

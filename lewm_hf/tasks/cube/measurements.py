@@ -37,7 +37,7 @@ ORACLE_NAMES = {
 
 
 def probe_values(env: "CubeEnv", states: np.ndarray, previous: np.ndarray) -> dict[str, np.ndarray]:
-    """See `GoalEnv.probe_values`."""
+    """See `StateEnv.probe_values`."""
     rows: dict[str, list[np.ndarray]] = {name: [] for name in ORACLE_NAMES}
     for state in states:
         env.set_state(state)
@@ -57,7 +57,7 @@ def probe_values(env: "CubeEnv", states: np.ndarray, previous: np.ndarray) -> di
 
 
 def teleport(env: "CubeEnv", state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """See `GoalEnv.teleport`: away from where the cube is and from the effector, lying on the table at rest."""
+    """See `StateEnv.teleport`: away from where the cube is and from the effector, lying on the table at rest."""
     position = env.variation_space.factors["cube.start_position"]
     effector = env.oracle_info()["proprio/effector_pos"][:2]
 
