@@ -295,6 +295,11 @@ class LeWMConfig(PreTrainedConfig):
         check_action_choices(self.action_choices, self.action_dim)
 
     def validate_proprioception(self):
+        """Refuses fields about proprioception that contradict each other.
+
+        Raises:
+            ValueError: one line that names the value.
+        """
         check_fields(self)
 
     def validate_action_statistics(self):

@@ -79,7 +79,7 @@ class DinoWMConfig(WorldModelPreTrainedConfig):
         return self.latent_size + self.action_embed_size
 
     def validate_sizes(self):
-        """Refuses sizes below 1, and proprioception below 0.
+        """Refuses sizes below 1.
 
         Raises:
             ValueError: one line that names the value.
@@ -93,6 +93,11 @@ class DinoWMConfig(WorldModelPreTrainedConfig):
         )  # fmt: skip
 
     def validate_proprioception(self):
+        """Refuses fields about proprioception that contradict each other.
+
+        Raises:
+            ValueError: one line that names the value.
+        """
         check_fields(self)
 
 

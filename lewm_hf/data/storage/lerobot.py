@@ -143,7 +143,7 @@ def check_metadata(directory: Path, description: Mapping[str, Any]) -> None:
         raise ValueError(
             f"{directory / INFO_FILE} is damaged ({error!r}): delete the folder meta and run the command that collects "
             "again"
-        ) from None
+        ) from error
     lengths = [length for part in description["splits"].values() for length in part["lengths"]]
     expected = VERSION, len(lengths), sum(lengths)
     missing = [name for name in (EPISODES_FILE, TASKS_FILE, STATS_FILE) if not (directory / name).is_file()]
