@@ -1,4 +1,6 @@
-"""Imports point one way: no file of the package imports from a floor above its own, and no circle of files exists."""
+"""Imports point one way: no file of the package imports from a floor above its own, and no circle of files exists.
+Errors that explain another one keep it as their cause, and nothing catches whatever there is.
+"""
 
 import ast
 from functools import cache
@@ -115,3 +117,15 @@ def test_tasks_are_known_to_nobody_by_name(room):
     known = [f"{name} -> {target}" for name, targets in arrows().items() if name.split(".")[0] == room
              for target in targets if target.startswith(tuple(f"tasks.{task}" for task in tasks))]  # fmt: skip
     assert not known
+
+
+def test_errors_keep_their_cause_and_nothing_catches_every_exception():
+    wrong = []
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Raise) and isinstance(node.cause, ast.Constant):
+                wrong.append(f"{name}, line {node.lineno}: raise ... from None")
+            caught = ast.unparse(node.type) if isinstance(node, ast.ExceptHandler) and node.type else ""
+            if isinstance(node, ast.ExceptHandler) and (node.type is None or caught == "Exception"):
+                wrong.append(f"{name}, line {node.lineno}: except {caught}")
+    assert not wrong

@@ -119,7 +119,7 @@ class LeRobotSource(Source):
         try:
             info = json.loads(file.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ValueError(f"{file} is no JSON ({error}): download it again") from None
+            raise ValueError(f"{file} is no JSON ({error}): download it again") from error
         for name, kind in KINDS.items():
             found = info.get(name, 1000 if name == "chunks_size" else None) if isinstance(info, dict) else None
             if found is None:
@@ -172,7 +172,7 @@ class LeRobotSource(Source):
             try:
                 rows = [json.loads(line) for line in files[0].read_text(encoding="utf-8").splitlines() if line.strip()]
             except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise ValueError(f"{files[0]} is damaged ({error}): download it again") from None
+                raise ValueError(f"{files[0]} is damaged ({error}): download it again") from error
         if not rows:
             raise ValueError(f"{self.path} has no episodes in its metadata: download it again")
         needed = ["episode_index", "length"]
@@ -221,7 +221,7 @@ class LeRobotSource(Source):
         try:
             episode, frame = (table.column(name).to_numpy().astype(np.int64) for name in table.column_names)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{file} has no whole numbers as its index ({error}): download it again") from None
+            raise ValueError(f"{file} has no whole numbers as its index ({error}): download it again") from error
         order = np.lexsort((frame, episode))
         for number in numbers:
             first, last = np.searchsorted(episode[order], [number, number + 1])
@@ -241,7 +241,7 @@ class LeRobotSource(Source):
             try:
                 table = read_columns([file], list(names))
             except (pa.ArrowInvalid, OSError) as error:
-                raise ValueError(f"{file} is damaged ({str(error).splitlines()[0]}): download it again") from None
+                raise ValueError(f"{file} is damaged ({str(error).splitlines()[0]}): download it again") from error
             features = self._info["features"]
             self._tables = {file: {name: _matrix(file, name, table.column(name), features[name]) for name in names}}
         return self._tables[file]
@@ -255,7 +255,7 @@ class LeRobotSource(Source):
             raise ValueError(
                 f"{INFO} of {self.path} has {pattern}={found!r}, expected names and the fields {', '.join(where)} that "
                 f"lead below the folder ({error}): correct it, or download it from whom you trust"
-            ) from None
+            ) from error
 
     def _image_frames(self, episode: int) -> Iterator[np.ndarray]:
         file, rows = self._places[episode]
@@ -273,7 +273,7 @@ class LeRobotSource(Source):
             try:
                 column = source.read_row_group(group, columns=[self.mapping.image]).column(0)
             except (pa.ArrowInvalid, OSError) as error:
-                raise ValueError(f"{file} is damaged ({str(error).splitlines()[0]}): download it again") from None
+                raise ValueError(f"{file} is damaged ({str(error).splitlines()[0]}): download it again") from error
             self._images = {(file, group): column}
         return self._images[file, group]
 
@@ -283,7 +283,7 @@ class LeRobotSource(Source):
             try:
                 data = below(self.path, name or "").read_bytes()
             except (ValueError, OSError) as error:
-                raise ValueError(f"{file} has a frame without bytes, and none beside it ({error})") from None
+                raise ValueError(f"{file} has a frame without bytes, and none beside it ({error})") from error
         return decode(data)
 
     def _pictures_beside(self, files: Iterable[Path]) -> list[Path]:
@@ -330,7 +330,7 @@ def _matrix(file: Path, name: str, column: pa.ChunkedArray, feature: dict[str, A
     try:
         values = vectors(column) if nested else column.to_numpy().reshape(-1, 1)
     except ValueError as error:
-        raise ValueError(f"column {name!r} of {file} has vectors of different sizes: {error}; repair it") from None
+        raise ValueError(f"column {name!r} of {file} has vectors of different sizes: {error}; repair it") from error
     stated = feature.get("shape")
     if stated is not None and int(np.prod(stated)) != values.shape[1]:
         raise ValueError(

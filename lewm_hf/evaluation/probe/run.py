@@ -1,8 +1,6 @@
 """What can be read out of frozen embeddings: ridge and MLP probes on held-out episodes, beside blind controls."""
 
-import copy
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
@@ -15,30 +13,24 @@ from ...data.schema import STATE
 from ...measures.correlation import pearson, r_squared
 from ...measures.significance import resampled_interval
 from ...progress import progress_bar
-from ...randomness import preserved_randomness
 from ...tasks.measurable import Target
-from ...tasks.registry import knows_goals, make_env, task_names
 from ..common.analysis import Analysis
-from ..common.embeddings import FrameSample, by_batches, encode_rows, sample_frames
-from ..common.inputs import Inputs, open_inputs
+from ..common.embeddings import FrameSample, sample_frames
+from ..common.inputs import open_inputs
 from ..common.ranks import ALONE, Ranks
 from ..success.protocol import content_hash
 from .columns import column_values, with_values
-from .regression import SKETCHED, Sketch, Standardizer, fit_mlp, fit_ridge, pixel_components
+from .regression import SKETCHED, Sketch, Standardizer, fit_mlp, fit_ridge
 from .report import format_probe, plot_probe
+from .representations import WINDOW, Split, representations
 from .result import ProbeResult, ProbeRow, ProbeSettings
+from .values import choose_targets, observes_alone, target_values, varying
 
-WINDOW = 3
 TRAIN_SHARE = 0.7
 LEAST_EPISODES, LEAST_FRAMES = 5, 50
-PCA_SIZE = 32
 SAMPLE_SEED = 0
-UNTRAINED_SEED = 1603
 PROBES = ("linear", "mlp")
 SCORES = ("mse", "r", "r2")
-
-_NAMES = {"features": "encoder", "embeddings": "projected"}
-Split = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -143,11 +135,11 @@ class ProbeAnalysis(Analysis):
         self.inputs = open_inputs(model, episodes, **opening)
         if targets is not None and columns is not None:
             raise ValueError(f"targets={list(targets)} and columns={list(columns)}: give one of both")
-        if targets is None and columns is None and _observes_alone(self.inputs):
+        if targets is None and columns is None and observes_alone(self.inputs):
             columns = [STATE]
         self.recorded = None if columns is None else column_values(self.inputs.episodes, columns)
         chosen = self.recorded is None
-        self.targets = _choose(self.inputs, targets) if chosen else tuple(map(Target, self.recorded))
+        self.targets = choose_targets(self.inputs, targets) if chosen else tuple(map(Target, self.recorded))
         usable = int((self.inputs.episodes.lengths >= WINDOW).sum())
         if usable < LEAST_EPISODES:
             found = f"{usable} episode{'s' * (usable != 1)} of {WINDOW} frames or more"
@@ -188,22 +180,22 @@ class ProbeAnalysis(Analysis):
     def _rows(self, sketch: Sketch) -> list[ProbeRow]:
         inputs, sample, chosen, seeds = self.inputs, self.sample, self.targets, self.seeds
         if self.recorded is None:
-            values = _values(inputs, chosen, sample)
+            values = target_values(inputs, chosen, sample)
         else:
-            values = {name: _varying(name, column[sample.rows]) for name, column in self.recorded.items()}
+            values = {name: varying(name, column[sample.rows]) for name, column in self.recorded.items()}
         kinds = [("frame", target) for target in chosen] + [("window", target) for target in chosen if target.moving]
         splits = [_split(sample, seed) for seed in seeds]
-        representations = _representations(
+        vectors = representations(
             inputs, sample, any(target.moving for target in chosen), self.controls, splits, sketch, self.ranks
         )
         device = next(inputs.agent.model.parameters()).device
 
         def fit(kind: str, target: Target, name: str, which: str, number: int) -> tuple[dict[str, float], float]:
-            part = representations[name][number]
+            part = vectors[name][number]
             x = part[:, -1] if kind == "frame" else part.reshape(len(part), -1)
             return _fit(which, x, values[target.name], splits[number], seeds[number], self.mlp_steps, device)
 
-        asked = list(product(kinds, representations, self.probes))
+        asked = list(product(kinds, vectors, self.probes))
         fits = [(*kind, name, which, number) for kind, name, which in asked for number in range(len(seeds))]
         bar = progress_bar(fits[self.ranks.share], unit="fit", show=self.progress and self.ranks.main)
         found = iter(self.ranks.together([fit(*one) for one in bar]))
@@ -232,108 +224,6 @@ def _check_numbers(frames: int, seeds: list[int], probes: list[str], mlp_steps: 
     for name, value, least in (("frames", frames, LEAST_FRAMES), ("mlp_steps", mlp_steps, 1)):
         if value < least:
             raise ValueError(f"{name}={value} must be at least {least}")
-
-
-def _observes_alone(inputs: Inputs) -> bool:
-    """Whether an environment knows nothing of probes, and its observations were recorded."""
-    return inputs.env is not None and not knows_goals(inputs.env) and STATE in inputs.episodes.column_names
-
-
-def _choose(inputs: Inputs, names: Sequence[str] | None) -> tuple[Target, ...]:
-    """The targets with these names; all that the environment has for `None`."""
-    if inputs.env is None:
-        raise ValueError(
-            f"the episodes are of environment {inputs.episodes.env_id!r}, which is no task: name columns of numbers to "
-            f"probe (--columns observation.state), use episodes of {', '.join(task_names())}, or register_task it"
-        )
-    with closing(make_env(inputs.env, **inputs.episodes.env_kwargs)) as env:
-        known = {target.name: target for target in env.probe_targets}
-        kind = type(env).__name__
-    if not known:
-        raise ValueError(f"{kind} has no probe targets: set its `probe_targets` and implement `probe_values`")
-    if names is None:
-        return tuple(known.values())
-    for name in names:
-        if name not in known:
-            raise ValueError(f"unknown probe target {name!r}: use any of {', '.join(known)}")
-    if not names:
-        raise ValueError(f"the list of probe targets is empty: use any of {', '.join(known)}")
-    return tuple(known[name] for name in dict.fromkeys(names))
-
-
-def _values(inputs: Inputs, chosen: Sequence[Target], sample: FrameSample):
-    """Raw values `(n, k)` of every target, without columns that never change."""
-    states = inputs.episodes.states
-    with closing(make_env(inputs.env, **inputs.episodes.env_kwargs)) as env:
-        env.reset(seed=0, options={"goal_image": False})
-        here, before = states[sample.rows], states[sample.rows - 1]
-        # Between rows that are several steps apart a velocity is the mean one.
-        measured = env.probe_values(here, here - (here - before) / inputs.episodes.every)
-    return {target.name: _varying(target.name, measured[target.name]) for target in chosen}
-
-
-def _varying(name: str, raw: np.ndarray) -> np.ndarray:
-    """Those dimensions of raw values `(n, k)` that change at all."""
-    if not len(raw):
-        raise ValueError(f"{name} has no numbers in these frames: leave it out")
-    values = raw[:, raw.std(0) > 1e-9 * (1 + np.abs(raw).max(0))]
-    if not values.shape[1]:
-        raise ValueError(f"{name} never changes in these {len(raw)} frames: leave it out of targets")
-    return values
-
-
-def _representations(
-    inputs: Inputs,
-    sample: FrameSample,
-    windows: bool,
-    controls: bool,
-    splits: Sequence[Split],
-    sketch: Sketch,
-    ranks: Ranks,
-) -> dict[str, list[np.ndarray]]:
-    """Per name and split the vectors of the sampled frames, and of those before them: `(n, WINDOW or 1, width)`."""
-    agent, episodes = inputs.agent, inputs.episodes
-    rows = sample.rows[:, None] + np.arange(1 - WINDOW if windows else 0, 1)
-    encoded = encode_rows(agent.model, agent.processor, episodes, rows, reduce=sketch, ranks=ranks)
-    vectors = {_NAMES[name]: part.flatten(2).numpy() for name, part in encoded.items()}
-    if controls:
-        untrained = _untrained(agent.model)
-        blind = encode_rows(untrained, agent.processor, episodes, rows, reduce=sketch, ranks=ranks)
-        vectors["untrained encoder"] = next(iter(blind.values())).flatten(2).numpy()
-    found = {name: [part] * len(splits) for name, part in vectors.items()}
-    if controls:
-        pictures, width = _small_pictures(episodes, rows, ranks), vectors["projected"].shape[2]
-        flat = pictures.reshape(-1, pictures.shape[2])
-        # Components of the training frames themselves: the frames before them show the same.
-        last = np.arange(rows.shape[1] - 1, rows.size, rows.shape[1])
-        found["pixel PCA"] = [
-            pixel_components(flat, last[train], width).reshape(*rows.shape, -1) for train, _ in splits
-        ]
-    return found
-
-
-def _untrained(model: torch.nn.Module) -> torch.nn.Module:
-    """A fresh model of the same class and config, with random weights, those of a pretrained backbone included."""
-    device = next(model.parameters()).device
-    config = copy.deepcopy(model.config)
-    if hasattr(config, "pretrained"):
-        config.pretrained = False
-    with preserved_randomness(torch.device("cpu")):
-        torch.manual_seed(UNTRAINED_SEED)
-        fresh = type(model)(config)
-    return fresh.eval().to(device)
-
-
-def _small_pictures(episodes, rows: np.ndarray, ranks: Ranks) -> np.ndarray:
-    """Pictures of 32 x 32 pixels, flattened: `(*rows.shape, 3072)` float32 in [0, 1]."""
-
-    def work(some: np.ndarray) -> dict[str, torch.Tensor]:
-        pictures = torch.from_numpy(episodes.frames(some)).permute(0, 3, 1, 2).float() / 255
-        size = min(PCA_SIZE, pictures.shape[-1])
-        small = torch.nn.functional.interpolate(pictures, size=size, mode="bilinear", antialias=True)
-        return {"pixels": small.flatten(1)}
-
-    return by_batches(rows, work, 256, ranks)["pixels"].numpy()
 
 
 def _split(sample: FrameSample, seed: int) -> Split:
