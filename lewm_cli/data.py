@@ -82,7 +82,7 @@ def _collect(args: argparse.Namespace) -> None:
         test_fraction=args.test_fraction, max_steps=args.max_steps, every=args.every, workers=args.workers,
         shard=args.shard, progress=True,
     )  # fmt: skip
-    print(f"{out}: datasets.load_dataset({str(out)!r}) loads it")
+    print(_opened_by(out))
 
 
 def _import(args: argparse.Namespace) -> None:
@@ -92,7 +92,14 @@ def _import(args: argparse.Namespace) -> None:
         args.format, args.source, args.out, mapping=args.mapping, env=args.env, image_size=args.image_size,
         test_fraction=args.test_fraction, workers=args.workers, progress=True,
     )  # fmt: skip
-    print(f"{out}: datasets.load_dataset({str(out)!r}) loads it")
+    print(_opened_by(out))
+
+
+def _opened_by(out: Path) -> str:
+    from lewm_hf.data.storage.lerobot import is_lerobot
+
+    text = f"{out}: datasets.load_dataset({str(out)!r}) loads it"
+    return text + (f", LeRobotDataset('any/name', root={str(out)!r}) opens it" if is_lerobot(out) else "")
 
 
 def _export_lerobot(args: argparse.Namespace) -> None:
