@@ -251,6 +251,7 @@ class LeWMModel(LeWMPreTrainedModel):
         """Normalized frames `(B, T, 3, H, W)` -> embeddings `(B, T, D)` and features `(B, T, width)`, in one pass.
 
         Args:
+            pixel_values: of the config's channels and size.
             proprioception: z-scored, `(B, T, N)`, of models with it; features are those of the picture alone.
 
         Raises:

@@ -130,6 +130,7 @@ class ImitationModel(FrozenBackboneModel):
                 computed before; `actions` `(B, T, A)`; optionally `goal_pixel_values` `(B, 3, H, W)` (or
                 `goal_patch_tokens` `(B, P, width)`) with `goal_blocks` `(B,)`, one more goal for each window and how
                 many blocks after its first frame it is seen.
+            step_inputs: none; this loss draws nothing.
 
         Returns:
             `"loss"`, the same as `"actor_loss"`, and `"embeddings"` `(B, T, D)`.

@@ -28,7 +28,7 @@ from .checks import (
 from .collected import needed_collection, save_collection
 from .results import relative
 from .snippets import BIBTEX, decoder_snippet, install
-from .text import PAPER, collected_text
+from .text import PAPER, collected_text, precision_text
 
 # The Hub's closest task: pictures in, through the world model's encoder, pictures out.
 PIPELINE_TAG = "image-to-image"
@@ -163,6 +163,7 @@ def _values(
         "paper": PAPER,
         "training": training,
         "recipe": recipe,
+        "precision": precision_text(training),
         "results": [(name, f"{training['evaluation'][key]:.4g}") for key, (_, name) in METRICS.items()],
         "install": install(env_id),
         "snippet": decoder_snippet(given["repo-id"], given["world-model"], env_id, look, config.image_size),

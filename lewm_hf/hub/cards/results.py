@@ -128,11 +128,16 @@ def _how_measured(result: EvaluationResult, facts: "CardFacts") -> str:
     )
     return (
         f"**`{protocol['label']}`**, hash `{protocol['hash'][:12]}`{f' (differs in {changes})' if changes else ''}: "
-        f"{pairs}. {origin}. {_planner(result)} n = {result.success.n}; per seed {seeds}. "
+        f"{pairs}. {origin}. {_planner(result)} n = {result.success.n}{_distinct(result)}; per seed {seeds}. "
         f"{planning.seconds_per_plan:.3g} s per plan, {planning.num_envs} problems at a time, on "
         f"{result.hardware['device_name']}. Finished {result.finished[:10]}, outcomes "
         f"`{result.rows_hash[:12]}`."
     )
+
+
+def _distinct(result: EvaluationResult) -> str:
+    """Seeds may draw the same pair, which counts once for each."""
+    return f" ({result.distinct.pairs} distinct pairs)" if result.distinct.pairs < result.success.n else ""
 
 
 def _command(result: EvaluationResult, facts: "CardFacts", number: int) -> str:

@@ -160,11 +160,20 @@ def _data(facts: "CardFacts") -> str:
         text = f"{link} at revision `{facts.dataset_revision}`; license {facts.data_license}. "
     if facts.training:
         text += "Split `train`; splits are by episode, the test episodes were not trained on."
-        return f"{text} Action statistics were measured on these episodes."
+        return f"{text} {_statistics_of(facts)}"
     text += "Split: the original code holds out windows and no episodes; which ones has not been published."
     if facts.config.action_statistics_source:
         text += f" Action statistics: {published(facts.config.action_statistics_source)}."
     return text
+
+
+def _statistics_of(facts: "CardFacts") -> str:
+    if facts.local and facts.collection:
+        return "Action statistics cover all episodes of the data set, the test episodes too."
+    return (
+        "Action statistics cover all episodes of the data set, the test episodes too, where its `episodes.json` states "
+        "them, and else this split."
+    )
 
 
 def _local_data(facts: "CardFacts") -> str:
@@ -202,7 +211,7 @@ def _training(facts: "CardFacts") -> str:
     return f"""## Training
 
 {training["steps"]:,} steps ({training["epochs"]:.2f} epochs over {training["train_windows"]:,} windows), batch \
-{recipe["batch_size"]}, precision {training["mixed_precision"]}, seed {recipe["seed"]}; {hours:.2f} device hours on \
+{recipe["batch_size"]}, precision {precision_text(training)}, seed {recipe["seed"]}; {hours:.2f} device hours on \
 {training["num_processes"]} x {training["hardware"]["device_name"]}.{_start(training.get("base_model"), recipe)}
 
 <details><summary>Recipe</summary>
@@ -212,6 +221,13 @@ def _training(facts: "CardFacts") -> str:
 {rows}
 
 </details>"""
+
+
+def precision_text(training: Mapping[str, Any]) -> str:
+    """In which arithmetic a run computed. Accelerate's name for it does not know of an encoder that differs."""
+    if training["recipe"].get("precision") == "bf16_encoder":
+        return "bf16 in the encoder and float32 elsewhere"
+    return {"no": "float32", "bf16": "bf16 (autocast)"}.get(training["mixed_precision"], training["mixed_precision"])
 
 
 def _start(base: Mapping[str, Any] | None, recipe: Mapping[str, Any]) -> str:

@@ -16,12 +16,14 @@ from lewm_cli import parser
 from lewm_hf import LeWMImageProcessor, LeWMModel
 from lewm_hf.evaluation.success.protocol import load_protocol, parse_overrides, split_overrides
 from lewm_hf.evaluation.success.run import evaluate
+from lewm_hf.hub.cards.text import precision_text
 from lewm_hf.hub.cards.write import CONVERSION_FACTS, RESULT_FACTS, TRAINING_FACTS, check_card, write_card
 from lewm_hf.hub.convert.run import convert
 from lewm_hf.hub.push import push
 from lewm_hf.planning import load_planner
 from lewm_hf.training.arguments import parse_recipe, recipe_values
 from lewm_hf.training.facts import training_facts
+from lewm_hf.training.precision import mixed_precision
 
 from ..fake_hub import card_errors
 from ..published import PublishedLeWM, original_config, write_checkpoint
@@ -70,6 +72,24 @@ def result_of(folder):
     return json.loads((folder / "evaluation" / "paper" / "results.json").read_text())
 
 
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "evaluation" / "paper" / "episodes.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("precision", "mixed", "said"),
+    [
+        ("bf16_encoder", "no", "bf16 in the encoder and float32 elsewhere"), ("fp32", "no", "float32"),
+        ("auto", "no", "float32"), ("auto", "bf16", "bf16 (autocast)"), ("bf16", "bf16", "bf16 (autocast)"),
+    ],
+)  # fmt: skip
+def test_precision_is_what_computed_and_not_what_accelerate_calls_it(precision, mixed, said):
+    """Accelerate's name is `mixed_precision(precision, device)`, which is "no" for an encoder that computes alone."""
+    assert precision_text({"mixed_precision": mixed, "recipe": {"precision": precision}}) == said
+    if precision in ("bf16_encoder", "fp32"):
+        assert mixed_precision(precision, torch.device("cpu")) == mixed
+
+
 def test_a_card_states_what_was_measured(trained, trained_once, online, collected):
     text = write_card(trained, **GIVEN).read_text()
     result, training = result_of(trained), json.loads((trained / "training.json").read_text())
@@ -83,18 +103,22 @@ def test_a_card_states_what_was_measured(trained, trained_once, online, collecte
     assert success.dataset_args["protocol_hash"] == result["protocol"]["hash"]
     assert success.dataset_revision == GIVEN["dataset_revision"]
     low, high = (100 * end for end in result["success"]["interval"])
+    pairs = len({(row["episode"], row["start"]) for row in rows_of(trained)})
+    distinct = "n = 4;" if pairs == 4 else f"n = 4 ({pairs} distinct pairs);"
     for fact in (
         f"**{100 * result['success']['rate']:.1f} %** ({low:.1f}-{high:.1f}; {result['success']['successes']} of 4)",
-        result["protocol"]["label"], result["protocol"]["hash"][:12], "samples=4", "n = 4;",
+        result["protocol"]["label"], result["protocol"]["hash"][:12], "samples=4", distinct,
         "goals 2 steps after the start", "a budget of 5 steps",
         "CEM with 4 samples, 1 iterations, 2 elites, over at most 1 blocks of 5 actions, replanned after 1",
         result["planner"]["label"], result["planner"]["hash"][:12],
-        "700 steps (5.60 epochs over 8,000 windows)", "batch 64", "bf16", "seed 3072", "0.69 device hours on 2 x",
+        "700 steps (5.60 epochs over 8,000 windows)", "batch 64", "precision bf16 (autocast)", "seed 3072",
+        "0.69 device hours on 2 x",
         training["hardware"]["device_name"], f"torch {training['versions']['torch']}", "`org/two-room`",
         GIVEN["dataset_revision"], "cc-by-4.0", "(batch, time, 3, 28, 28)", "(batch, time, 10)", "z-scored",
         "[0.1, -0.2]", "| `image_size` | 28 | 224 |", "| `batch_size` | 64 | 128 |", "| `stop_epoch` | unset | 10.0 |",
         "lewm/TwoRoom-v0", "Pairs drawn from the train episodes of `org/two-room`",
-        "43,038 parameters", "0.04 M parameters", "Split `train`", training["train_fingerprint"][:12],
+        "43,038 parameters", "0.04 M parameters", "Split `train`",
+        "Action statistics cover all episodes of the data set", training["train_fingerprint"][:12],
         hashlib.sha256((trained / "model.safetensors").read_bytes()).hexdigest(),
         'LeWMPlanner.from_pretrained("org/lewm-tworoom-mini")',
     ):  # fmt: skip
