@@ -27,6 +27,8 @@ def add(verbs: Verbs) -> None:
     verb.add("--max-steps", type=int, help="longest episode; the environment's limit by default")
     verb.add("--every", type=int, default=1, metavar="N", help="draw and keep every N-th step only")
     verb.add("--workers", type=int, help="processes; one per core by default")
+    verb.add("--on", default="processes", help="where the work is done: processes (of this machine) or ray (an extra)")
+    verb.add("--ray-address", help="of the cluster, auto or local; RAY_ADDRESS by default, else local")
     verb.add("--shard", type=_shard, default=(0, 1), metavar="I/N", help="this machine's part of the files; 0/1 is all")
     for name, of in (("--env-arg", "environment"), ("--expert-arg", "expert")):
         text = f"constructor argument of the {of}; may be repeated"
@@ -80,7 +82,7 @@ def _collect(args: argparse.Namespace) -> None:
         args.env, args.out, episodes, **chosen, image_size=args.image_size, noise=args.noise,
         env_kwargs=assignments(args.env_arg), expert_kwargs=assignments(args.expert_arg),
         test_fraction=args.test_fraction, max_steps=args.max_steps, every=args.every, workers=args.workers,
-        shard=args.shard, progress=True,
+        shard=args.shard, on=args.on, ray_address=args.ray_address, progress=True,
     )  # fmt: skip
     print(_opened_by(out))
 

@@ -12,7 +12,7 @@ class CollectArguments:
 
     Args:
         env: short name or id of the environment.
-        out: the directory, new, empty, or holding the same collection.
+        out: the directory, new, empty, or holding the same collection; of this machine, wherever the work is done.
         episodes: of all splits and shards together.
         seed: episode i depends on (seed, i) alone.
         image_size: side of the frames in pixels.
@@ -27,6 +27,9 @@ class CollectArguments:
             seed and number; the episode itself is the same). A row's `action` is then the block of the n actions that
             leave it, flattened.
         workers: processes; default: one per core.
+        on: where the work is done: by `"processes"` of this machine, or on a `"ray"` cluster (extra `ray`), on whose
+            machines this package, its environments and policies must be installed.
+        ray_address: of the cluster, see `ray_engine`; default: `RAY_ADDRESS`, else a local one.
         shard: (i, n): this call collects every n-th file from the i-th on, counted from 0. Shards may share `out` or
             have their own; put together, the directory is completed by calling once more.
         progress: show a progress bar.
@@ -49,5 +52,7 @@ class CollectArguments:
     episodes_per_file: int | None = None
     every: int = 1
     workers: int | None = None
+    on: str = "processes"
+    ray_address: str | None = None
     shard: tuple[int, int] = (0, 1)
     progress: bool = False

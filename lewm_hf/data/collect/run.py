@@ -1,4 +1,4 @@
-"""Collecting episodes with an expert: on all cores, resumable, the same bytes however the work is split.
+"""Collecting episodes with an expert: on all cores or a cluster, resumable, the same bytes however the work is split.
 
 An episode is a pure function of the seed and its number. Work is cut into files of a fixed number of episodes; a file
 appears under its name only when complete and is never collected twice. So a collection that was killed continues where
@@ -7,7 +7,9 @@ it stopped, and shards on several machines make the files of one data set.
 
 import logging
 import shutil
+import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,14 +19,22 @@ from ...arguments_of import arguments_of
 from ...files import duration_text, remove_leftovers, size_text
 from ...progress import progress_bar
 from ...tasks.task import Task
-from ..storage.continuing import at_work, check_layout, check_same, finishing, is_complete, known_description
+from ..engines import Engine, check_engine, opened_engine
+from ..storage.continuing import (
+    at_work,
+    check_folder,
+    check_layout,
+    check_same,
+    finishing,
+    is_complete,
+    known_description,
+)
 from ..storage.dataset_card import finish_dataset, write_description
 from ..storage.encoding import FrameEncoder
 from ..storage.parquet import write_episodes
-from ..workers import run_tasks, usable_cores
 from .arguments import CollectArguments
 from .recording import record_all
-from .settings import Collection, EpisodeFile, settle
+from .settings import Collection, EpisodeFile, recorded_versions, settle
 
 logger = logging.getLogger(__name__)
 
@@ -40,37 +50,49 @@ def collect(given: CollectArguments) -> Path:
 
     Raises:
         ValueError: one line for arguments that are impossible or differ from those of the collection in `out`.
-        OSError: one line where the disk is or would be full, or another command is at work in `out`; files that are
-            finished stay usable.
+        OSError: one line where the disk is or would be full, another command is at work in `out`, or the cluster is
+            out of reach; files that are finished stay usable.
+        ImportError: one line, where Ray is wanted and missing.
     """
     collection = settle(given)
-    workers = usable_cores() if given.workers is None else given.workers
-    if workers < 1:
-        raise ValueError(f"workers={workers} must be at least 1")
+    check_engine(given.on, given.workers)
+    check_folder(given.out)
     part, parts = given.shard
     if not 0 <= part < parts:
         raise ValueError(f"shard={part}/{parts} does not exist: shards are counted from 0 to {parts - 1}")
     out = Path(given.out)
     known = known_description(out)
     files = collection.files(known)
-    mine = files[part::parts]
     if known is not None:
         check_same(out, known, {**known, **collection.settings()})
         if "splits" in known and all(is_complete(out / file.name, collection.key) for file in files):
             logger.info("%s is complete: %d episodes, nothing to do", out, collection.episodes)
             return out
         check_layout(out, known)
-    task = collection.task
-    run = partial(run_tasks, workers=workers, fork=task.recording.fork)
+    fork = collection.task.recording.fork
+    with opened_engine(given.on, workers=given.workers, fork=fork, address=given.ray_address) as engine:
+        return _collect(given, collection, files, known, engine)
+
+
+def _collect(
+    given: CollectArguments,
+    collection: Collection,
+    files: list[EpisodeFile],
+    known: dict[str, Any] | None,
+    engine: Engine,
+) -> Path:
+    """Does it on an engine; `known` says what has begun in `out`."""
+    (part, parts), out, task = given.shard, Path(given.out), collection.task
+    mine = files[part::parts]
     # Everything that can be wrong with environment and expert shows here, before any file is touched.
-    probe = _Probe(*run(partial(_probe, collection, task), [None], report=_ignore)[0])
+    probe = _Probe(*engine.run(partial(_probe, collection, task), [None], _ignore)[0])
     description = probe.description
     if known is not None:
         check_same(out, known, description)
         description = known
     missing = [file for file in mine if not is_complete(out / file.name, collection.key)]
     if missing:
-        _announce(out, sum(file.stop - file.start for file in missing), probe, min(workers, len(missing)))
+        _announce(out, sum(file.stop - file.start for file in missing), probe, min(engine.at_once, len(missing)))
     with at_work(out, part, parts):
         known = known_description(out)  # somebody may have begun, or finished, in the meantime
         if known is not None:
@@ -85,7 +107,8 @@ def collect(given: CollectArguments) -> Path:
             try:
                 count = sum(file.stop - file.start for file in missing)
                 with progress_bar(total=count, desc="episodes", unit="episode", show=given.progress) as bar:
-                    run(partial(_collect_file, collection, task, out), missing, report=bar.update)
+                    write = partial(_collect_file, collection, task, probe.description["versions"])
+                    engine.write_files(write, out, missing, bar.update)
             finally:
                 for file in mine:  # a worker stopped in the middle of a file cannot clean up behind itself
                     remove_leftovers(out / file.name)
@@ -108,7 +131,7 @@ def _announce(out: Path, episodes: int, probe: "_Probe", workers: int) -> None:
     """Logs the size and time to expect; refuses where the disk is too small."""
     rows = episodes * probe.rows_per_episode
     size = rows * probe.bytes_per_row
-    seconds = rows * probe.seconds_per_row / min(workers, usable_cores())
+    seconds = rows * probe.seconds_per_row / workers
     logger.info(
         "about %s frames in %d episodes: %s, %s with %d workers",
         f"{rows:,.0f}", episodes, size_text(size), duration_text(seconds), workers,
@@ -159,7 +182,20 @@ def _probe(collection: Collection, task: Task, _work: None, _report) -> tuple:
     )
 
 
-def _collect_file(collection: Collection, task: Task, out: Path, file: EpisodeFile, report) -> None:
+def _collect_file(
+    collection: Collection, task: Task, versions: Mapping[str, str], out: Path, file: EpisodeFile, report
+) -> None:
+    """Writes `file` below `out`, which is another folder on another machine.
+
+    Raises:
+        ValueError: one line where that machine has other libraries, whose frames or motion may differ.
+    """
+    found = recorded_versions(task)
+    if found != versions:
+        raise ValueError(
+            f"{socket.gethostname()} has {found}, but the collection is made with {dict(versions)}: install the same "
+            "versions on every machine"
+        )
     env, expert = collection.open(task)
     numbers = range(file.start, file.stop)
     episodes = record_all(

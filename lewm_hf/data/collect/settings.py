@@ -123,12 +123,6 @@ class Collection:
                 "replaying every action from the reset on: omit every, or add both methods"
             )
         env.close()
-        versions = {"lewm-hf": __version__}
-        for package in (*RECORDED_VERSIONS, *self.task.libraries):
-            try:
-                versions[package] = importlib.metadata.version(package)
-            except importlib.metadata.PackageNotFoundError:
-                continue
         settings = self.settings()
         collector = settings.pop("collector")
         return {
@@ -140,8 +134,19 @@ class Collection:
             "state_names": state_names,
             FILES: self.file_counts,
             "collector": collector,
-            "versions": versions,
+            "versions": recorded_versions(self.task),
         }
+
+
+def recorded_versions(task: Task) -> dict[str, str]:
+    """Of this package and of the libraries that decide about frames and motion, as far as they are installed."""
+    versions = {"lewm-hf": __version__}
+    for package in (*RECORDED_VERSIONS, *task.libraries):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
 
 
 def _peculiar(env: "StateEnv") -> dict[str, Any]:

@@ -24,6 +24,19 @@ _NOT_ARGUMENTS = (
 _LEFT_BEHIND = re.compile(r"\.lewm-.*\.lock|\.episodes\.json\..*\.tmp")
 
 
+def check_folder(out: str | Path) -> None:
+    """Refuses the address of an object store, which as a path would be a folder of that odd name.
+
+    Raises:
+        ValueError: one line.
+    """
+    if "://" in str(out):
+        raise ValueError(
+            f"{out} is an address, and episodes are collected into a folder of this machine: give one (a "
+            "mounted bucket is one), and copy or push it when it is complete"
+        )
+
+
 def known_description(out: Path) -> dict[str, Any] | None:
     """What `episodes.json` of a data set says that was begun in `out`; `None` where `out` is new or empty.
 
