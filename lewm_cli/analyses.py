@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .verb import Verb, Verbs, announce
+from .verb import Verb, Verbs, announce, ranks_of
 
 
 def add(verbs: Verbs) -> None:
@@ -67,9 +67,7 @@ def _add_common(verb: Verb, *, seed: bool = True, split: bool = True) -> None:
 
 def _measure(args: argparse.Namespace, measure: Callable[..., Any], text: Callable[[Any], str]) -> None:
     """Prints what an analysis finds, once however many processes it was started in."""
-    from lewm_hf.evaluation.common.ranks import launched_ranks
-
-    with launched_ranks() as ranks:
+    with ranks_of(args) as ranks:
         found = measure(
             out=args.out, overwrite=args.overwrite, revision=args.revision, episodes_revision=args.episodes_revision,
             ranks=ranks,

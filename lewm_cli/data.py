@@ -27,8 +27,7 @@ def add(verbs: Verbs) -> None:
     verb.add("--max-steps", type=int, help="longest episode; the environment's limit by default")
     verb.add("--every", type=int, default=1, metavar="N", help="draw and keep every N-th step only")
     verb.add("--workers", type=int, help="processes; one per core by default")
-    verb.add("--on", default="processes", help="where the work is done: processes (of this machine) or ray (an extra)")
-    verb.add("--ray-address", help="of the cluster, auto or local; RAY_ADDRESS by default, else local")
+    verb.add_engine("processes")
     verb.add("--shard", type=_shard, default=(0, 1), metavar="I/N", help="this machine's part of the files; 0/1 is all")
     for name, of in (("--env-arg", "environment"), ("--expert-arg", "expert")):
         text = f"constructor argument of the {of}; may be repeated"

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .verb import Verbs, announce
+from .verb import Verbs, announce, ranks_of
 
 
 def add(verbs: Verbs) -> None:
@@ -52,7 +52,6 @@ def _what_stays(args: argparse.Namespace) -> str:
 
 
 def _eval(args: argparse.Namespace) -> None:
-    from lewm_hf.evaluation.common.ranks import launched_ranks
     from lewm_hf.evaluation.success.folder import reserve
     from lewm_hf.evaluation.success.prepare import Prepared, prepare
     from lewm_hf.evaluation.success.protocol import parse_overrides
@@ -80,7 +79,7 @@ def _eval(args: argparse.Namespace) -> None:
                 reserve(tasks[-1], out, num_envs=args.num_envs, overwrite=args.overwrite)
         return tasks
 
-    with launched_ranks() as ranks:
+    with ranks_of(args) as ranks:
         tasks = ranks.agreed(prepared)
         for out, task in zip(folders, tasks, strict=True):
             evaluation = run(

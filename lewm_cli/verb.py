@@ -2,9 +2,14 @@
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lewm_hf.evaluation.common.ranks import Ranks
 
 Handler = Callable[[argparse.Namespace], int | None]
 
@@ -38,6 +43,11 @@ class Verb:
         self.add("--episodes", help=help, **options)
         self.add("--episodes-revision", help="branch, tag or commit of a Hub data set")
 
+    def add_engine(self, default: str) -> None:
+        """Where the work is done; `default` names where it is without being told."""
+        self.add("--on", default=default, choices=[default, "ray"], help="where the work is done; ray is an extra")
+        self.add("--ray-address", help="of the cluster, auto or local; RAY_ADDRESS by default, else local")
+
     def add_out(self, help: str, **options: Any) -> None:
         self.add("--out", type=Path, help=help, **options)
 
@@ -67,13 +77,43 @@ class Verbs:
             what_stays: what an interrupted one leaves behind, in words or as a function of its arguments.
             divides: what several processes of one launcher share, where they do.
         """
-        together = divides and f"Processes started by torchrun or accelerate launch divide {divides}."
+        together = divides and f"Processes of torchrun, accelerate launch or a Ray cluster (--on ray) divide {divides}."
         parser = self._subparsers.add_parser(name, help=help, description=help, epilog=together)
         words = what_stays if callable(what_stays) else lambda args: what_stays
         parser.set_defaults(handler=handler, what_stays=words)
-        return Verb(parser)
+        verb = Verb(parser)
+        if divides:
+            verb.add_engine(HERE)
+            verb.add("--workers", type=int, help="processes on a Ray cluster; its CPUs by default")
+        return verb
 
 
+@contextmanager
+def ranks_of(args: argparse.Namespace) -> "Iterator[Ranks]":
+    """The processes that divide a verb's work: those of a launcher, or of a Ray cluster, where `--on ray` asks for one.
+
+    Raises:
+        ValueError: one line where options contradict each other.
+    """
+    from lewm_hf.evaluation.common.ranks import launched_ranks
+
+    if args.on == HERE:
+        for name in ("workers", "ray_address"):
+            if (value := getattr(args, name)) is not None:
+                raise ValueError(
+                    f"--{name.replace('_', '-')} {value} is of a Ray cluster: add --on ray, or leave it away"
+                )
+        with launched_ranks() as ranks:
+            yield ranks
+        return
+    from lewm_hf.evaluation.common.ray_ranks import ranks_on_ray
+
+    same = argparse.Namespace(**{**vars(args), "on": HERE, "workers": None, "ray_address": None})
+    with ranks_on_ray(partial(args.handler, same), args.workers, args.ray_address) as ranks:
+        yield ranks
+
+
+HERE = "here"
 CONTINUES = "what is finished is kept, the same command continues"
 
 

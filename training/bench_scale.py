@@ -9,7 +9,6 @@ cost next to nothing to decode: what is measured is everything else. `training/b
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -80,8 +79,9 @@ def write_episodes(folder: Path, episodes: int, test: int = 10) -> None:
 def memory() -> dict[str, float]:
     """GB that this process has held at most, mapped pages of files included, and what it holds now without these."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"peak_gb": peak / 1e9, "private_gb": int(status["RssAnon"].split()[0]) * 1024 / 1e9}
+    # Not `getrusage`, whose peak a child inherits from its parent.
+    held = {name: int(status[name].split()[0]) * 1024 / 1e9 for name in ("VmHWM", "RssAnon")}
+    return {"peak_gb": held["VmHWM"], "private_gb": held["RssAnon"]}
 
 
 def measure(folder: Path, cache: Path, clock: Callable[[], float]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..extras import requires_extra
 from ..files import replacing
-from .engines import Engine, File, Write
+from .engine import Engine, File, Write
 from .workers import REPORTED, Report, Work, as_reported, usable_cores
 
 with requires_extra("ray"):
@@ -26,14 +26,16 @@ with requires_extra("ray"):
 # Of one piece of work, whose worker or machine was lost.
 RETRIES = 5
 KNOCK_SECONDS = 10
+# Each waits in a queue that is looked through whenever a piece of work is done.
+LEAST_SUBMITTED = 64
 
 
 @contextmanager
-def ray_engine(workers: int | None, address: str | None) -> Iterator[Engine]:
+def connected_to_ray(workers: int | None, address: str | None) -> Iterator[None]:
     """Connects to a cluster, or to the one that this process is connected to already, and leaves it as it was.
 
     Args:
-        workers: pieces of work at once, at most; default: one per CPU of the cluster, later ones included.
+        workers: CPUs of a new cluster on this machine; default: all.
         address: of the cluster, `"auto"` for the one that this machine belongs to, or `"local"` for a new one on this
             machine. Default: the environment variable `RAY_ADDRESS`, else `"local"`.
 
@@ -42,11 +44,14 @@ def ray_engine(workers: int | None, address: str | None) -> Iterator[Engine]:
         ImportError: one line where Ray is missing.
     """
     if ray.is_initialized():
-        yield RayCluster(workers)
+        yield
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     local = {"num_cpus": workers or usable_cores(), "include_dashboard": False} if address == "local" else {}
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if local:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # By Ray's default (15) its workers give way to everything else: a busy machine never gets to them.
+        os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         _knock(address)
         ray.init(address, log_to_driver=False, logging_level="ERROR", **local)
@@ -57,9 +62,21 @@ def ray_engine(workers: int | None, address: str | None) -> Iterator[Engine]:
             "(--ray-address), 'local' for one on this machine"
         ) from error
     try:
-        yield RayCluster(workers)
+        yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def ray_engine(workers: int | None, address: str | None) -> Iterator[Engine]:
+    """A cluster as an engine.
+
+    Args:
+        workers: pieces of work at once, at most; default: one per CPU of the cluster, later ones included.
+        address: see `connected_to_ray`, whose errors this raises.
+    """
+    with connected_to_ray(workers, address):
+        yield RayCluster(workers)
 
 
 def _knock(address: str) -> None:
@@ -88,6 +105,11 @@ class RayCluster(Engine):
         cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
         return cores if self.workers is None else min(self.workers, cores)
 
+    @property
+    def _submitted(self) -> int:
+        """More than there is room for, so that a cluster that grows by demand does."""
+        return max(LEAST_SUBMITTED, 4 * self.at_once) if self.workers is None else self.workers
+
     def run(self, work: Work, tasks: Sequence[Any], report: Report) -> list[Any]:
         results: list[Any] = [None] * len(tasks)
         self._each(work, tasks, report, results.__setitem__)
@@ -108,7 +130,7 @@ class RayCluster(Engine):
         running: dict[Any, int] = {}
         try:
             while waiting or running:
-                while waiting and (self.workers is None or len(running) < self.workers):
+                while waiting and len(running) < self._submitted:
                     number, task = waiting.pop()
                     running[remote.remote(shared, task)] = number
                 (done,), _ = ray.wait(list(running), num_returns=1)

@@ -29,7 +29,7 @@ class CollectArguments:
         workers: processes; default: one per core.
         on: where the work is done: by `"processes"` of this machine, or on a `"ray"` cluster (extra `ray`), on whose
             machines this package, its environments and policies must be installed.
-        ray_address: of the cluster, see `ray_engine`; default: `RAY_ADDRESS`, else a local one.
+        ray_address: of the cluster, see `connected_to_ray`; default: `RAY_ADDRESS`, else a local one.
         shard: (i, n): this call collects every n-th file from the i-th on, counted from 0. Shards may share `out` or
             have their own; put together, the directory is completed by calling once more.
         progress: show a progress bar.

@@ -19,7 +19,8 @@ from ...arguments_of import arguments_of
 from ...files import duration_text, remove_leftovers, size_text
 from ...progress import progress_bar
 from ...tasks.task import Task
-from ..engines import Engine, check_engine, opened_engine
+from ..engine import Engine
+from ..engines import check_engine, opened_engine
 from ..storage.continuing import (
     at_work,
     check_folder,

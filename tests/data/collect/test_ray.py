@@ -11,12 +11,6 @@ from lewm_hf.data.collect import collect
 from .test_run import SMALL, content
 
 
-@pytest.fixture(autouse=True)
-def as_important_as_the_test(monkeypatch):
-    """Ray's workers give way to everything else, so that a busy machine never gets to them."""
-    monkeypatch.setenv("RAY_worker_niceness", "0")
-
-
 def test_files_of_a_cluster_are_those_of_one_process(tmp_path):
     """Half of them by two workers of Ray's; this process goes on from there."""
     expected = content(collect("two_room", tmp_path / "alone", workers=1, **SMALL))
@@ -28,7 +22,7 @@ def test_files_of_a_cluster_are_those_of_one_process(tmp_path):
 
 
 @pytest.mark.long
-def test_a_machine_that_dies_on_the_way_costs_nothing_but_time(tmp_path):
+def test_a_machine_that_dies_on_the_way_costs_nothing_but_time(tmp_path, monkeypatch):
     """Two machines with one core each, as far as Ray can tell; one loses its power while both work."""
     import ray
     from ray.cluster_utils import Cluster
@@ -36,6 +30,7 @@ def test_a_machine_that_dies_on_the_way_costs_nothing_but_time(tmp_path):
     arguments = {"episodes": 120, "image_size": 128, "episodes_per_file": 5, "seed": 3, "max_steps": 100}
     expected = content(collect("two_room", tmp_path / "alone", workers=1, **arguments))
     out, seen = tmp_path / "set", {}
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     first, _ = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
 

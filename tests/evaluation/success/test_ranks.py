@@ -1,9 +1,13 @@
 """`lewm eval` in several real processes: the rows and hashes of one."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
+from lewm_cli import main
 from lewm_hf import LeWMImageProcessor
 from lewm_hf.evaluation.common.results import read_result, read_rows
 from lewm_hf.evaluation.success.run import evaluate
@@ -29,11 +33,11 @@ def arguments(checkpoint, out):
     return [*command, *pairs, "--video", 1, "--out", out]
 
 
-def agree(checkpoint, out, count):
+def agree(checkpoint, out, count, *more):
     alone = evaluate(
         str(checkpoint), env="two_room", planner=load_planner("paper", QUICK), n=5, seeds=[42, 43], num_envs=2
     )
-    statuses, printed = start(count, arguments(checkpoint, out))
+    statuses, printed = start(count, [*arguments(checkpoint, out), *more])
     assert statuses == [0] * count, printed
     assert "reached" in printed[0][0] or "success" in printed[0][0].lower()
     assert not any(text for text, _ in printed[1:]), "one process speaks"
@@ -62,3 +66,37 @@ def test_three_processes_share_unevenly(checkpoint, tmp_path):
     assert not any(errors for _, errors in printed[1:]), "one process speaks"
     assert (tmp_path / "shared" / "results.json").read_bytes() == before
     assert json.loads(before)["rows_hash"]
+
+
+@pytest.mark.long
+def test_a_ray_cluster_gives_the_rows_and_hashes_of_one_process(checkpoint, tmp_path):
+    more = ["--on", "ray", "--ray-address", "local", "--workers", 2]
+    agree(checkpoint, tmp_path / "shared", 1, *more)
+
+
+MEET = """
+import os
+from lewm_hf.evaluation.common.ranks import launched_ranks
+from lewm_hf.evaluation.common.ray_ranks import ranks_on_ray
+
+def meet():
+    with launched_ranks() as ranks:
+        ranks.every((os.getpid(), os.getcwd()))
+
+with ranks_on_ray(meet, 3, "local") as ranks:
+    met = ranks.every((os.getpid(), os.getcwd()))
+    assert ranks.main and met[0][0] == os.getpid() and len({pid for pid, _ in met}) == 3, met
+    assert {folder for _, folder in met} == {os.getcwd()}
+assert "WORLD_SIZE" not in os.environ
+"""
+
+
+@pytest.mark.long
+def test_processes_of_a_ray_cluster_meet_this_one():
+    environment = {name: value for name, value in os.environ.items() if name != "WORLD_SIZE"}
+    subprocess.run([sys.executable, "-c", MEET], check=True, env=environment)
+
+
+def test_options_of_a_cluster_without_one_are_refused(checkpoint, capsys):
+    assert main(["health", str(checkpoint), "--episodes", "nowhere", "--workers", "2"]) == 2
+    assert "--workers 2 is of a Ray cluster: add --on ray" in capsys.readouterr().err
