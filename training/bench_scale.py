@@ -23,10 +23,10 @@ import pyarrow.parquet as pq
 
 from lewm_hf import LeWMConfig, __version__
 from lewm_hf.data.episodes import load_episodes
-from lewm_hf.data.schema import ACTION, IMAGE, episode_features
+from lewm_hf.data.schema import ACTION, IMAGE, TASK, episode_features
 from lewm_hf.data.storage.dataset_card import FORMAT, finish_dataset, write_description
 from lewm_hf.data.storage.encoding import FrameEncoder
-from lewm_hf.data.storage.parquet import file_name
+from lewm_hf.data.storage.layout import FILES, file_names
 from lewm_hf.data.windows import WindowDataset
 from lewm_hf.evaluation.common.outputs import write_atomic
 from lewm_hf.evaluation.common.provenance import hardware
@@ -49,30 +49,31 @@ def write_episodes(folder: Path, episodes: int, test: int = 10) -> None:
         "format": FORMAT, "env": None, "env_kwargs": {}, "image_size": SIZE, "every": EVERY, "fps": 2.0,
         "action_dim": ACTION_DIM, "collector": {}, "versions": {"lewm-hf": __version__},
         "columns": schema.names,
+        FILES: {"train": -(-episodes // EPISODES_PER_FILE), "test": 1},
     }  # fmt: skip
-    (folder / "data").mkdir(parents=True)
     write_description(folder, description)
     for split, first, count in (("train", 0, episodes), ("test", episodes, test)):
-        files = -(-count // EPISODES_PER_FILE)
-        for number in range(files):
+        for number, name in enumerate(file_names(description[FILES])[split]):
             start = first + number * EPISODES_PER_FILE
             stop = min(start + EPISODES_PER_FILE, first + count)
             index = np.arange(start * ROWS, stop * ROWS)
-            frame = (index % ROWS).astype(np.int32)
+            frame = index % ROWS
             actions = rng.normal(size=(len(index), EVERY * ACTION_DIM)).astype(np.float32)
             actions[frame == ROWS - 1] = np.nan
             shown = pictures.take(pa.array(rng.integers(PICTURES, size=len(index))))
             columns = {
-                "episode_index": (index // ROWS).astype(np.int32),
+                "episode_index": index // ROWS,
                 "frame_index": frame,
                 "index": index,
-                "timestamp": frame / np.float32(2),
+                TASK: np.zeros_like(index),
+                "timestamp": (frame / 2).astype(np.float32),
                 IMAGE: pa.StructArray.from_arrays([shown, pa.nulls(len(index), pa.string())], ["bytes", "path"]),
                 ACTION: pa.FixedSizeListArray.from_arrays(pa.array(actions.ravel()), actions.shape[1]),
                 "next.done": frame == ROWS - 1,
             }
             table = pa.table({name: columns[name] for name in schema.names}, schema=schema)
-            pq.write_table(table, folder / "data" / file_name(split, number, files))
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(table, folder / name)
     finish_dataset(folder, description)
 
 
@@ -141,6 +142,7 @@ def main() -> None:
     for episodes in args.episodes:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             path, cache = Path(folder) / "set", Path(folder) / "cache"
+            path.mkdir()
             write_episodes(path, episodes)
             first, again = (in_a_process_of_its_own("--measure", path, cache, "--clock", args.clock) for _ in range(2))
             size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -16,7 +16,7 @@ def test_files_of_a_cluster_are_those_of_one_process(tmp_path):
     expected = content(collect("two_room", tmp_path / "alone", workers=1, **SMALL))
     out = tmp_path / "set"
     collect("two_room", out, shard=(0, 2), on="ray", ray_address="local", workers=2, **SMALL)
-    assert len(list((out / "data").iterdir())) == 3 == len(list((tmp_path / "alone/data").iterdir())) / 2
+    assert len(list((out / "data").rglob("*.parquet"))) == 3
     collect("two_room", out, workers=1, **SMALL)
     assert content(out) == expected
 
@@ -35,10 +35,10 @@ def test_a_machine_that_dies_on_the_way_costs_nothing_but_time(tmp_path, monkeyp
     first, _ = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
 
     def lose_one():
-        while not len(list(out.glob("data/*.parquet"))) > 3:
+        while not len(list(out.rglob("*.parquet"))) > 3:
             time.sleep(0.02)
         cluster.remove_node(first, allow_graceful=False)
-        seen["files"] = len(list(out.glob("data/*.parquet")))
+        seen["files"] = len(list(out.rglob("*.parquet")))
 
     try:
         ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
@@ -49,7 +49,7 @@ def test_a_machine_that_dies_on_the_way_costs_nothing_but_time(tmp_path, monkeyp
     finally:
         ray.shutdown()
         cluster.shutdown()
-    assert 3 < seen["files"] < 24
+    assert 3 < seen["files"] < len([name for name in expected if name.startswith("data")])
     assert content(out) == expected
 
 
