@@ -41,7 +41,7 @@ def checkpoint_config(source: str | Path, revision: str | None = None) -> PreTra
     folder = Path(source)
     if not folder.exists() and not HUB_ID.fullmatch(str(source)):
         raise FileNotFoundError(
-            f"init_from={source} is no checkpoint: there is no such folder; give one, such as RUN/best, or a Hub id "
+            f"init_from={source} is not a checkpoint: there is no such folder; give one, such as RUN/best, or a Hub id "
             "like org/name"
         )
     if folder.exists() and not (folder / "config.json").is_file():

@@ -47,7 +47,7 @@ def place(name: str) -> tuple[int, int]:
     """Chunk and number within it of a file that `file_names` named."""
     found = _PLACED.fullmatch(name)
     if found is None:
-        raise ValueError(f"{name} is no file of a data set in this layout: expected a name like {DATA_PATH}")
+        raise ValueError(f"{name} is not a file of a data set in this layout: expected a name like {DATA_PATH}")
     return int(found["chunk_index"]), int(found["file_index"])
 
 

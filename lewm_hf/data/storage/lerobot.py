@@ -76,7 +76,7 @@ def finished_metadata(directory: Path, description: Mapping[str, Any]) -> bool:
     """Writes `meta/` where lerobot can open the data set, and says in the log why not otherwise; whether it can."""
     reason = obstacle(description)
     if reason is not None:
-        logger.info("%s is no LeRobot data set: %s", directory, reason)
+        logger.info("%s is not a LeRobot data set: %s", directory, reason)
         return False
     write_metadata(directory, description, split_files(directory, description))
     return True

@@ -47,7 +47,7 @@ def write_lerobot(source: str | Path, out: str | Path, *, task: str | None = Non
     source, out = Path(source), Path(out)
     description = read_description(source) if source.is_dir() else None
     if description is None:
-        raise FileNotFoundError(f"{source} is no data set of this package: collect or import the episodes first")
+        raise FileNotFoundError(f"{source} is not a data set of this package: collect or import the episodes first")
     check_complete(source, description)
     whole_fps(description, source)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

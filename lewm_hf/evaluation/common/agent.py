@@ -91,7 +91,7 @@ def load_agent(
     folder = Path(model)
     if not folder.exists() and not HUB_ID.fullmatch(str(model)):
         raise FileNotFoundError(
-            f"{str(model)!r} is no checkpoint's folder: there is none; give one, such as RUN/best, or a Hub id like "
+            f"{str(model)!r} is not a checkpoint's folder: there is none; give one, such as RUN/best, or a Hub id like "
             "org/name"
         )
     if folder.exists() and not (folder / "config.json").is_file():

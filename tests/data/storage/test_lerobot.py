@@ -168,7 +168,7 @@ def test_what_was_imported_is_one_too(room_dir, tmp_path, caplog):
     skip.write_text("skip_episodes: [2]")
     with caplog.at_level(logging.INFO):
         out = import_dataset("lerobot", room_dir, tmp_path / "gaps", mapping=skip, **plain)
-    assert "is no LeRobot data set: its episodes are not numbered from 0 without gaps" in caplog.text
+    assert "is not a LeRobot data set: its episodes are not numbered from 0 without gaps" in caplog.text
     assert not (out / "meta").exists() and "LeRobot" not in (out / "README.md").read_text()
     copied = as_lerobot_reads(write_lerobot(out, tmp_path / "copied"))
     assert sorted(set(copied["episode_index"][:])) == list(range(19))
@@ -178,7 +178,7 @@ def test_frames_per_second_that_lerobot_cannot_say(tmp_path, room_dir, caplog):
     """Ten frames a second, every fourth of them."""
     with caplog.at_level(logging.INFO):
         out = collect("two_room", tmp_path / "set", 2, image_size=16, workers=1, max_steps=12, every=4)
-    assert "is no LeRobot data set: it has 2.5 frames per second, but LeRobot knows whole numbers" in caplog.text
+    assert "is not a LeRobot data set: it has 2.5 frames per second, but LeRobot knows whole numbers" in caplog.text
     assert not (out / "meta").exists() and "LeRobot" not in (out / "README.md").read_text()
     assert len(load_episodes(out)) == 1
     with pytest.raises(ValueError, match="2.5 frames per second"):
@@ -219,7 +219,7 @@ def test_files_beyond_a_chunk(tmp_path):
 
 
 def test_what_lerobot_cannot_hold_is_refused(room_dir, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no data set of this package"):
+    with pytest.raises(FileNotFoundError, match="not a data set of this package"):
         write_lerobot(tmp_path / "none", tmp_path / "out")
     with pytest.raises(ValueError, match="is not empty"):
         write_lerobot(room_dir, room_dir)
