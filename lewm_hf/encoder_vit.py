@@ -9,6 +9,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention_lewm import attend
 from .encoder_convolutions import check_stride, stack
+from .rollout_lewm import is_plain
 
 if TYPE_CHECKING:
     from .configuration_lewm import LeWMConfig
@@ -24,8 +25,16 @@ class LeWMEncoderAttention(nn.Module):
         self.qkv = nn.Linear(config.encoder_hidden_size, 3 * config.encoder_hidden_size)
         self.out = nn.Linear(config.encoder_hidden_size, config.encoder_hidden_size)
 
-    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-        query, key, value = self.qkv(hidden).unflatten(-1, (3, self.heads, -1)).unbind(2)
+    def forward(self, hidden: Tensor, first_only: bool = False) -> tuple[Tensor, Tensor | None]:
+        if first_only:
+            ours = [self.qkv.out_features // 3]
+            (query_weight, weight), (query_bias, bias) = (
+                x.tensor_split(ours) for x in (self.qkv.weight, self.qkv.bias)
+            )
+            query = F.linear(hidden[:, :1], query_weight, query_bias).unflatten(-1, (self.heads, -1))
+            key, value = F.linear(hidden, weight, bias).unflatten(-1, (2, self.heads, -1)).unbind(2)
+        else:
+            query, key, value = self.qkv(hidden).unflatten(-1, (3, self.heads, -1)).unbind(2)
         attended, weights = attend(self, query, key, value)
         return self.out(attended), weights
 
@@ -39,10 +48,14 @@ class LeWMEncoderLayer(GradientCheckpointingLayer):
         self.fc1 = nn.Linear(config.encoder_hidden_size, config.encoder_mlp_size)
         self.fc2 = nn.Linear(config.encoder_mlp_size, config.encoder_hidden_size)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        attended, _ = self.attention(self.norm1(hidden))
-        hidden = hidden + attended
+    def forward(self, hidden: Tensor, first_only: bool = False) -> Tensor:
+        """`(N, T, width)` -> the same, or with `first_only` what it gives for the first token, `(N, 1, width)`."""
+        attended, _ = self.attention(self.norm1(hidden), first_only)
+        hidden = hidden[:, :1] + attended if first_only else hidden + attended
         return hidden + self.fc2(F.gelu(self.fc1(self.norm2(hidden))))
+
+
+LAYER_TYPES = (LeWMEncoderLayer, LeWMEncoderAttention, nn.Linear, nn.LayerNorm)
 
 
 class LeWMPatchEmbedding(nn.Conv2d):
@@ -64,6 +77,8 @@ class LeWMPatchEmbedding(nn.Conv2d):
 class LeWMVisionTransformer(nn.Module):
     """ViT whose output is the CLS token after the final LayerNorm: `(N, 3, H, W) -> (N, encoder_hidden_size)`.
 
+    Of the last layer only what that token needs is computed, unless hooks or adapters have to see the others.
+
     Args:
         patch_embedding: `(N, 3, H, W) -> (N, encoder_hidden_size, H / patch_size, W / patch_size)`; default: one
             linear map per patch.
@@ -84,9 +99,11 @@ class LeWMVisionTransformer(nn.Module):
     def forward(self, pixel_values: Tensor) -> Tensor:
         patches = self.patch_embedding(pixel_values.to(self.cls_token.dtype)).flatten(2).transpose(1, 2)
         hidden = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], 1) + self.position_embedding
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             hidden = layer(hidden)
-        return self.norm(hidden[:, 0])
+        # Nobody asks for the other tokens, unless a hook records them or an adapter stands in between.
+        alone = all(is_plain(module, LAYER_TYPES) for module in self.layers[-1].modules())
+        return self.norm(self.layers[-1](hidden, alone)[:, 0])
 
 
 def vit_with_convolutional_stem(config: "LeWMConfig") -> LeWMVisionTransformer:

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from lewm_hf.encoder_spatial_softmax import SpatialSoftmaxEncoder
-from lewm_hf.modeling_lewm import LeWMPatchEmbedding
+from lewm_hf.modeling_lewm import LeWMPatchEmbedding, LeWMVisionTransformer
 
 
 def test_patch_embedding_is_a_convolution_with_its_gradients():
@@ -47,3 +48,31 @@ def test_feature_points_are_the_means_of_a_softmax_over_places(rows):
                 assert float(got[picture, entry]) == pytest.approx(float(wanted), rel=1e-4, abs=1e-4)
     got.sum().backward()
     assert all(p.grad.isfinite().all() and p.grad.abs().sum() > 0 for p in encoder.parameters())
+
+
+def test_the_last_layer_computes_one_token_unless_somebody_looks(tiny_config):
+    torch.manual_seed(0)
+    encoder = LeWMVisionTransformer(tiny_config).double()
+    tiny_config._attn_implementation = "eager"  # whose operations are counted
+    pixels, seen = torch.randn(4, 3, tiny_config.image_size, tiny_config.image_size).double(), []
+    direction = torch.randn(4, encoder.output_size)
+
+    def run():
+        encoder.zero_grad()
+        with FlopCounterMode(display=False) as counter:
+            features = encoder(pixels)
+        (features * direction).sum().backward()
+        return counter.get_total_flops(), [features.detach(), *(p.grad.clone() for p in encoder.parameters())]
+
+    few, alone = run()
+    hook = encoder.layers[-1].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    many, together = run()
+    hook.remove()
+    assert run()[0] == few
+    torch.testing.assert_close(alone, together)
+
+    tokens, width = encoder.position_embedding.shape[1:]
+    assert seen[0].shape == (4, tokens, width)
+    # The others are spared query, output and MLP; scores and their products with values have one row of queries each.
+    others = (tokens - 1) * (2 * width**2 + 2 * width * tiny_config.encoder_mlp_size + 2 * tokens * width)
+    assert many - few == 2 * 4 * others

@@ -38,7 +38,7 @@ from lewm_hf.training.precision import encoder_in_bf16, training_device
 from lewm_hf.training.world_model import WorldModelJob, WorldModelLosses
 
 RECIPES = {"mini": "tworoom-mini.yaml", "pusht-mini": "pusht-mini.yaml", "full": "tworoom.yaml"}
-VARIANTS = ("fp32", "bf16", "bf16_encoder", "fp32+compile", "bf16+compile")
+VARIANTS = tuple(name + compiled for compiled in ("", "+compile") for name in ("fp32", "bf16", "bf16_encoder"))
 ROUNDS = 5
 PEAK_SIZE = 2048
 
