@@ -95,7 +95,8 @@ def test_rolls_out_with_layers_on_disk(tiny_model, tmp_path):
     ).eval()
     assert offloaded.predictor.layers[1].attention.qkv.weight.is_meta
     context, plans, pixels = torch.randn(2, 1, 16), torch.randn(2, 3, 5, 10), torch.randn(2, 1, 3, 28, 28)
-    assert torch.equal(offloaded.encode(pixels), tiny_model.encode(pixels))
+    # The last layer computes what hooks would see of the other tokens too, with other roundings.
+    torch.testing.assert_close(offloaded.encode(pixels), tiny_model.encode(pixels), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(
         offloaded.rollout(context, plans), tiny_model.rollout(context, plans), rtol=1e-5, atol=1e-6
     )
