@@ -6,6 +6,7 @@ block's angle off such features (R2 0.7 to 0.9), off those of a small ViT it doe
 """
 
 import math
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -80,7 +81,8 @@ class SpatialSoftmaxEncoder(nn.Module):
     def forward(self, pixel_values: Tensor) -> Tensor:
         logits = self._logits(pixel_values)
         # In half precision neighboring places would share a mean.
-        with torch.autocast(pixel_values.device.type, enabled=False):
+        device = pixel_values.device.type  # "meta", where only shapes are asked for, knows no autocast
+        with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
             height, width = logits.shape[2:]
             # Places before maps, as the convolutions left them: (N, H * W, maps).
             logits = logits.float().movedim(1, 3).flatten(1, 2) * self.log_temperature.float().exp()

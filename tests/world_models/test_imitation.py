@@ -6,7 +6,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from lewm_hf import DinoWMConfig, DinoWMModel, ImitationConfig, ImitationModel, LeWMModel
+from lewm_hf import DinoWMConfig, DinoWMModel, ImitationConfig, ImitationModel, LeWMConfig, LeWMModel
 
 SIZES = {
     "image_size": 28, "encoder_hidden_size": 24, "encoder_layers": 1, "encoder_mlp_size": 48, "embed_dim": 12,
@@ -89,6 +89,17 @@ def test_frozen_features_are_those_of_their_source(sources, tmp_path, name, widt
     seen, goal, left = expected[:, 0], expected[:, 3], torch.tensor([1, 2, 3, 1, 2])
     assert torch.equal(loaded.act(seen, goal, left), model.act(seen, goal, left))
     assert torch.equal(loaded.encode(frames), model.encode(frames))
+
+
+@pytest.mark.parametrize("encoder", ["vit", "conv", "spatial_softmax"])
+def test_an_outline_knows_the_width_of_frozen_features(tmp_path, tiny_config, encoder):
+    """The outline lies on the device that computes shapes and nothing else."""
+    fields = tiny_config.to_diff_dict() | {"encoder": encoder, "image_size": 28}
+    LeWMModel(LeWMConfig(**fields)).save_pretrained(tmp_path)
+    imitation = ImitationConfig(backbone=str(tmp_path), **SIZES)
+    with torch.device("meta"):
+        outline = ImitationModel(imitation)
+    assert outline.encoder.width == fields["embed_dim"]
 
 
 def test_another_world_model_under_the_same_name_is_refused(sources, tmp_path, tiny_config):
