@@ -77,13 +77,19 @@ def converted(name: str) -> nn.Module:
     return global_batch_norms(timm.create_model(name, num_classes=0, drop_rate=0.0, drop_path_rate=0.0)).train()
 
 
+def loss(features: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+    """What the norms do not take out: their outputs have about the same mean square whatever the weights are, and the
+    gradient of that is hardly more than rounding."""
+    return (features * directions).mean()
+
+
 def _rank(rank: int, folder: str, name: str) -> None:
     dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
     torch.set_num_threads(1)
     frames = torch.load(f"{folder}/frames.pt", weights_only=True).chunk(2)[rank]
     model = converted(name)
     features = model(frames)
-    (features.square().mean() / 2).backward()
+    loss(features, torch.load(f"{folder}/directions.pt", weights_only=True).chunk(2)[rank]).div(2).backward()
     gradients = {key: value.grad for key, value in model.named_parameters()}
     for gradient in gradients.values():
         dist.all_reduce(gradient)
@@ -97,18 +103,23 @@ def test_timms_batch_norms_see_the_batch_of_all_ranks(name, tmp_path):
     """Two ranks with half of the pictures each against one that has all, with timm's own layers."""
     norms = [part for part in converted(name).modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     assert norms and all(isinstance(part, GlobalBatchNorm) for part in norms)
-    frames = torch.randn(8, 3, 64, 64) + torch.linspace(-2, 2, 8).view(-1, 1, 1, 1)
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randn(8, 3, 64, 64, generator=generator) + torch.linspace(-2, 2, 8).view(-1, 1, 1, 1)
     torch.save(frames, tmp_path / "frames.pt")
     torch.manual_seed(3)
     whole = timm.create_model(name, num_classes=0, drop_rate=0.0, drop_path_rate=0.0).train()
     features = whole(frames)
-    features.square().mean().backward()
+    directions = torch.randn(features.shape, generator=generator)
+    torch.save(directions, tmp_path / "directions.pt")
+    loss(features, directions).backward()
     multiprocessing.spawn(_rank, (str(tmp_path), name), nprocs=2)
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
     torch.testing.assert_close(torch.cat([rank["features"] for rank in ranks]), features, rtol=1e-3, atol=1e-4)
+    typical = torch.stack([value.grad.abs().max() for value in whole.parameters()]).median()
     for rank in ranks:
         for key, value in whole.named_buffers():
             torch.testing.assert_close(rank["buffers"][key], value, rtol=1e-4, atol=1e-5)
         for key, value in whole.named_parameters():
-            scale = value.grad.abs().max().clamp_min(1e-9)  # what stands behind a zero has no gradient
+            # A bias before another norm has no gradient: what is computed is rounding, of one process and of two.
+            scale = value.grad.abs().max().clamp_min(typical / 10)
             torch.testing.assert_close(rank["gradients"][key] / scale, value.grad / scale, rtol=1e-2, atol=2e-3)
