@@ -1,12 +1,14 @@
-"""The README's tables: checkpoints that ship and the demo, from the result files in the repository.
+"""The tables of README and docs: checkpoints that ship, the demo, comparisons, from the result files in the repository.
 
-python eval/readme_tables.py            # writes them between their markers in README.md
+python eval/readme_tables.py            # writes them between their markers
 python eval/readme_tables.py --check    # exit status 1 where a number there is not the files'
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from lewm_hf.evaluation.common.results import read_result
@@ -154,27 +156,81 @@ def loader_table() -> str:
     return "\n".join(lines)
 
 
+GOALS = {"25": "25 steps away", "50": "50", "100": "100", "other": "of another episode"}  # of eval/compare_systems.py
+
+
+def compared(task: str) -> list[dict]:
+    found = json.loads((MEASURED / "comparison.json").read_text(encoding="utf-8"))
+    return [row for row in found if row["task"] == task]
+
+
+def rate_cell(found: dict | None) -> str:
+    """Success in %, its interval, and a star where it differs from plain LeWM's on the same problems."""
+    if found is None:
+        return "-"
+    star = "*" if found.get("against", {"p": 1})["p"] < 0.05 else ""
+    return f"{100 * found['rate']:.0f}{star} ({100 * found['low']:.0f}-{100 * found['high']:.0f})"
+
+
+def systems_table() -> str:
+    """Success of every compared system on both tasks, on goals that the behavior of the data pursued and on others."""
+    tasks, goals = {"two_room": "TwoRoom", "push_t": "PushT"}, ("25", "other")
+    found = {task: {row["row"]: row for row in compared(task)} for task in tasks}
+    heads = [f"{name}, goals {GOALS[goal]}" for name in tasks.values() for goal in goals]
+    lines = [f"| system | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for name in dict.fromkeys(name for rows in found.values() for name in rows):
+        rates = [found[task].get(name, {"success": {}})["success"].get(goal) for task in tasks for goal in goals]
+        lines.append(f"| {name} | {' | '.join(map(rate_cell, rates))} |")
+    return "\n".join(lines)
+
+
+def comparison_table(task: str) -> str:
+    """All that one comparison measured of a task."""
+    rows = compared(task)
+    goals = [goal for goal in GOALS if any(goal in row["success"] for row in rows)]
+    heads = [*(f"goals {GOALS[goal]}" for goal in goals), "s/plan", "probe R2", "teleport AUC", "parameters",
+             "training, minutes"]  # fmt: skip
+    lines = [f"| system | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for row in rows:
+        cells = [rate_cell(row["success"].get(goal)) for goal in goals]
+        if row["seconds_per_plan"]:
+            cells.append(f"{row['seconds_per_plan']:.3f}")
+            cells += ["-" if row[key] is None else f"{row[key]:.2f}" for key in ("probe_r2", "teleport_auc")]
+            cells += [f"{row['parameters']:,}", f"{row['training_seconds'] / 60:.1f}"]
+        else:  # nobody plans
+            cells += ["-"] * (len(heads) - len(goals))
+        lines.append(f"| {row['row']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 TABLES = {
-    "planning time": planning_table,
-    "loading": loader_table,
-    "what the demo found": demo_table,
-    "success of the checkpoints": success_table,
-    "farther goals": distance_table,
+    README: {
+        "planning time": planning_table,
+        "loading": loader_table,
+        "what the demo found": demo_table,
+        "success of the checkpoints": success_table,
+        "farther goals": distance_table,
+        "systems": systems_table,
+    },
+    ROOT / "docs" / "comparison.md": {
+        "TwoRoom": partial(comparison_table, "two_room"),
+        "PushT": partial(comparison_table, "push_t"),
+    },
 }
 
 
-def with_tables(text: str) -> str:
+def with_tables(text: str, tables: Mapping[str, Callable[[], str]]) -> str:
     """The text with every table made anew.
 
     Raises:
         ValueError: where a table has no place in the text.
     """
-    for name, table in TABLES.items():
+    for name, table in tables.items():
         begin, end = BEGIN.format(name=name), END.format(name=name)
         before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
         if not (found and closed):
-            raise ValueError(f"README.md has no place for {name!r}: put {begin} and {end} where it belongs")
+            raise ValueError(f"the text has no place for {name!r}: put {begin} and {end} where it belongs")
         text = f"{before}{begin}\n{table()}\n{end}{after}"
     return text
 
@@ -183,12 +239,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    text = README.read_text(encoding="utf-8")
-    made = with_tables(text)
-    if check:
-        return int(made != text)
-    README.write_text(made, encoding="utf-8")
-    return 0
+    stale = []
+    for page, tables in TABLES.items():
+        text = page.read_text(encoding="utf-8")
+        made = with_tables(text, tables)
+        if made != text:
+            stale.append(page)
+        if not check:
+            page.write_text(made, encoding="utf-8")
+    return int(check and bool(stale))
 
 
 if __name__ == "__main__":
