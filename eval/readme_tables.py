@@ -203,6 +203,20 @@ def comparison_table(task: str) -> str:
     return "\n".join(lines)
 
 
+def world_models_table() -> str:
+    """One plan of LeWM and of DINO-WM at their published sizes, and how many times as long the latter takes."""
+    found = json.loads((MEASURED / "world_models.json").read_text(encoding="utf-8"))
+    machine = f"{found['hardware']['device_name']}, {found['hardware']['torch_threads']} threads"
+    ways = list(dict.fromkeys(row["way"] for row in found["rows"]))
+    lines = [f"| {machine}, s/plan | {' | '.join(ways)} |", "|---" * (len(ways) + 1) + "|"]
+    seconds = {(row["model"], row["way"]): row["seconds_per_plan"] for row in found["rows"]}
+    for model in ("LeWM", "DINO-WM"):
+        lines.append(f"| {model} | {' | '.join(f'{seconds[model, way]:,.1f}' for way in ways)} |")
+    ratios = (seconds["DINO-WM", way] / seconds["LeWM", way] for way in ways)
+    lines.append(f"| ratio | {' | '.join(f'**{ratio:.0f}x**' for ratio in ratios)} |")
+    return "\n".join(lines)
+
+
 TABLES = {
     README: {
         "planning time": planning_table,
@@ -215,6 +229,7 @@ TABLES = {
     ROOT / "docs" / "comparison.md": {
         "TwoRoom": partial(comparison_table, "two_room"),
         "PushT": partial(comparison_table, "push_t"),
+        "planning time": world_models_table,
     },
 }
 
