@@ -136,6 +136,8 @@ def curves(models: list[Path], args: argparse.Namespace) -> None:
 
 def draw(path: Path, points: list[dict[str, Any]]) -> None:
     """Success over roll-outs, a panel per proposal, with Wilson intervals."""
+    from matplotlib import ticker
+
     proposals = list(dict.fromkeys(point["proposal"] for point in points))
     names = sorted({point["solver"] for point in points})
     with figure(path, 4.2 * len(proposals), 3.2, ncols=len(proposals), sharey=True, squeeze=False) as axes:
@@ -153,6 +155,9 @@ def draw(path: Path, points: list[dict[str, Any]]) -> None:
                 )
                 axis.fill_between(counts, low, high, color=color, alpha=0.1, lw=0)
             axis.set(xscale="log", xlabel="roll-outs of a plan", ylim=(0, 1))
+            axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 3.0)))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter(ticker.NullFormatter())
             axis.set_title("from the actor's proposal" if proposal == "actor" else "by search alone")
         axes[0][0].set_ylabel("success")
         axes[0][0].legend()
