@@ -156,7 +156,8 @@ def test_worker_processes_get_the_task_with_their_work(package, tmp_path):
     subprocess.run([sys.executable, str(script), str(tmp_path / "two")], check=True)
     collect("dot", tmp_path / "one", 4, image_size=32, workers=1, episodes_per_file=2)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.parquet"))
-    assert len(files) == 3  # two of training, one of test episodes
+    # Two of training, one of test episodes, and what LeRobot wants to know about them.
+    assert sum(file.parts[0] == "data" for file in files) == 3
     assert all((tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes() for file in files)
 
 
