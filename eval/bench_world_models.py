@@ -6,9 +6,9 @@
 "as published" imagines one problem at a time in float32 by sliding a window through `predict`, all of it again for
 every step, as both reference implementations do. "equally optimized" uses the roll-outs of this package, which reuse
 keys and values, for several problems at once, in bfloat16 where the processor has the instructions. Observation and
-goal are encoded once per plan in both. DINO-WM's time is linear in the samples, each of which is hundreds of tokens, so
-its plan of 300 x 30 may be scaled from fewer; `--check` measures twice as many to show it. LeWM imagines all 300: a few
-of its samples would be overhead and nothing else.
+goal are encoded once per plan in both. A sample of DINO-WM is hundreds of tokens, so its plan of 300 x 30 may be scaled
+from fewer, about: `--check` measures twice as many, and says how far it is from linear. LeWM imagines all 300: a few of
+its samples would be overhead and nothing else.
 """
 
 import argparse

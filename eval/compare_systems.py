@@ -150,7 +150,11 @@ def swap_goals(manifest: Manifest) -> Manifest:
 
 
 def act(checkpoint: Path, episodes, out: Path, goals: str, pairs: int, seeds: Sequence[int], how: Mapping) -> dict:
-    """Success of one row on one kind of goal."""
+    """Success of one row on one kind of goal, measured unless it was before.
+
+    Raises:
+        ValueError: where `out` holds an evaluation of other pairs.
+    """
     if not (out / "results.json").is_file():
         protocol, manifests = problems(episodes, goals, pairs, seeds)
         # Swapped goals are pictures of other episodes than the pairs name: they are rendered.
@@ -159,6 +163,9 @@ def act(checkpoint: Path, episodes, out: Path, goals: str, pairs: int, seeds: Se
             out=out, floors=False, **how,
         )  # fmt: skip
     result = read_result(out)
+    held, asked = [(one["seed"], one["n"]) for one in result["manifests"]], [(seed, pairs) for seed in seeds]
+    if held != asked:
+        raise ValueError(f"{out} holds an evaluation of (seed, pairs) {held}, not of {asked}: give another --out")
     outcomes = {(row.seed, row.episode, row.start): row.success for row in read_rows(out)}
     return {"outcomes": outcomes, "seconds_per_plan": result["planning"]["seconds_per_plan"]}
 
@@ -241,7 +248,7 @@ def table(rows: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> str:
     heads = [*(f"goals {name}" for name in goals), "s / plan", "probe R2", "teleport AUC", "parameters", "windows/s"]
     lines = [f"| task | system | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 2)]
     for row in rows:
-        cells = [_percent(row["success"].get(name)) for name in goals]
+        cells = [rate_cell(row["success"].get(name)) for name in goals]
         cells.append(f"{row['seconds_per_plan']:.3f}")
         cells += ["" if row[key] is None else f"{row[key]:.2f}" for key in ("probe_r2", "teleport_auc")]
         cells += [f"{row['parameters']:,}", f"{row['windows_per_second']:.0f}"]
@@ -249,9 +256,10 @@ def table(rows: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _percent(found: Mapping[str, Any] | None) -> str:
+def rate_cell(found: Mapping[str, Any] | None) -> str:
+    """Success in %, its interval, and a star where it differs from plain LeWM's on the same problems, p < 0.05."""
     if found is None:
-        return ""
+        return "-"
     star = "*" if found.get("against", {"p": 1})["p"] < 0.05 else ""
     return f"{100 * found['rate']:.0f}{star} ({100 * found['low']:.0f}-{100 * found['high']:.0f})"
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from compare_systems import rate_cell
+
 from lewm_hf.evaluation.common.results import read_result
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -162,14 +164,6 @@ GOALS = {"25": "25 steps away", "50": "50", "100": "100", "other": "of another e
 def compared(task: str) -> list[dict]:
     found = json.loads((MEASURED / "comparison.json").read_text(encoding="utf-8"))
     return [row for row in found if row["task"] == task]
-
-
-def rate_cell(found: dict | None) -> str:
-    """Success in %, its interval, and a star where it differs from plain LeWM's on the same problems."""
-    if found is None:
-        return "-"
-    star = "*" if found.get("against", {"p": 1})["p"] < 0.05 else ""
-    return f"{100 * found['rate']:.0f}{star} ({100 * found['low']:.0f}-{100 * found['high']:.0f})"
 
 
 def systems_table() -> str:

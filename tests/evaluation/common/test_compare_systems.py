@@ -88,7 +88,7 @@ def test_a_row_is_compared_with_plain_lewm_on_the_same_problems(script):
         "task": "push_t", "row": "PLDM", "success": {"25": {"rate": 0.5, "low": 0.3, "high": 0.7, "against": found}},
         "seconds_per_plan": 0.1, "probe_r2": None, "teleport_auc": None, "parameters": 1, "windows_per_second": 1,
     }  # fmt: skip
-    assert "| 50* (30-70) |  |" in script.table([row], ["25", "50"])
+    assert "| 50* (30-70) | - |" in script.table([row], ["25", "50"])
     row["success"]["25"]["against"] = script.against(plain[:3] + better[3:], better)
     assert "| 50 (30-70) |" in script.table([row], ["25"])
 
@@ -108,3 +108,10 @@ def test_two_commands_for_two_tasks_end_in_one_table(script, tmp_path, monkeypat
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| two_room", "| push_t"]
     assert "goals 100" in lines[0] and "goals 50" not in lines[0]
     assert (tmp_path / "comparison.png").stat().st_size > 1000
+
+
+def test_what_was_measured_on_other_pairs_is_not_taken_for_these(script, tmp_path):
+    held = ROOT / "model_cards" / "lewm-tworoom-mini" / "evaluation" / "clean-actor"  # seeds 42, 43, 44, 100 pairs each
+    assert len(script.act(tmp_path, None, held, "25", 100, [42, 43, 44], {})["outcomes"]) == 300
+    with pytest.raises(ValueError, match=r"holds .*\(42, 100\).*, not of \[\(42, 50\)\]: give another --out"):
+        script.act(tmp_path, None, held, "25", 50, [42], {})
