@@ -44,7 +44,9 @@ class LeWMPlanner(Pipeline):
 
     History, frameskip, image size and action statistics come from the checkpoint. Settings of the search are the
     keywords of `PlanSettings` and of its solver, given to the constructor or to a call:
-    `planner(..., samples=100, iterations=8, elites=15, seed=7)`.
+    `planner(..., samples=100, iterations=8, elites=15, seed=7)`. `planner="actor-guided"` takes over the search of a
+    named planner, of a file, or of a `Planner`, before other keywords change it; how often to plan again is for who
+    acts, as `MPCPolicy` does.
 
     Input: a dictionary, or a list, generator or data set of them, with
         observation: a PIL picture, `(H, W, 3)` or `(3, H, W)` uint8 array or tensor (floats must lie in [0, 1]), path
@@ -150,21 +152,35 @@ class LeWMPlanner(Pipeline):
             return []
         return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(self, return_elites=None, return_predictions=None, **kwargs):
+    def _sanitize_parameters(self, planner=None, return_elites=None, return_predictions=None, **kwargs):
         known = {*SETTINGS, *(key for name in solver_names() for key in solver_settings(name))}
         changes = {name: kwargs.pop(name) for name in list(kwargs) if name in known}
         check_same_as_config(self.model, **{name: kwargs.pop(name) for name in CONFIG_FIELDS if name in kwargs})
         if kwargs:
             raise TypeError(
-                f"unknown arguments {sorted(kwargs)}: LeWMPlanner takes {', '.join(SETTINGS)}, the settings of its "
-                "solver, return_elites and return_predictions"
+                f"unknown arguments {sorted(kwargs)}: LeWMPlanner takes planner, {', '.join(SETTINGS)}, the settings "
+                "of its solver, return_elites and return_predictions"
             )
         # Refused here, before any work.
-        settings = getattr(self, "_forward_params", {}).get("settings", PlanSettings()).changed(**changes)
+        settings = getattr(self, "_forward_params", {}).get("settings", PlanSettings())
+        if planner is not None:
+            settings = self._settings_of(planner, settings)
+        settings = settings.changed(**changes)
         if settings.proposal is not None:
             check_actor(self.model, f"proposal={settings.proposal!r}")
         returned = {"return_elites": return_elites, "return_predictions": return_predictions}
         return {}, {"settings": settings}, {name: value for name, value in returned.items() if value is not None}
+
+    @staticmethod
+    def _settings_of(planner: Any, before: PlanSettings) -> PlanSettings:
+        """The search of a named planner, computed for as it was before: on the same seed, in the same precision."""
+        # By name: the copy of this file that a checkpoint may carry has no planners beside it.
+        try:
+            planners = import_module(".planning.planners", __package__)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"planner={planner!r} needs the package lewm-hf: install it, or give settings") from error
+        named = planners.load_planner(planner)
+        return named.settings(**{name: getattr(before, name) for name in SETTINGS if not hasattr(named, name)})
 
     def preprocess(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """One problem -> `pixel_values` `(1, 3, S, S)`, and a goal: `pixel_values` `(G, 3, S, S)` or `embedding`.

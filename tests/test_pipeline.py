@@ -283,13 +283,15 @@ def test_bad_inputs_are_refused_with_one_line(planner, inputs, message):
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        ({"heat": 0.5}, TypeError, r"unknown arguments \['heat'\]: LeWMPlanner takes solver"),
+        ({"heat": 0.5}, TypeError, r"unknown arguments \['heat'\]: LeWMPlanner takes planner, solver"),
         ({"history_size": 1}, ValueError, "history_size=1 contradicts the checkpoint, whose config.json says 3"),
         ({"frameskip": 1}, ValueError, "frameskip=1 contradicts"),
         ({"image_size": 224}, ValueError, "image_size=224 contradicts"),
         ({"action_std": [1.0, 1.0]}, ValueError, "action_std"),
         ({"samples": 2}, ValueError, "elites=4 exceeds samples=2"),
         ({"solver": "simplex"}, ValueError, "solver='simplex'"),
+        ({"planner": "fastest"}, ValueError, "fastest"),
+        ({"planner": "actor-guided"}, ValueError, "needs a checkpoint with an actor"),
     ],
 )
 def test_bad_arguments_are_refused_in_calls_and_at_construction(planner, arguments, kind, message):
@@ -297,6 +299,19 @@ def test_bad_arguments_are_refused_in_calls_and_at_construction(planner, argumen
         planner(picture(0), picture(1), **arguments)
     with pytest.raises(kind, match=message):
         LeWMPlanner(planner.model, planner.image_processor, device="cpu", **{**SMALL, **arguments})
+
+
+def test_a_planner_is_taken_by_name_by_file_and_changed_by_keywords(planner, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\nversion: 1\nsamples: 12\niterations: 2\nelites: 3\nhorizon: 2\ncost: path\n")
+    again = LeWMPlanner(planner.model, planner.image_processor, device="cpu", planner=file, seed=5)
+    assert (again.settings.solver.samples, again.settings.horizon, again.settings.cost) == (12, 2, "path")
+    written_out = {"samples": 12, "iterations": 2, "elites": 3, "horizon": 2, "cost": "path", "seed": 5}
+    made = again(picture(0), picture(1))
+    assert_same(made, planner(picture(0), picture(1), **written_out))
+    assert_same(made, planner(picture(0), picture(1), planner=file, seed=5))
+    small = planner(picture(0), picture(1), planner="small", samples=20, iterations=1, elites=5)
+    assert_same(small, planner(picture(0), picture(1), samples=20, iterations=1, elites=5, clip_actions="none"))
 
 
 def test_arguments_that_repeat_the_config_are_harmless(planner):
