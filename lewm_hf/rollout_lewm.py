@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 LARGEST_PORTION, SMALLEST_PORTION = 150, 32
 # Sums of products over longer windows would cost more than matrix products.
 LONGEST_WINDOW = 8
+
+# Of each model that has planned, its weights as laid out last, by dtype. They hold nothing of the model itself.
+_KEPT: WeakKeyDictionary[LeWMModel, dict[torch.dtype, tuple[tuple | None, FixedWeights]]] = WeakKeyDictionary()
 
 Token = tuple[Tensor, Tensor]  # key and value, (problems, candidates or 1, heads, head_dim) each
 
@@ -192,10 +196,8 @@ def attend(query: Tensor, tokens: list[Token]) -> None:
         query.addcmul_(weight, value)
 
 
-class FixedRollout:
-    """Computes what `model.rollout` does, for as long as the model's weights are what they were; see this module.
-
-    Several threads may call it at once. Gradients go through the model instead.
+class FixedWeights:
+    """What a `FixedRollout` reads of a model, laid out.
 
     Args:
         model: whose action encoder, predictor and `pred_proj` are plain and in evaluation mode.
@@ -203,8 +205,7 @@ class FixedRollout:
     """
 
     def __init__(self, model: LeWMModel, dtype: torch.dtype):
-        self.model, self.dtype = model, dtype
-        self.wide = torch.promote_types(dtype, torch.float32)
+        self.dtype, self.wide = dtype, torch.promote_types(dtype, torch.float32)
         encoder, predictor = model.action_encoder, model.predictor
         bottleneck, fc1 = encoder.bottleneck, encoder.fc1
         first, second = bottleneck.weight.detach().to(self.wide), fc1.weight.detach().to(self.wide)
@@ -214,11 +215,45 @@ class FixedRollout:
         self.positions = predictor.position_embedding.detach()[0].to(self.wide)
         self.layers = [FixedLayer(layer, dtype) for layer in predictor.layers]
         self.norm = [predictor.norm.weight.detach().to(self.wide), predictor.norm.bias.detach().to(self.wide)]
+        self.eps = predictor.norm.eps
         self.projections = [
             FixedLinear(part.weight, part.bias, dtype) if isinstance(part, nn.Linear) else None
             for part in (predictor.input_projection, predictor.output_projection)
         ]
         self.pred_proj = FixedProjector(model.pred_proj, dtype)
+
+    def modulations(self, blocks: Tensor) -> list[Tensor]:
+        """Blocks `(T, problems, candidates or 1, A)` -> every layer's `(6, T, problems, candidates or 1, width)`."""
+        condition = F.silu(self.action_fc2(F.silu(self.action_fc1(blocks.to(self.dtype).contiguous()))))
+        return [layer.modulate(condition) for layer in self.layers]
+
+    def predict(
+        self, rows: Tensor, modulations: list[Tensor], first: int, past: list[Past | None]
+    ) -> tuple[Tensor, list[Past]]:
+        """Predictor over new tokens from position `first` on: the last one's output, and what later ones need."""
+        into, out_of = self.projections
+        hidden = rows if into is None else into(rows.to(self.dtype)).to(self.wide)
+        hidden, present = hidden + self.positions[first : first + len(rows), None, None], []
+        for index, layer in enumerate(self.layers):
+            last_only = index == len(self.layers) - 1
+            hidden, tokens = layer(hidden, modulations[index], past[index], last_only)
+            present.append(tokens)
+        hidden = F.layer_norm(hidden, hidden.shape[-1:], *self.norm, eps=self.eps).to(self.dtype)
+        return hidden if out_of is None else out_of(hidden), present
+
+
+class FixedRollout:
+    """Computes what `model.rollout` does, for as long as the model's weights are what they were; see this module.
+
+    Several threads may call it at once. Gradients go through the model instead.
+
+    Args:
+        model: the world model.
+        weights: its own, laid out.
+    """
+
+    def __init__(self, model: LeWMModel, weights: FixedWeights):
+        self.model, self.weights = model, weights
         self.cores = torch.get_num_threads()
 
     def __call__(self, context: Tensor, candidates: Tensor, executed: Tensor | None = None) -> Tensor:
@@ -240,41 +275,24 @@ class FixedRollout:
 
     def _imagine(self, context: Tensor, candidates: Tensor, executed: Tensor | None) -> Tensor:
         history, shared = self.model.config.history_size, context.shape[1] - 1
-        modulations = self._modulations(candidates.permute(2, 0, 1, 3))
-        tokens = context.transpose(0, 1)[:, :, None].to(self.wide)  # (C, B, 1, D)
-        known = self._modulations(executed.transpose(0, 1)[:, :, None]) if shared else None
+        modulations = self.weights.modulations(candidates.permute(2, 0, 1, 3))
+        tokens = context.transpose(0, 1)[:, :, None].to(self.weights.wide)  # (C, B, 1, D)
+        known = self.weights.modulations(executed.transpose(0, 1)[:, :, None]) if shared else None
         new, imagined, past, begin = [tokens[-1:]], [], None, 0
         for end in range(shared + 1, shared + 1 + candidates.shape[2]):
             start = max(0, end - history)
             if past is None or start > 0:  # positions are re-indexed: nothing computed before is still true
-                past, begin = [None] * len(self.layers), max(start, shared)
+                past, begin = [None] * len(self.weights.layers), max(start, shared)
                 if start < shared:
                     rows, conditions = tokens[start:shared], [every[:, start:shared] for every in known]
-                    _, past = self._predict(rows, conditions, 0, past)
+                    _, past = self.weights.predict(rows, conditions, 0, past)
             window = slice(begin - shared, end - shared)
             rows = torch.cat([token.expand(-1, -1, candidates.shape[1], -1) for token in new[window]])
-            hidden, past = self._predict(rows, [every[:, window] for every in modulations], begin - start, past)
+            hidden, past = self.weights.predict(rows, [every[:, window] for every in modulations], begin - start, past)
             begin = end
-            imagined.append(self.pred_proj(hidden).to(self.wide))
+            imagined.append(self.weights.pred_proj(hidden).to(self.weights.wide))
             new.append(imagined[-1])
         return torch.cat(imagined).permute(1, 2, 0, 3)
-
-    def _modulations(self, blocks: Tensor) -> list[Tensor]:
-        """Blocks `(T, problems, candidates or 1, A)` -> every layer's `(6, T, problems, candidates or 1, width)`."""
-        condition = F.silu(self.action_fc2(F.silu(self.action_fc1(blocks.to(self.dtype).contiguous()))))
-        return [layer.modulate(condition) for layer in self.layers]
-
-    def _predict(self, rows: Tensor, modulations: list[Tensor], first: int, past: list[Past | None]):
-        """Predictor over new tokens from position `first` on: the last one's output, and what later ones need."""
-        into, out_of = self.projections
-        hidden = rows if into is None else into(rows.to(self.dtype)).to(self.wide)
-        hidden, present = hidden + self.positions[first : first + len(rows), None, None], []
-        for index, layer in enumerate(self.layers):
-            last_only = index == len(self.layers) - 1
-            hidden, tokens = layer(hidden, modulations[index], past[index], last_only)
-            present.append(tokens)
-        hidden = F.layer_norm(hidden, hidden.shape[-1:], *self.norm, eps=self.model.predictor.norm.eps).to(self.dtype)
-        return hidden if out_of is None else out_of(hidden), present
 
 
 def prepare(model: LeWMModel, types: tuple[type, ...], dtype: torch.dtype | None = None) -> FixedRollout | None:
@@ -286,12 +304,40 @@ def prepare(model: LeWMModel, types: tuple[type, ...], dtype: torch.dtype | None
         dtype: see `FixedRollout`; default: the model's.
     """
     modules = [module for part in (model.action_encoder, model.predictor, model.pred_proj) for module in part.modules()]
-    parameters = [parameter for module in modules for parameter in module.parameters(recurse=False)]
+    tensors = [tensor for module in modules for tensor in (*module._parameters.values(), *module._buffers.values())]
+    tensors = [tensor for tensor in tensors if tensor is not None and tensor.is_floating_point()]
     if model.config.history_size > LONGEST_WINDOW or any(module.training for module in modules):
         return None
-    if len({parameter.device for parameter in parameters}) > 1 or not all(
-        is_plain(module, types) for module in modules
-    ):
+    if len({tensor.device for tensor in tensors}) > 1 or not all(is_plain(module, types) for module in modules):
         return None
-    with torch.autocast(model.device.type, enabled=False):
-        return FixedRollout(model, model.dtype if dtype is None else dtype)
+    return FixedRollout(model, _laid_out(model, tensors, model.dtype if dtype is None else dtype))
+
+
+def _laid_out(model: LeWMModel, tensors: list[Tensor], dtype: torch.dtype) -> FixedWeights:
+    """The model's weights, on a CPU those of the last search where nothing has changed since.
+
+    Args:
+        tensors: all that the weights are made of.
+    """
+    kept = _KEPT.setdefault(model, {})
+    mark = _mark(tensors)
+    if mark is None or dtype not in kept or kept[dtype][0] != mark:
+        with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
+            kept[dtype] = mark, FixedWeights(model, dtype)
+    weights = kept[dtype][1]
+    if mark is None:
+        del kept[dtype]
+    return weights
+
+
+@torch.no_grad()
+def _mark(tensors: list[Tensor]) -> tuple | None:
+    """What differs once a weight has changed; `None` where asking would cost more than laying them out.
+
+    PyTorch counts changes of a tensor, but not those through `.data`: norms see these. On an accelerator they would
+    have to be waited for.
+    """
+    if any(tensor.device.type != "cpu" or tensor.is_inference() for tensor in tensors):
+        return None
+    norms = torch.stack([norm.float() for norm in torch._foreach_norm(tensors)])
+    return tuple((tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in tensors), norms.numpy().tobytes()

@@ -9,7 +9,7 @@ from ..action_blocks import block_bounds, from_blocks
 from ..world_models.base import ActingWorldModel
 from .block_policy import BlockPolicy, Episode
 from .solvers.base import clip
-from .world_model import check_actor
+from .world_model import Imaginer, check_actor
 
 
 @torch.no_grad()
@@ -22,6 +22,7 @@ def propose(
     executed: Tensor | None = None,
     features: Tensor | None = None,
     goal_features: Tensor | None = None,
+    imaginer: Imaginer | None = None,
 ) -> Tensor:
     """The plan that the actor would follow if the world were as the model imagines it: `(B, horizon, A)`, z-scored.
 
@@ -31,6 +32,7 @@ def propose(
         context: `(B, C, D)` latents of the last frames, `executed` `(B, C - 1, A)` the blocks between them.
         goal: `(B, D)`, one goal each.
         blocks_left: `(B,)` blocks until the goal is due; counts down to 1 along the plan.
+        imaginer: what imagines where a block leads, from `for_search`; default: the model.
 
     Raises:
         ValueError: for several goals per problem.
@@ -41,14 +43,18 @@ def propose(
         raise ValueError(f"an actor goes to one goal, but goal has shape {tuple(goal.shape)}: give one per problem")
     known = features is not None and goal_features is not None
     seen = (features, goal_features) if known else (None, None)
-    blocks: list[Tensor] = []
-    latent = context[:, -1]
+    imagine = (model if imaginer is None else imaginer).rollout
+    before = list(context.unbind(1)), [] if executed is None else list(executed.unbind(1))
+    latents, blocks = (part[-model.config.history_size :] for part in before)
     for step in range(horizon):
         left = (blocks_left - step).clamp_min(1)
-        blocks.append(model.act(latent, goal, left, *(seen if step == 0 else ())))
-        if step + 1 < horizon:
-            latent = model.rollout(context, torch.stack(blocks, 1)[:, None], executed)[:, 0, -1].to(goal.dtype)
-    return torch.stack(blocks, 1)
+        blocks.append(model.act(latents[-1], goal, left, *(seen if step == 0 else ())))
+        if step + 1 < horizon:  # imagined frames are context like real ones: one block further instead of all anew
+            window = latents[-model.config.history_size :]
+            between = torch.stack(blocks[-len(window) : -1], 1) if len(window) > 1 else None
+            further = imagine(torch.stack(window, 1), blocks[-1][:, None, None], between)
+            latents.append(further[:, 0, 0].to(goal.dtype))
+    return torch.stack(blocks[-horizon:], 1)
 
 
 class ActorPolicy(BlockPolicy):

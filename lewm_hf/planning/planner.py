@@ -107,17 +107,17 @@ def _solve(model, settings: PlanSettings, capacity: int, problems, replans, cont
     chosen = solution.plan
     if callable(bounds):
         chosen = _better(imagined, bounds(solution.plan), bounds(solution.elites[:, 0]))
-    costs, predicted = _judge(*imagined, chosen[:, None])
-    found = {"blocks": chosen, "costs": costs[:, 0], "predicted_embeddings": predicted[:, 0]}
+    plans = chosen[:, None]
     if settings.guard is not None:
-        mean = bounds(mean) if callable(bounds) else mean
-        costs, predicted = _judge(*imagined, mean[:, None])
-        start = {"blocks": mean, "costs": costs[:, 0], "predicted_embeddings": predicted[:, 0]}
-        kept = ~(found["costs"] < start["costs"] - settings.guard * start["costs"].abs())
-        for name, value in found.items():
-            found[name] = torch.where(kept.view(-1, *[1] * (value.dim() - 1)), start[name], value)
-        found |= {"initial_costs": start["costs"], "kept": kept}
-    found["predicted_embeddings"] = found["predicted_embeddings"].to(context.dtype)
+        plans = torch.stack([chosen, bounds(mean) if callable(bounds) else mean], 1)
+    costs, predicted = _judge(*imagined, plans)
+    found, better = {}, torch.zeros(len(plans), dtype=torch.long, device=plans.device)
+    if settings.guard is not None:
+        kept = ~(costs[:, 0] < costs[:, 1] - settings.guard * costs[:, 1].abs())
+        found, better = {"initial_costs": costs[:, 1], "kept": kept}, kept.long()
+    rows = torch.arange(len(plans), device=plans.device)
+    found |= {"blocks": plans[rows, better], "costs": costs[rows, better]}
+    found["predicted_embeddings"] = predicted[rows, better].to(context.dtype)
     of_search = {name: getattr(solution, name) for name in ("elites", "elite_costs", "best_costs")}
     return found | of_search
 
@@ -167,22 +167,21 @@ def plan(
     problems = range(batch) if problems is None else problems
     replans = [replans] * batch if isinstance(replans, int) else replans
     mean = torch.zeros(batch, *shape, device=device) if initial_plan is None else initial_plan.to(device).float()
+    guided = settings.proposal is not None and initial_plan is None
     _check_shapes(context, goal, isinstance(settings.cost, str), executed, mean, shape, len(problems), len(replans))
     limits = block_bounds(model.config, bounds, device, clipped=settings.clip_actions == "candidates")
     executable = block_bounds(model.config, bounds, device, clipped=settings.clip_actions != "none")
-    if settings.proposal and initial_plan is None:
+    if guided:
         check_actor(model, f"proposal={settings.proposal!r}")
-        left = settings.horizon if blocks_left is None else blocks_left
-        left = torch.as_tensor(left, device=device).expand(batch)
-        mean = propose(model, context, goal, left, settings.horizon, executed, features, goal_features).float()
+        left = torch.as_tensor(settings.horizon if blocks_left is None else blocks_left, device=device).expand(batch)
+        plain = for_search(model, None, settings.compile)[0]
     if isinstance(limits, Choices):
         _check_search(settings.solver)
-        if initial_plan is None and settings.proposal is None:
+        if initial_plan is None and not guided:
             mean = mean + limits.even()
-    else:
-        mean = clip(mean, limits)
 
     capacity = settings.memory_budget // max(1, candidate_bytes(model, context, settings.horizon))
+    capacity = max(capacity, 1 if settings.guard is None else 2)  # a guard compares two
     samples = settings.solver.samples
     most = settings.problem_batch or (1 if device.type == "cpu" else capacity // samples)
     together = _even(batch, most)
@@ -191,9 +190,16 @@ def plan(
 
     def solve(start: int) -> dict[str, Tensor]:
         part = slice(start, start + together)
-        arguments = (problems[part], replans[part], context[part], executed[part] if executed is not None else None)
+        seen, between = context[part], executed[part] if executed is not None else None
+        begin = mean[part]
+        if guided:
+            real = [None if known is None else known[part] for known in (features, goal_features)]
+            begin = propose(model, seen, goal[part], left[part], settings.horizon, between, *real, plain).float()
+        if not isinstance(limits, Choices):
+            begin = clip(begin, limits)
+        arguments = problems[part], replans[part], seen, between, goal[part], begin, limits
         with torch.autocast(device.type, dtype) if dtype else nullcontext():
-            return _solve(imaginer, settings, capacity, *arguments, goal[part], mean[part], limits)
+            return _solve(imaginer, settings, capacity, *arguments)
 
     starts = range(0, batch, together)
     # As many problems as there are cores at a time; what is left over, one by one on all of them.

@@ -1,11 +1,12 @@
 """What planning asks of a world model beyond the contract of `world_models/base.py`: evaluation mode and statistics."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ..world_models.base import WorldModel
+from ..world_models.base import WorldModel, WorldModelConfig
 
 
 def has_actor(model: WorldModel) -> bool:
@@ -93,6 +94,16 @@ def candidate_bytes(model: WorldModel, context: Tensor, horizon: int) -> int:
     return sum(module.out_features for module in linear) * tokens * context.element_size()
 
 
+class Imaginer(Protocol):
+    """What a search needs of a world model."""
+
+    config: WorldModelConfig
+
+    def rollout(self, context: Tensor, candidates: Tensor, executed: Tensor | None = None) -> Tensor:
+        """See `WorldModel`."""
+        ...
+
+
 class _Prepared:
     """A world model whose roll-out is laid out for one search."""
 
@@ -100,7 +111,7 @@ class _Prepared:
         self.config, self.rollout = model.config, rollout
 
 
-def for_search(model: WorldModel, dtype: torch.dtype | None, compiled: bool) -> tuple[WorldModel | _Prepared, bool]:
+def for_search(model: WorldModel, dtype: torch.dtype | None, compiled: bool) -> tuple[Imaginer, bool]:
     """What imagines the candidates of one search, during which weights stay what they are.
 
     A world model may offer `prepare_rollout(dtype)`: a faster `rollout`, which several threads may call, or `None`.

@@ -44,7 +44,8 @@ class WorldModel(Protocol):
     """Encodes frames and imagines what follows them.
 
     Latents may have any shape: `(D,)` in LeWM and PLDM, `(patches, D)` in DINO-WM. In evaluation mode both methods
-    are deterministic, and no row depends on the others of its batch.
+    are deterministic, and no row depends on the others of its batch. Latents and the blocks between them are all that
+    a roll-out knows of the past: from imagined ones it goes on as if it had never stopped.
 
     The optional method `prepare_rollout(dtype)` gives the planner a faster `rollout` for one search, during which the
     weights do not change and which several threads may call, or `None`. The optional attribute `optional_heads` names

@@ -6,6 +6,7 @@ import torch
 
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel, LeWMPlanner
 from lewm_hf.planning import CEM, ActorPolicy, MPCPolicy, PlanSettings, load_planner, plan, propose
+from lewm_hf.planning.world_model import for_search
 
 from .worlds import LinearWorld, PointEnvs
 
@@ -69,7 +70,8 @@ def test_an_overdue_goal_is_given_time_anew_where_asked_for(retry, expected):
 def test_the_proposal_starts_the_search_and_the_guard_keeps_it():
     context, goal = problems()
     world = ActingWorld()
-    start = propose(world, context, goal, torch.full((3,), 3), 3)
+    alone = [propose(world, context[row, None], goal[row, None], torch.tensor([3]), 3) for row in range(3)]
+    start = torch.cat(alone)  # as in the planner, where no problem's bits depend on its batch
     still = {"horizon": 3, "proposal": "actor", "clip_actions": "none"}
     tiny = CEM(samples=4, iterations=1, elites=2, initial_std=1e-6)
     output = plan(world, context, goal, PlanSettings(solver=tiny, **still), blocks_left=3)
@@ -97,6 +99,25 @@ def test_the_proposal_starts_the_search_and_the_guard_keeps_it():
         assert (guarded.kept == ~expected).all()
         led = world.rollout(context, guarded.blocks[:, None])[:, 0]
         torch.testing.assert_close(guarded.predicted_embeddings, led)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("frames", [1, 2, 3, 5])
+def test_a_longer_proposal_goes_on_from_imagined_frames(tiny_config, frames):
+    torch.manual_seed(0)
+    model = LeWMModel(LeWMConfig(**{**tiny_config.to_dict(), "actor_weight": 1.0})).eval()
+    for layer in model.predictor.layers:  # open gates: actions matter
+        layer.modulation.weight.normal_(std=0.3)
+    context, goal, executed = torch.randn(2, frames, 16), torch.randn(2, 16), torch.randn(2, frames - 1, 10)
+    executed = executed if frames > 1 else None
+    left = torch.tensor([6, 2])
+    blocks, latent = [], context[:, -1]
+    for step in range(6):  # all of it imagined anew for each block
+        blocks.append(model.act(latent, goal, (left - step).clamp_min(1)))
+        latent = model.rollout(context, torch.stack(blocks, 1)[:, None], executed)[:, 0, -1]
+    for imaginer in (None, for_search(model, None, False)[0]):
+        found = propose(model, context, goal, left, 6, executed, imaginer=imaginer)
+        torch.testing.assert_close(found, torch.stack(blocks, 1), rtol=1e-4, atol=1e-5)
 
 
 def test_a_proposal_stays_within_the_bounds():

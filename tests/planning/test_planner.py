@@ -159,7 +159,7 @@ def test_nothing_is_read_back_inside_the_loop(tiny_model, monkeypatch):
         reads.clear()
         plan(tiny_model, context, goal, PlanSettings.of(samples=8, iterations=iterations, elites=2))
         counts.append(len(reads))
-    assert counts[0] == counts[1] <= 7  # the checks for NaN before the search, and that of its costs after it
+    assert counts[0] == counts[1] <= 8  # before the search NaN and changed weights are looked for, after it its costs
 
 
 def living_tensors():

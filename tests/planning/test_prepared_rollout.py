@@ -1,7 +1,9 @@
 """Roll-outs prepared for a search against the window slid step by step, and when they must not be."""
 
 import copy
+import gc
 import threading
+import weakref
 
 import pytest
 import torch
@@ -122,6 +124,68 @@ def test_weights_are_read_when_a_search_begins_and_never_changed(tiny_model):
     second = tiny_model.prepare_rollout()(frames, plans)
     torch.testing.assert_close(second, tiny_model.rollout(frames, plans), rtol=1e-5, atol=1e-5)
     assert (second - first).abs().max() > 1e-3
+
+
+def by_an_optimizer(model):
+    parameters = [*model.pred_proj.fc1.parameters()]
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    torch.optim.SGD(parameters, lr=0.1).step()
+
+
+def by_other_statistics(model):
+    model.pred_proj.batch_norm.running_var.mul_(2)
+
+
+def by_another_checkpoint(model):
+    model.load_state_dict({name: 1.5 * value for name, value in model.state_dict().items()})
+
+
+def behind_autograd_s_back(model):
+    model.action_encoder.fc2.bias.data.add_(0.5)
+
+
+def by_another_tensor(model):
+    layer = model.predictor.layers[0].mlp.fc1
+    layer.weight = torch.nn.Parameter(2 * layer.weight.detach())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [by_an_optimizer, by_other_statistics, by_another_checkpoint, behind_autograd_s_back, by_another_tensor],
+    ids=lambda f: f.__name__,
+)
+def test_weights_are_laid_out_again_only_when_they_changed(tiny_model, monkeypatch, change):
+    made = []
+    lay_out = rollout_lewm.FixedWeights
+    monkeypatch.setattr(rollout_lewm, "FixedWeights", lambda *given: made.append(given[1]) or lay_out(*given))
+    frames, plans = torch.randn(1, 1, 16), torch.randn(1, 4, 5, 10)
+    first = [tiny_model.prepare_rollout()(frames, plans) for _ in range(3)][0]
+    tiny_model.prepare_rollout(torch.bfloat16)
+    assert made == [torch.float32, torch.bfloat16]
+    with torch.no_grad():
+        change(tiny_model)
+        second = tiny_model.prepare_rollout()(frames, plans)
+        torch.testing.assert_close(second, tiny_model.rollout(frames, plans), rtol=1e-5, atol=1e-5)
+    assert made == [torch.float32, torch.bfloat16, torch.float32] and not torch.allclose(first, second, atol=1e-4)
+
+
+def test_weights_made_without_counts_of_changes_are_laid_out_every_time(tiny_config):
+    with torch.inference_mode():
+        model = opened(tiny_config, 0)
+        frames, plans = torch.randn(1, 1, 16), torch.randn(1, 4, 5, 10)
+        first = model.prepare_rollout()(frames, plans)
+        model.pred_proj.fc2.weight.mul_(2)
+        assert not torch.allclose(model.prepare_rollout()(frames, plans), first)
+
+
+def test_a_model_that_has_planned_is_let_go(tiny_config):
+    model = opened(tiny_config, 0)
+    model.prepare_rollout()(torch.randn(1, 1, 16), torch.randn(1, 4, 5, 10))
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
 
 
 def test_gradients_reach_the_candidates(tiny_model):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import sys
 from collections.abc import Collection
 from functools import cache
 from importlib.metadata import entry_points
@@ -44,7 +45,7 @@ def register_solver(name: str, kind: type) -> None:
 
 def solver_names() -> list[str]:
     """Names of all solvers that can be made."""
-    return sorted({*_KINDS, *entry_points(group=ENTRY_POINTS).names})
+    return sorted({*_KINDS, *_offered(tuple(sys.path))})
 
 
 def solver_settings(name: str) -> dict[str, Any]:
@@ -111,9 +112,15 @@ def _check_settings(name: str, known: Collection[str], settings: Collection[str]
 def _kind(name: str) -> type:
     if name in _KINDS:
         return _KINDS[name]
-    if name in entry_points(group=ENTRY_POINTS).names:
+    if name in _offered(tuple(sys.path)):
         return _installed(name)
     raise ValueError(f"solver={name!r} is unknown: use one of {solver_names()}, or pass a solver of your own")
+
+
+@cache
+def _offered(path: tuple[str, ...]) -> frozenset[str]:
+    """Names that installed packages offer; reading what all of them say takes as long as a short plan."""
+    return frozenset(entry_points(group=ENTRY_POINTS).names)
 
 
 @cache
