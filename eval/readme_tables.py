@@ -20,7 +20,7 @@ README = ROOT / "README.md"
 CARDS = ROOT / "model_cards"
 DEMO = ROOT / "docs" / "demo"  # results.json of `make demo`, one folder for each protocol
 MEASURED = ROOT / "docs" / "measurements"  # what eval/bench_planning.py and training/bench_data.py wrote
-TASKS = ("tworoom", "pusht", "reacher", "cube")
+SHIPPED = ("lewm-tworoom-mini", "lewm-pusht-mini", "lewm-reacher-mini", "lewm-cube-mini", "lewm-tworoom")
 # Who acts, best first, and what the table calls it.
 COLUMNS = {
     "actor-guided": "search guided by an actor", "actor": "actor alone", "goal-time-small": "search, goal-time",
@@ -57,12 +57,11 @@ def cell(success: dict | None, strong: bool = False) -> str:
 
 
 def link(name: str) -> str:
-    return f"[lewm-{name}-mini](model_cards/lewm-{name}-mini)"
+    return f"[{name}](model_cards/{name})"
 
 
 def checkpoints() -> list[tuple[str, list[dict]]]:
-    folders = ((name, CARDS / f"lewm-{name}-mini") for name in TASKS)
-    return [(name, shipped_results(folder)) for name, folder in folders if (folder / "model.safetensors").is_file()]
+    return [(name, shipped_results(CARDS / name)) for name in SHIPPED if (CARDS / name / "model.safetensors").is_file()]
 
 
 def success_table() -> str:
