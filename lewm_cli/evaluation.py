@@ -52,6 +52,7 @@ def _what_stays(args: argparse.Namespace) -> str:
 
 
 def _eval(args: argparse.Namespace) -> None:
+    from lewm_hf.evaluation.success.arguments import EvaluateArguments
     from lewm_hf.evaluation.success.folder import reserve
     from lewm_hf.evaluation.success.prepare import Prepared, prepare
     from lewm_hf.evaluation.success.protocol import parse_overrides
@@ -68,24 +69,21 @@ def _eval(args: argparse.Namespace) -> None:
         tasks = []
         for out, offset in zip(folders, offsets, strict=True):
             changes = {} if offset is None else {"goal_offset": offset, "budget": 2 * offset}
-            tasks.append(
-                prepare(
-                    args.model, env=args.env, episodes=args.episodes, manifest=args.manifest or None,
-                    protocol=args.protocol, planner=args.planner, policy=args.policy, overrides=changes | overrides,
-                    n=args.n, seeds=args.seeds, revision=args.revision, episodes_revision=args.episodes_revision,
-                )
+            given = EvaluateArguments(
+                args.model, env=args.env, episodes=args.episodes, manifest=args.manifest or None,
+                protocol=args.protocol, planner=args.planner, policy=args.policy, overrides=changes | overrides,
+                n=args.n, seeds=args.seeds, revision=args.revision, episodes_revision=args.episodes_revision,
+                decoder=args.decoder, decoder_revision=args.decoder_revision, num_envs=args.num_envs, out=out,
+                overwrite=args.overwrite, videos=args.video, progress=True,
             )  # fmt: skip
+            tasks.append(prepare(given))
             if out is not None:
-                reserve(tasks[-1], out, num_envs=args.num_envs, overwrite=args.overwrite)
+                reserve(tasks[-1])
         return tasks
 
     with ranks_of(args) as ranks:
-        tasks = ranks.agreed(prepared)
-        for out, task in zip(folders, tasks, strict=True):
-            evaluation = run(
-                task, decoder=args.decoder, decoder_revision=args.decoder_revision, num_envs=args.num_envs, out=out,
-                overwrite=args.overwrite, videos=args.video, progress=True, ranks=ranks,
-            )  # fmt: skip
+        for task in ranks.agreed(prepared):
+            evaluation, out = run(task, ranks), task.given.out
             if not ranks.main:
                 continue
             print(format_summary(evaluation.result))

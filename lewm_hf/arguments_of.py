@@ -29,8 +29,10 @@ def arguments_of(dataclass: Callable[P, Given]) -> Callable[[Callable[[Given], R
             return function(dataclass(*args, **kwargs))
 
         returned = inspect.signature(function).return_annotation
-        called.__signature__ = inspect.signature(dataclass).replace(return_annotation=returned)  # type: ignore[attr-defined]
-        called.__annotations__ = {**getattr(dataclass, "__annotations__", {}), "return": returned}
+        signature = inspect.signature(dataclass).replace(return_annotation=returned)
+        called.__signature__ = signature  # type: ignore[attr-defined]
+        types = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+        called.__annotations__ = {**types, "return": returned}
         called.__doc__ = _documented(function, dataclass)
         return called
 

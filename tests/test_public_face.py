@@ -14,6 +14,8 @@ import pytest
 
 import lewm_hf
 from lewm_hf.data.collect.arguments import CollectArguments
+from lewm_hf.evaluation.success.arguments import EvaluateArguments
+from lewm_hf.evaluation.success.run import Evaluation
 
 FACE = ast.parse(Path(lewm_hf.__file__).read_text(encoding="utf-8"))
 # What transformers itself brings depends on what is installed; so it comes first, and only what is new counts.
@@ -126,19 +128,25 @@ def test_every_method_says_what_it_does_and_what_it_refuses_and_every_class_name
     assert not silent, silent
 
 
-def test_collect_says_each_of_its_arguments_once_and_shows_them():
+@pytest.mark.parametrize(
+    ("function", "arguments", "positional", "returned"),
+    [
+        (lewm_hf.collect, CollectArguments, ["env", "out", "episodes"], Path),
+        (lewm_hf.evaluate, EvaluateArguments, ["model"], Evaluation),
+    ],
+)
+def test_arguments_are_said_once_and_shown(function, arguments, positional, returned):
     """What `help` shows is the dataclass: every field with its default and its line of text, then what comes back."""
-    signature, text = inspect.signature(lewm_hf.collect), inspect.getdoc(lewm_hf.collect)
-    fields = {field.name: field for field in dataclasses.fields(CollectArguments)}
-    assert list(signature.parameters) == list(fields) and signature.return_annotation is Path
-    assert [name for name, one in signature.parameters.items() if one.kind is one.POSITIONAL_OR_KEYWORD] == [
-        "env", "out", "episodes",
-    ]  # fmt: skip
+    signature, text = inspect.signature(function), inspect.getdoc(function)
+    fields = {field.name: field for field in dataclasses.fields(arguments)}
+    assert list(signature.parameters) == list(fields) and signature.return_annotation is returned
+    assert [name for name, one in signature.parameters.items() if one.kind is one.POSITIONAL_OR_KEYWORD] == positional
+    assert list(function.__annotations__) == [*fields, "return"]
     for name, parameter in signature.parameters.items():
         default = fields[name].default
         assert parameter.default == (parameter.empty if default is dataclasses.MISSING else default)
         assert re.search(rf"^    .*\b{name}\b.*: ", text, re.MULTILINE), name
-    order = [text.index(word) for word in ("Collects a data set", "Args:", "Returns:", "Raises:")]
-    assert order == sorted(order)
+    order = [text.index(word) for word in ("Args:", "Returns:", "Raises:")]
+    assert order == sorted(order) and order[0] > 0
     with pytest.raises(TypeError, match="colour"):
-        lewm_hf.collect("two_room", "unused", 4, colour="red")
+        function(*positional, colour="red")

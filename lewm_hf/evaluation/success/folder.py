@@ -1,9 +1,8 @@
 """The folder of an evaluation: whether it may be written, and what is written into it."""
 
 from pathlib import Path
-from typing import Any
 
-from ..common.outputs import check_out, clear
+from ..common.outputs import clear
 from ..common.provenance import hardware, library_versions
 from ..common.results import EpisodeRow, write_result, write_rows
 from .acting import describe_policy, seen_frames
@@ -13,21 +12,15 @@ from .result import EvaluationResult
 from .unfinished import WRITTEN, SeedResult, Unfinished, model_content, shown_pictures
 
 
-def reserve(
-    task: Prepared, out: str | Path, *, num_envs: int, floors: bool = True, overwrite: bool = False
-) -> Unfinished:
-    """Looks whether an evaluation may be written to a folder; touches nothing.
-
-    Args:
-        task, out, num_envs, floors, overwrite: as `run` gets them.
+def reserve(task: Prepared) -> Unfinished:
+    """Looks whether an evaluation may be written to its `out`; touches nothing.
 
     Returns:
         What was measured of the same evaluation before it was interrupted.
 
     Raises:
-        ValueError: where `out` cannot be a folder, or holds another evaluation and `overwrite` is not given.
+        ValueError: where `out` holds another evaluation and `overwrite` is not given.
     """
-    check_out(out)
     shared = {
         "model": task.agent.facts().fingerprint,
         "model configuration": model_content(task.agent.model, task.agent.processor),
@@ -35,8 +28,8 @@ def reserve(
         "protocol": task.protocol.to_dict() | {"pairs": None, "seeds": None},
         "planner": describe_policy(task.policy, task.planner),
         "environment": [task.env_id, task.env_kwargs, task.judging.rule],
-        "number of environments": min(num_envs, max(map(len, task.manifests))),
-        "choice of floors": floors,
+        "number of environments": task.num_envs,
+        "choice of floors": task.given.floors,
         "set of versions": library_versions(),
         "machine": hardware(next(task.agent.model.parameters()).device),
     }
@@ -49,42 +42,36 @@ def reserve(
         }
         for one in task.manifests
     }
-    kept = Unfinished(out, contents)
-    kept.check(overwrite)
+    kept = Unfinished(task.given.out, contents)
+    kept.check(task.given.overwrite)
     return kept
 
 
 def write_files(
     task: Prepared,
     kept: Unfinished,
-    out: Path,
     rows: list[EpisodeRow],
     result: EvaluationResult,
     measured: list[SeedResult],
-    decoder: Any,
-    videos: int,
-    video_successes: int,
 ) -> list[Path]:
     """Writes all files of a complete evaluation, films among them, and removes what was kept of it before.
 
     Args:
         task: what was prepared.
-        kept: what `reserve` returned for the same folder.
-        out: the folder.
+        kept: what `reserve` returned for it.
         rows, result: of all seeds.
         measured: each seed's.
-        decoder: draws what the model imagined, or `None`.
-        videos, video_successes: failed and solved episodes to film.
 
     Returns:
         The films' files, failures first.
     """
+    given, out = task.given, Path(task.given.out)
     clear(out, WRITTEN)
     outcomes = [outcome for seed in measured for outcome in seed.outcomes]
     files = film(
         out / "videos", task.agent, task.env_id, task.env_kwargs, task.manifests, outcomes,
-        task.protocol.first_frame, seen_frames(task.policy, task.planner, task.agent), task.episodes, videos,
-        video_successes, decoder,
+        task.protocol.first_frame, seen_frames(task.policy, task.planner, task.agent), task.episodes, given.videos,
+        given.video_successes, task.decoder,
     )  # fmt: skip
     for one in task.manifests:
         one.save(out / "manifests" / f"seed-{one.seed}.json")

@@ -1,36 +1,22 @@
 """The first half of an evaluation: everything opened, pairs drawn, and checked to fit together; nothing is written."""
 
-from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ...planning.planners import Planner, load_planner
+from ...proprioception_lewm import check_pictures_alone
 from ...tasks.registry import find_task, make_env, task_names
 from ...tasks.vector import GoalVectorEnv
 from ..common.agent import Agent, check_agent, load_agent
-from ..common.inputs import check_trained_on
+from ..common.inputs import check_trained_on, open_decoder
 from .acting import check_policy, check_proprioception, default_planner, describe_bounds
+from .arguments import EvaluateArguments
 from .judging import JudgedVectorEnv, Judging, judging
 from .manifest import Manifest, load_manifest, protocol_env_kwargs, sample_manifest
 from .protocol import Protocol, load_protocol, split_overrides
 from .shipped import shipped_manifests
-
-Manifests = Manifest | str | Path | Sequence[Manifest | str | Path]
-
-
-def check_counts(least: int = 1, **values: int | None) -> None:
-    """Refuses a number below the least; one that is not given passes.
-
-    Raises:
-        ValueError: one line that names it.
-    """
-    for name, value in values.items():
-        if value is not None and value < least:
-            raise ValueError(f"{name}={value} must be at least {least}")
 
 
 @dataclass(frozen=True)
@@ -38,16 +24,18 @@ class Prepared:
     """Everything that an evaluation needs, checked to fit together.
 
     Args:
-        policy: who acts, one of `acting.POLICIES`; `planner`, how, where it is the planner.
+        given: what was asked for; the others are what became of it.
+        planner: how the planner acts, where the policy is it.
         pairs: where they come from: `"drawn"` from the episodes, `"given"` or `"shipped"` manifests.
         judging: who says whether a goal is reached.
         action_bounds: what actions are kept within, see `acting.describe_bounds`.
     """
 
+    given: EvaluateArguments
     agent: Agent
+    decoder: Any
     protocol: Protocol
     planner: Planner
-    policy: str
     manifests: list[Manifest]
     pairs: str
     judging: Judging
@@ -55,6 +43,16 @@ class Prepared:
     env_kwargs: dict[str, Any]
     action_bounds: dict[str, Any] | None
     episodes: Any
+
+    @property
+    def policy(self) -> str:
+        """Who acts, one of `acting.POLICIES`."""
+        return self.given.policy
+
+    @property
+    def num_envs(self) -> int:
+        """Environments side by side, as many as there are pairs at most."""
+        return min(self.given.num_envs, max(map(len, self.manifests)))
 
     def environments(self, num_envs: int) -> GoalVectorEnv:
         """So many environments side by side, which know how to get to the pairs' starts and tell success."""
@@ -67,47 +65,34 @@ class Prepared:
         return made
 
 
-def prepare(
-    model: Any,
-    *,
-    env: str | None = None,
-    episodes: Any = None,
-    episodes_revision: str | None = None,
-    manifest: Manifests | None = None,
-    protocol: str | Path | Protocol = "clean",
-    planner: str | Path | Planner | None = None,
-    policy: str = "planner",
-    overrides: Mapping[str, Any] | None = None,
-    n: int | None = None,
-    seeds: Sequence[int] | None = None,
-    processor: Any = None,
-    revision: str | None = None,
-    device: torch.device | str | None = None,
-) -> Prepared:
+def prepare(given: EvaluateArguments) -> Prepared:
     """The first half of `evaluate`: opens everything, draws the pairs and checks that it all belongs together.
 
-    Arguments and errors as there. Nothing is written and no episode is started.
+    Nothing is written and no episode is started. Errors as of `evaluate`.
     """
-    of_protocol, of_planner = split_overrides(overrides or {})
-    protocol = load_protocol(protocol, of_protocol)
-    planner = load_planner(planner or default_planner(policy, protocol), of_planner)
-    check_counts(n=n)
+    of_protocol, of_planner = split_overrides(given.overrides or {})
+    protocol = load_protocol(given.protocol, of_protocol)
+    planner = load_planner(given.planner or default_planner(given.policy, protocol), of_planner)
+    env, episodes, policy, n = given.env, given.episodes, given.policy, given.n
     if env is not None:
         find_task(env)
-    if manifest is not None and seeds is not None:
-        raise ValueError(f"seeds={list(seeds)} contradict the manifests, which bring their own: omit seeds")
     if isinstance(episodes, str | Path):
         from ...data.cache import read_kept_frames
         from ...data.episodes import load_episodes
 
-        episodes = load_episodes(episodes, protocol.split, episodes_revision)
+        episodes = load_episodes(episodes, protocol.split, given.episodes_revision)
         read_kept_frames(episodes)
     # Through the protocol, which knows what seeds look like; how many there are is no change of it.
-    chosen = protocol.seeds if seeds is None else protocol.override({"seeds": list(seeds)}).seeds
-    agent = model if isinstance(model, Agent) else load_agent(model, processor, revision=revision, device=device)
+    chosen = protocol.seeds if given.seeds is None else protocol.override({"seeds": list(given.seeds)}).seeds
+    agent = given.model
+    if not isinstance(agent, Agent):
+        agent = load_agent(given.model, given.processor, revision=given.revision, device=given.device)
     check_policy(policy, planner, agent)
-    if manifest is not None:
-        pairs, manifests = "given", _given_manifests(manifest, protocol, episodes, n)
+    if given.videos or given.video_successes:
+        check_pictures_alone(agent.model, "a film")
+    decoder = None if given.decoder is None else open_decoder(given.decoder, agent, given.decoder_revision)
+    if given.manifest is not None:
+        pairs, manifests = "given", _given_manifests(given.manifest, protocol, episodes, n)
     elif episodes is not None:
         pairs, count = "drawn", protocol.pairs if n is None else n
         manifests = [sample_manifest(episodes, protocol, count, seed) for seed in chosen]
@@ -143,10 +128,12 @@ def prepare(
             example.at_rest(manifests[0].start_states)
         judged = judging(example, env_id, agent, episodes, manifests, protocol)
         bounds = describe_bounds(policy, planner, agent, example.action_space)
-    return Prepared(agent, protocol, planner, policy, manifests, pairs, judged, env_id, env_kwargs, bounds, episodes)
+    return Prepared(
+        given, agent, decoder, protocol, planner, manifests, pairs, judged, env_id, env_kwargs, bounds, episodes
+    )
 
 
-def _given_manifests(given: Manifests, protocol: Protocol, episodes, n: int | None) -> list[Manifest]:
+def _given_manifests(given: Any, protocol: Protocol, episodes, n: int | None) -> list[Manifest]:
     given = [given] if isinstance(given, Manifest | str | Path) else list(given)
     manifests = [one if isinstance(one, Manifest) else load_manifest(one) for one in given]
     if not manifests:

@@ -8,6 +8,7 @@ import pytest
 from lewm_hf import LeWMImageProcessor, files
 from lewm_hf.evaluation.success import folder, measure, prepare
 from lewm_hf.evaluation.success import run as runner
+from lewm_hf.evaluation.success.arguments import EvaluateArguments
 from lewm_hf.evaluation.success.protocol import load_protocol
 from lewm_hf.evaluation.success.run import evaluate
 from lewm_hf.planning import load_planner
@@ -160,8 +161,8 @@ def test_versions_and_machines_do_not_mix(given, interrupt, monkeypatch):
 
 def test_rows_survive_exactly(given, interrupt):
     """What is kept gives back every number that the run itself would have used."""
-    task = prepare.prepare(**{name: value for name, value in given.items() if name != "out"})
-    kept = folder.reserve(task, given["out"], num_envs=3)
+    task = prepare.prepare(EvaluateArguments(**given, num_envs=3))
+    kept = folder.reserve(task)
     with GoalVectorEnv(task.env_id, 3, **task.env_kwargs) as worlds:
         measured = measure.measure(task, worlds, task.manifests[0], True, False)
     kept.save(1, measured)
