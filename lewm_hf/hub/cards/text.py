@@ -64,6 +64,7 @@ def model_values(facts: "CardFacts") -> dict[str, Any]:
         "results": result_rows(facts.results),
         "measured": measured_text(facts),
         "notes": facts.notes,
+        "analyses": facts.analyses,
         "install": install(facts.env_id),
         "snippet": planner_snippet(
             source, facts.env_id, published(known or {}), config.image_size, shape, size_of(config)

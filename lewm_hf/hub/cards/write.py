@@ -17,6 +17,7 @@ from ...evaluation.success.result import EvaluationResult
 from ...world_models.base import latent_shape
 from ..convert.released import find_release
 from ..export.code import export_code
+from .analyses import AnalysisText, analyses_of
 from .checks import (
     CARD_FILE,
     LIBRARY,
@@ -77,6 +78,7 @@ class CardFacts:
         collection: how the training episodes of a local checkpoint were collected.
         notes: remarks of people, Markdown.
         film: path within the folder of a GIF of the agent.
+        analyses: what else was measured of these weights.
     """
 
     repo_id: str
@@ -99,6 +101,7 @@ class CardFacts:
     collection: dict[str, Any] | None = None
     notes: str | None = None
     film: str | None = None
+    analyses: tuple[AnalysisText, ...] = ()
 
     @property
     def env_id(self) -> str | None:
@@ -152,8 +155,9 @@ def write_model_card(
 
     Args:
         folder: a `from_pretrained` folder with `training.json` or `conversion.json`. A `NOTES.md` in it, remarks of
-            people in Markdown, goes below the table of results as it is. The card begins with `assets/agent.gif`, else
-            with a film that an evaluation in the folder left, where there is one.
+            people in Markdown, goes below the table of results as it is. Analyses whose results lie below
+            `folder/evaluation` (probe, surprise, health, ...) are shown as `lewm report` shows them. The card begins
+            with `assets/agent.gif`, else with a film that an evaluation in the folder left, where there is one.
         repo_id: where the checkpoint will live, `org/name`.
         license: of the weights, a Hub identifier such as `apache-2.0`.
         data_license: of the training episodes.
@@ -251,12 +255,13 @@ def collect_facts(
     for path, result in zip(paths, read, strict=True):
         if result.model.fingerprint != fingerprint:
             raise ValueError(f"{path} was measured on other weights than those of {folder}: evaluate this checkpoint")
+    analyses = analyses_of(folder, fingerprint)
     remote_code, notes = (folder / "pipeline_lewm.py").exists(), folder / NOTES_FILE
     return CardFacts(
         repo_id, license, data_license, dataset_id, dataset_revision, model.config, latent_shape(model), *method(model),
         hasattr(model, "rollout"), read, weight_hashes(folder), training, conversion, remote_code,
         tuple(_within(folder, path) for path in paths), local, collection,
-        notes.read_text(encoding="utf-8").strip() if notes.is_file() else None, find_film(folder),
+        notes.read_text(encoding="utf-8").strip() if notes.is_file() else None, find_film(folder), analyses,
     )  # fmt: skip
 
 

@@ -10,11 +10,14 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 
+from lewm_hf import surprise
 from lewm_hf.cli import main
 from lewm_hf.data.collect import collect
 from lewm_hf.data.episodes import load_episodes
 from lewm_hf.evaluation.success.protocol import load_protocol, split_overrides
 from lewm_hf.evaluation.success.run import evaluate
+from lewm_hf.evaluation.surprise.result import SurpriseResult
+from lewm_hf.evaluation.surprise.run import SurpriseAnalysis
 from lewm_hf.hub.cards.collected import collect_command
 from lewm_hf.hub.cards.write import write_card
 from lewm_hf.hub.push import push
@@ -157,6 +160,25 @@ def test_notes_of_people_are_taken_over(home):
     assert main(["card", "runs/best", "--local", "--episodes", "demo/episodes", *flags]) == 0
     text = (home / "runs" / "best" / "README.md").read_text()
     assert "ran on the same pairs.\n\nThe recipe was chosen on 20 further pairs.\n\n## Use" in text
+
+
+def test_analyses_that_lie_beside_the_evaluations_are_shown_and_pushed(home):
+    measured = home / "runs" / "best" / "evaluation" / "surprise"
+    surprise("runs/best", env="two_room", env_kwargs={"image_size": 28}, trajectories=3, steps=40, out=measured)
+    text = write_card("runs/best", **LICENSES, local=True).read_text()
+    shown = text.partition(f"### {SurpriseAnalysis.title}\n")[2]
+    (picture,) = re.findall(r"\A\n!\[.*\]\((.*)\)\n", shown)
+    assert (home / "runs" / "best" / picture).is_file()
+    result = SurpriseResult.from_json(json.loads((measured / "surprise.json").read_text()))
+    assert shown.partition("```text\n")[2].startswith(SurpriseAnalysis.text(result) + "\n```")
+    uploads = push("org/tiny", model="runs/best", dry_run=True).uploads
+    assert {"evaluation/surprise/surprise.json", picture} <= {name for upload in uploads for name, _ in upload.files}
+
+    content = json.loads((measured / "surprise.json").read_text())
+    content["model"]["fingerprint"] = "0" * 64
+    (measured / "surprise.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="surprise.json was measured on other weights than those of runs/best"):
+        write_card("runs/best", **LICENSES, local=True)
 
 
 def usage(text: str) -> str:
