@@ -21,7 +21,7 @@ def write(folder: Path, changes: dict | None = None, drop: str | None = None) ->
 
 
 def test_shipped_planners_state_every_value_and_their_hash_is_that_of_their_content():
-    assert planner_names() == ["actor-guided", "goal-time", "goal-time-small", "paper", "small"]
+    assert planner_names() == ["actor-guided", "goal-time", "goal-time-close", "goal-time-small", "paper", "small"]
     for name in planner_names():
         content = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
         planner = load_planner(name)
