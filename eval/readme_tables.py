@@ -24,6 +24,7 @@ SHIPPED = ("lewm-tworoom-mini", "lewm-pusht-mini", "lewm-reacher-mini", "lewm-cu
 # Who acts, best first, and what the table calls it.
 COLUMNS = {
     "actor-guided": "search guided by an actor", "actor": "actor alone", "goal-time-small": "search, goal-time",
+    "goal-time-close": "search, goal-time, down to one block",
     "paper": "the paper's planner", "small": "the paper's, a tenth of the candidates",
 }  # fmt: skip
 BEGIN, END = "<!-- {name}: python eval/readme_tables.py -->", "<!-- end of {name} -->"
@@ -157,6 +158,19 @@ def loader_table() -> str:
     return "\n".join(lines)
 
 
+def decisions_table() -> str:
+    """Milliseconds of one core from a picture to the actions of the next block, a column per checkpoint."""
+    found = json.loads((MEASURED / "decisions.json").read_text(encoding="utf-8"))
+    times = {(row["checkpoint"], row["planner"]): row["ms_per_decision"] for row in found["rows"]}
+    names = [name for name in SHIPPED if any(checkpoint == name for checkpoint, _ in times)]
+    machine = f"{found['processor'].partition(' (family')[0]}, {found['threads']} thread"
+    lines = [f"| {machine}, ms | {' | '.join(map(link, names))} |", "|---" * (len(names) + 1) + "|"]
+    for planner in dict.fromkeys(planner for _, planner in times):
+        cells = [f"{times[name, planner]:,.0f}" if (name, planner) in times else "-" for name in names]
+        lines.append(f"| {COLUMNS.get(planner, planner)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 GOALS = {"25": "25 steps away", "50": "50", "100": "100", "other": "of another episode"}  # of eval/compare_systems.py
 
 
@@ -213,6 +227,7 @@ def world_models_table() -> str:
 TABLES = {
     README: {
         "planning time": planning_table,
+        "decisions": decisions_table,
         "loading": loader_table,
         "what the demo found": demo_table,
         "success of the checkpoints": success_table,
