@@ -9,15 +9,12 @@
 
 The word `long` behind the language keeps a block and its output for the long tests, where a shell runs its commands.
 
-Importing torch takes longer than most commands: a process that has imported everything and computed nothing is forked
-for each of them.
+Importing torch takes longer than most commands: they are forks of a process that has done so.
 """
 
 import doctest
-import multiprocessing
 import os
 import re
-import runpy
 import shlex
 import subprocess
 import sys
@@ -25,20 +22,13 @@ import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from forks import SECONDS, command, context, ended, settle
+
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^```(\w+)(.*)\n((?:.*\n)*?)```$", re.MULTILINE)
 BAR = re.compile(r"^.*\d%\|.*$", re.MULTILINE)  # of progress
 FILE = re.compile(r"# ([\w/-]+\.\w+)\n")
 SHELL = set("|&;<>$*`(")
-PRELOADED = [
-    "lewm_hf", "lewm_cli.main", "lewm_hf.cli.demo", "lewm_hf.data.collect", "lewm_hf.data.importers", "lewm_hf.envs",
-    "lewm_hf.evaluation.success.run", "lewm_hf.evaluation.report.run", "lewm_hf.testing",
-    "lewm_hf.training.world_model", "transformers.models.auto.modeling_auto",
-]  # fmt: skip
-SECONDS = 240
-
-_forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(PRELOADED)
 
 
 @dataclass(frozen=True)
@@ -117,12 +107,12 @@ class Reader:
         if self._session is not None:
             process, connection = self._session
             connection.send(None)
-            _ended(process)
+            ended(process)
 
     def _python(self, code: str, where: str) -> str:
         if self._session is None:
-            ours, theirs = _forks.Pipe()
-            process = _forks.Process(target=_session, args=(theirs, *self._place()))
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_session, args=(theirs, *self._place()))
             process.start()
             self._session = process, ours
         process, connection = self._session
@@ -139,11 +129,11 @@ class Reader:
         words = shlex.split(line)
         start = self._output.stat().st_size if self._output.exists() else 0
         if words[0] in ("lewm", "python") and not shell and not SHELL & set(line):
-            process = _forks.Process(target=_command, args=(words, *self._place()))
+            process = context.Process(target=command, args=(words, *self._place()))
             process.start()
-            status = _ended(process)
+            status = ended(process)
         else:
-            _, variables, _ = self._place()
+            _, variables, *_ = self._place()
             with open(self._output, "ab") as output:
                 status = subprocess.run(
                     ["bash", "-c", line], cwd=self.folder, env=variables | self.shell, stdin=subprocess.DEVNULL,
@@ -153,52 +143,17 @@ class Reader:
         assert status == 0, f"{where}: status {status}\n$ {line}\n{printed}"
         return printed
 
-    def _place(self) -> tuple[str, dict[str, str], str]:
+    def _place(self) -> tuple[str, dict[str, str], str, str]:
         variables = os.environ | self.environment
         variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        return str(self.folder), variables, str(self._output)
+        return str(self.folder), variables, str(self._output), str(self._output)
 
     def _printed(self, start: int) -> str:
         return self._output.read_bytes()[start:].decode(errors="replace").replace("\r", "\n")
 
 
-def _ended(process) -> int:
-    process.join(SECONDS)
-    if process.is_alive():
-        process.kill()
-        process.join()
-    return process.exitcode
-
-
-def _settle(folder: str, variables: dict[str, str], output: str, *paths: str) -> None:
-    """Makes a fork of the prepared process what a process started in `folder` would be."""
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(variables)
-    exported = variables.get("PYTHONPATH", "").split(os.pathsep)
-    sys.path[:0] = [path for path in (*paths, *exported) if path]
-    target = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(target, stream)
-
-
-def _command(words: list[str], folder: str, variables: dict[str, str], output: str) -> None:
-    if words[0] == "lewm":
-        from lewm_cli import main
-
-        _settle(folder, variables, output)
-        sys.exit(main(words[1:]))
-    module = words[1] == "-m"
-    sys.argv = words[2 if module else 1 :]
-    _settle(folder, variables, output, folder if module else str(Path(folder, words[1]).parent))
-    if module:
-        runpy.run_module(words[2], run_name="__main__", alter_sys=True)
-    else:
-        runpy.run_path(words[1], run_name="__main__")
-
-
-def _session(connection, folder: str, variables: dict[str, str], output: str) -> None:
-    _settle(folder, variables, output, folder)
+def _session(connection, folder: str, *place) -> None:
+    settle(folder, *place, folder)
     names = {"__name__": "__main__"}
     for code, where in iter(connection.recv, None):
         failed = False

@@ -2,9 +2,9 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+from forks import run
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,9 +20,9 @@ def test_no_source_makes_float64_before_it_leaves_the_device():
 def test_training_evaluation_probing_and_planning_do_without_float64():
     """On a device that refuses it; see there."""
     program = Path(__file__).with_name("device_without_float64.py")
-    run = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=240)
-    assert run.returncode == 0, run.stderr[-3000:]
-    apart = json.loads(run.stdout)
+    done = run(["python", program])
+    assert done.returncode == 0, done.stderr[-3000:]
+    apart = json.loads(done.stdout)
     assert "cannot convert a tensor to float64" in apart.pop("float64")  # it does refuse it
     assert {"training", "evaluation", "recalibration", "plan", "pipeline", "probe"} <= apart.keys()
     for name, difference in apart.items():

@@ -1,14 +1,12 @@
 """What the README shows works as it stands there."""
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forks import run
 
 from lewm_cli import parser
 
@@ -52,5 +50,5 @@ def test_links_lead_somewhere():
 
 
 def test_tables_about_checkpoints_are_their_result_files():
-    check = subprocess.run([sys.executable, "eval/readme_tables.py", "--check"], cwd=ROOT, env=os.environ)
+    check = run(["python", ROOT / "eval" / "readme_tables.py", "--check"])
     assert check.returncode == 0, "run python eval/readme_tables.py"

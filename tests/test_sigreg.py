@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from forks import context, ended
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
@@ -178,7 +178,10 @@ def test_two_ranks_equal_one_in_value_gradient_and_batch_norm(tmp_path):
     z = torch.randn(3, 8, 6)
     pictures = torch.randn(6, 3, 8, 8)
     torch.save({"z": z, "pictures": pictures}, tmp_path / "inputs.pt")
-    mp.spawn(_rank, args=(2, str(tmp_path)), nprocs=2)
+    processes = [context.Process(target=_rank, args=(rank, 2, str(tmp_path))) for rank in range(2)]
+    for process in processes:
+        process.start()
+    assert [ended(process) for process in processes] == [0, 0]
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
     layers = backbone()

@@ -2,8 +2,8 @@
 
 import os
 import socket
-import subprocess
-import sys
+
+from forks import Fork
 
 
 def start(count, arguments, **environment):
@@ -13,12 +13,11 @@ def start(count, arguments, **environment):
         port = free.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
     processes = [
-        subprocess.Popen(
-            [sys.executable, *map(str, arguments)],
-            env=os.environ | shared | environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        Fork(
+            ["python", *arguments],
+            environment=os.environ | shared | environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(count)
-    ]  # fmt: skip
-    printed = [process.communicate(timeout=500) for process in processes]
-    return [process.returncode for process in processes], printed
+    ]
+    done = [process.finish(timeout=500) for process in processes]
+    return [one.returncode for one in done], [(one.stdout, one.stderr) for one in done]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forks import run
 from safetensors.torch import load_file
 
 from lewm_hf import LeWMConfig
@@ -25,12 +26,11 @@ def folder(tmp_path_factory, tiny_arguments):
         predictor_head_dim=8, predictor_mlp_size=32, predictor_dropout=0.0, action_mlp_size=48, sigreg_projections=64,
     )  # fmt: skip
     config.to_json_file(folder / "config.json", use_diff=False)
-    command = [sys.executable, str(PROGRAM), str(folder / "config.json"), str(folder)]
-    command += tiny_arguments(None, max_steps=4, eval_every=2, predictor_dropout=0.0, learning_rate=1e-4)
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    arguments = tiny_arguments(None, max_steps=4, eval_every=2, predictor_dropout=0.0, learning_rate=1e-4)
+    finished = run(["python", PROGRAM, folder / "config.json", folder, *arguments])
     # Every rank must end, and by itself: nothing tells Accelerate that there is no accelerator.
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", str(SCRIPT)]
-    torchrun += [*command[4:], f"--output_dir={folder}/run-2"]
+    torchrun += [*arguments, f"--output_dir={folder}/run-2"]
     shared = subprocess.run(torchrun, capture_output=True, text=True, timeout=240)
     assert shared.returncode == 0, shared.stderr[-3000:]
     written = {str(path.relative_to(folder)) for path in folder.glob("**/training.json")}

@@ -5,14 +5,13 @@ import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forks import Fork
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModel, get_cosine_schedule_with_warmup
 
@@ -160,15 +159,13 @@ def test_a_killed_run_continues_to_the_bit(run_training, tiny_arguments, finishe
     """SIGKILL in the middle of an epoch, steps after the last saved state; the data order, dropout and Adam go on."""
     folder = tmp_path / "run"
     if moment == "in training":
-        command = [sys.executable, str(SCRIPT)]
-        command += tiny_arguments(folder, eval_every=5, save_every=4)
-        process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
+        fork = Fork(["python", SCRIPT, *tiny_arguments(folder, eval_every=5, save_every=4)])
         deadline = time.monotonic() + 240
         while not (folder / "metrics.jsonl").exists() or len(metrics(folder)) < 10:  # step 9, state of step 8
-            assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()[-3000:]
+            assert fork.process.is_alive() and time.monotonic() < deadline, fork.said()[1][-3000:]
             time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        fork.process.kill()
+        assert fork.finish().returncode == -signal.SIGKILL
     else:
 
         def dying(model, step):

@@ -1,12 +1,11 @@
 """PLDM against a plain rebuild of its losses, on one and on two ranks."""
 
 import itertools
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forks import run
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoModel
 
@@ -187,9 +186,7 @@ def test_a_checkpoint_comes_back_as_itself(tmp_path):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("distributed")
-    finished = subprocess.run(
-        [sys.executable, str(PROGRAM), str(folder)], capture_output=True, text=True, timeout=240
-    )  # fmt: skip
+    finished = run(["python", PROGRAM, folder])
     assert (folder / "2.pt").exists(), finished.stderr[-3000:]
     return [torch.load(folder / f"{processes}.pt", weights_only=True) for processes in (1, 2)]
 

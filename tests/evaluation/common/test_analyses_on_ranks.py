@@ -28,7 +28,7 @@ def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*/*") if path.is_file()}
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.long), 3])
 def test_several_processes_write_the_files_of_one(count, alone, tiny_checkpoint, tmp_path):
     folder, whole = alone
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])

@@ -3,12 +3,11 @@
 import base64
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forks import run
 
 from lewm_hf import Analysis, LeWMImageProcessor, health, probe, register_analysis
 from lewm_hf.evaluation.analyses import all_analyses
@@ -34,8 +33,7 @@ def test_one_file_adds_an_analysis(episodes, tiny_model, opening, tmp_path):
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: norms\nVersion: 1\n")
     (metadata / "entry_points.txt").write_text("[lewm_hf.analyses]\nnorms = norms:MeasureNorms\n")
     paths = [str(tmp_path / "site"), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-    command = [sys.executable, "-m", "lewm_hf.cli", "report", str(tmp_path / "run")]
-    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)})
+    run(["lewm", "report", tmp_path / "run"], PYTHONPATH=os.pathsep.join(paths)).check_returncode()
     page = (tmp_path / "run/report/index.html").read_text()
     assert "Length of the embeddings" in page and MeasureNorms.text(found) in page
     assert base64.b64encode((tmp_path / "run/norms/norms.png").read_bytes()).decode() in page
