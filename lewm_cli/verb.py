@@ -45,7 +45,8 @@ class Verb:
 
     def add_engine(self, default: str) -> None:
         """Where the work is done; `default` names where it is without being told."""
-        self.add("--on", default=default, choices=[default, "ray"], help="where the work is done; ray is an extra")
+        what = f"where the work is done: {default}, ray (an extra), or the name of an engine that a package offers"
+        self.add("--on", default=default, metavar="ENGINE", help=what)
         self.add("--ray-address", help="of the cluster, auto or local; RAY_ADDRESS by default, else local")
 
     def add_out(self, help: str, **options: Any) -> None:
@@ -90,7 +91,7 @@ class Verbs:
 
 @contextmanager
 def ranks_of(args: argparse.Namespace) -> "Iterator[Ranks]":
-    """The processes that divide a verb's work: those of a launcher, or of a Ray cluster, where `--on ray` asks for one.
+    """The processes that divide a verb's work: those of a launcher, or of the engine that `--on` names.
 
     Raises:
         ValueError: one line where options contradict each other.
@@ -106,10 +107,10 @@ def ranks_of(args: argparse.Namespace) -> "Iterator[Ranks]":
         with launched_ranks() as ranks:
             yield ranks
         return
-    from lewm_hf.evaluation.common.ray_ranks import ranks_on_ray
+    from lewm_hf.evaluation.common.engine_ranks import ranks_on
 
     same = argparse.Namespace(**{**vars(args), "on": HERE, "workers": None, "ray_address": None})
-    with ranks_on_ray(partial(args.handler, same), args.workers, args.ray_address) as ranks:
+    with ranks_on(args.on, partial(args.handler, same), args.workers, args.ray_address) as ranks:
         yield ranks
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .data.episodes import load_episodes
     from .data.importers.run import import_dataset
     from .data.windows import WindowDataset
+    from .engines.base import Engine
+    from .engines.registry import register_engine
     from .evaluation.analyses import register_analysis
     from .evaluation.common.analysis import Analysis
     from .evaluation.decode.run import decode
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 # Where the names above live that are imported when they are used.
 _HOMES = {
     "Analysis": "evaluation.common.analysis",
+    "Engine": "engines.base",
     "EpisodeData": "data.episode_data",
     "Events": "tasks.measurable",
     "GoalEnv": "tasks.goal_env",
@@ -82,6 +85,7 @@ _HOMES = {
     "probe": "evaluation.probe.run",
     "push": "hub.push",
     "register_analysis": "evaluation.analyses",
+    "register_engine": "engines.registry",
     "register_task": "tasks.registry",
     "surprise": "evaluation.surprise.run",
     "task_names": "tasks.registry",
@@ -94,6 +98,7 @@ __all__ = [
     "CEM",
     "DinoWMConfig",
     "DinoWMModel",
+    "Engine",
     "EpisodeData",
     "Events",
     "GoalEnv",
@@ -142,6 +147,7 @@ __all__ = [
     "register_analysis",
     "register_backbone",
     "register_encoder",
+    "register_engine",
     "register_solver",
     "register_task",
     "surprise",

@@ -9,9 +9,9 @@ from pathlib import Path
 import datasets
 import numpy as np
 
+from ..engines.workers import usable_cores
 from ..files import only_one, remove_leftovers, replacing, reserve, size_text
 from .episode_data import EpisodeData
-from .workers import usable_cores
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,6 @@
 """The register of analyses: those of this package, of installed packages, and of the user's own code."""
 
-from importlib.metadata import entry_points
-
+from ..offered import load_offered, offered_names
 from .common.analysis import Analysis
 from .decode.run import DecodeAnalysis
 from .health.run import HealthAnalysis
@@ -51,13 +50,7 @@ def all_analyses() -> tuple[type[Analysis], ...]:
     Raises:
         ImportError: where an installed package offers one that cannot be imported.
     """
-    for entry in entry_points(group=ENTRY_POINTS):
-        if entry.name not in _registered:
-            try:
-                register_analysis(entry.load())
-            except (ImportError, AttributeError) as error:
-                raise ImportError(
-                    f"analysis {entry.name} of an installed package, {entry.value}, cannot be imported: {error}; "
-                    "repair or uninstall the package"
-                ) from error
+    for name in offered_names(ENTRY_POINTS):
+        if name not in _registered:
+            register_analysis(load_offered(ENTRY_POINTS, name, "analysis"))
     return tuple(_registered.values())

@@ -4,10 +4,11 @@ import importlib.util
 import logging
 import re
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points, packages_distributions
+from importlib.metadata import packages_distributions
 from typing import TYPE_CHECKING, Any
 
 from ..extras import requires_extra
+from ..offered import BROKEN, load_offered, offered_names
 from .cube.task import TASK as CUBE
 from .push_t.task import TASK as PUSH_T
 from .reacher.task import TASK as REACHER
@@ -21,8 +22,6 @@ logger = logging.getLogger(__name__)
 
 # A package offers tasks by naming them in its metadata: `maze = "my_package.maze:TASK"`.
 ENTRY_POINTS = "lewm_hf.tasks"
-# What can be wrong with somebody else's module.
-BROKEN = (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError, RuntimeError, OSError)
 # Steps of an episode in an environment without a limit of its own.
 UNLIMITED = 200
 _registered: dict[str, Task] = {task.name: task for task in (TWO_ROOM, PUSH_T, REACHER, CUBE)}
@@ -53,7 +52,7 @@ def register_task(task: Task) -> Task:
 
 def task_names() -> tuple[str, ...]:
     """Names of all tasks: of this package, of the user's code so far, and of installed packages, not loaded for it."""
-    return tuple(dict.fromkeys([*_registered, *(entry.name for entry in entry_points(group=ENTRY_POINTS))]))
+    return tuple(dict.fromkeys([*_registered, *offered_names(ENTRY_POINTS)]))
 
 
 def find_task(name: str | Task) -> Task:
@@ -71,9 +70,9 @@ def find_task(name: str | Task) -> Task:
         return register_task(name)
     if (task := _lookup(name)) is not None:
         return task
-    offered = entry_points(group=ENTRY_POINTS)
-    for entry in offered.select(name=name) or (offered if "/" in name else ()):
-        _load(entry, required=entry.name == name)
+    offered = offered_names(ENTRY_POINTS)
+    for one in [name] if name in offered else offered if "/" in name else []:
+        _load(one, required=one == name)
     module, colon, rest = name.rpartition(":")
     if colon and _lookup(rest) is None:
         try:
@@ -211,16 +210,14 @@ def _lookup(name: str) -> Task | None:
     return None
 
 
-def _load(entry: EntryPoint, required: bool) -> None:
+def _load(name: str, required: bool) -> None:
     try:
-        task = entry.load()
-    except BROKEN as error:
-        reason = " ".join(str(error).split())
-        message = f"task {entry.name} of an installed package, {entry.value}, cannot be imported: {reason}"
+        task = load_offered(ENTRY_POINTS, name, "task")
+    except ImportError as error:
         if required:
-            raise ImportError(f"{message}; repair or uninstall the package") from error
-        logger.warning(message)
+            raise
+        logger.warning("%s", error)
         return
     if not isinstance(task, Task):
-        raise ValueError(f"task {entry.name} of an installed package, {entry.value}, is not a Task: {task!r}")
+        raise ValueError(f"task {name} of an installed package is not a Task: {task!r}")
     register_task(task)

@@ -7,19 +7,22 @@ being told, let your package's entry point group `lewm_hf.world_models` name the
     my_model_type = "my_package.my_model"
 """
 
-from importlib.metadata import entry_points
-
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
+
+from ..offered import load_offered, offered_names
 
 ENTRY_POINTS = "lewm_hf.world_models"
 BUILT_IN = ("lewm", "pldm", "dino_wm", "goal_imitation", "lewm_with_decoder")
 
 
 def import_offered(model_type: str | None) -> None:
-    """Imports what an installed package offers under this name, unless the name is known already."""
-    if model_type and model_type not in CONFIG_MAPPING:
-        for entry in entry_points(group=ENTRY_POINTS, name=model_type):
-            entry.load()
+    """Imports what an installed package offers under this name, unless the name is known already.
+
+    Raises:
+        ImportError: one line where it cannot be imported.
+    """
+    if model_type and model_type not in CONFIG_MAPPING and model_type in offered_names(ENTRY_POINTS):
+        load_offered(ENTRY_POINTS, model_type, "world model")
 
 
 def find_world_model(model_type: str) -> tuple[type[PreTrainedConfig], type[PreTrainedModel]]:
@@ -32,6 +35,6 @@ def find_world_model(model_type: str) -> tuple[type[PreTrainedConfig], type[PreT
     # Its `get` knows nothing of classes that are imported on demand.
     config = CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else None  # noqa: SIM401
     if config is None or not hasattr(MODEL_MAPPING.get(config, None), "encode"):
-        names = ", ".join(sorted({*BUILT_IN, *entry_points(group=ENTRY_POINTS).names}))
+        names = ", ".join(sorted({*BUILT_IN, *offered_names(ENTRY_POINTS)}))
         raise ValueError(f"model_type={model_type!r} is not a world model: use one of {names}, or register yours")
     return config, MODEL_MAPPING[config]

@@ -27,9 +27,11 @@ class CollectArguments:
             seed and number; the episode itself is the same). A row's `action` is then the block of the n actions that
             leave it, flattened.
         workers: processes; default: one per core.
-        on: where the work is done: by `"processes"` of this machine, or on a `"ray"` cluster (extra `ray`), on whose
-            machines this package, its environments and policies must be installed.
-        ray_address: of the cluster, see `connected_to_ray`; default: `RAY_ADDRESS`, else a local one.
+        on: where the work is done: by `"processes"` of this machine, on a `"ray"` cluster (extra `ray`), on whose
+            machines this package, its environments and policies must be installed, or on an engine of your own, see
+            `register_engine`.
+        ray_address: of the cluster, see `connected_to_ray`; default: `RAY_ADDRESS`, else a local one. Other engines
+            take it as theirs.
         shard: (i, n): this call collects every n-th file from the i-th on, counted from 0. Shards may share `out` or
             have their own; put together, the directory is completed by calling once more.
         progress: show a progress bar.

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ...arguments_of import arguments_of
+from ...engines.base import Engine
+from ...engines.registry import check_engine, opened_engine
 from ...files import duration_text, remove_leftovers, size_text
 from ...progress import progress_bar
 from ...tasks.task import Task
-from ..engine import Engine
-from ..engines import check_engine, opened_engine
 from ..storage.continuing import (
     at_work,
     check_folder,

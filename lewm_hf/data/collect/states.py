@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from ...engines.workers import run_tasks, usable_cores
 from ...progress import progress_bar
 from ...tasks.task import Task
 from ..pace import rows_apart
-from ..workers import run_tasks, usable_cores
 from .recording import record_all
 from .settings import Collection
 

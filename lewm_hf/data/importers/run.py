@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from ...engines.workers import run_tasks, usable_cores
 from ...files import duration_text, remove_leftovers, size_text
 from ...progress import progress_bar
 from ...tasks.registry import find_task, make_env
@@ -28,7 +29,6 @@ from ..storage.dataset_card import finish_dataset, write_description
 from ..storage.encoding import FrameEncoder, check_image_format
 from ..storage.layout import FILES, earlier_file_names, file_names
 from ..storage.parquet import content_key, write_episodes
-from ..workers import run_tasks, usable_cores
 from .frames import Conversion
 from .mapping import ColumnMapping, read_mapping
 from .source import ImportedEpisode, Source

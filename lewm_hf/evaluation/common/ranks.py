@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from accelerate import PartialState
 
-from ...data.workers import REPORTED, as_reported
+from ...engines.workers import REPORTED, as_reported
 
 Value = TypeVar("Value")
 

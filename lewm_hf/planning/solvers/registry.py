@@ -2,12 +2,11 @@
 
 import dataclasses
 import difflib
-import sys
 from collections.abc import Collection
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
+from ...offered import load_offered, offered_names
 from .base import Solver
 from .cem import CEM
 from .gradient import Gradient
@@ -45,7 +44,7 @@ def register_solver(name: str, kind: type) -> None:
 
 def solver_names() -> list[str]:
     """Names of all solvers that can be made."""
-    return sorted({*_KINDS, *_offered(tuple(sys.path))})
+    return sorted({*_KINDS, *offered_names(ENTRY_POINTS)})
 
 
 def solver_settings(name: str) -> dict[str, Any]:
@@ -112,20 +111,14 @@ def _check_settings(name: str, known: Collection[str], settings: Collection[str]
 def _kind(name: str) -> type:
     if name in _KINDS:
         return _KINDS[name]
-    if name in _offered(tuple(sys.path)):
+    if name in offered_names(ENTRY_POINTS):
         return _installed(name)
     raise ValueError(f"solver={name!r} is unknown: use one of {solver_names()}, or pass a solver of your own")
 
 
 @cache
-def _offered(path: tuple[str, ...]) -> frozenset[str]:
-    """Names that installed packages offer; reading what all of them say takes as long as a short plan."""
-    return frozenset(entry_points(group=ENTRY_POINTS).names)
-
-
-@cache
 def _installed(name: str) -> type:
-    kind = entry_points(group=ENTRY_POINTS)[name].load()
+    kind = load_offered(ENTRY_POINTS, name, "solver")
     _check_kind(name, kind)
     return kind
 

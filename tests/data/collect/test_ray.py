@@ -78,7 +78,7 @@ def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path):
 
 def test_without_ray_one_line_says_what_to_install_and_everything_else_works(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "lewm_hf.data.ray_engine", raising=False)
+    monkeypatch.delitem(sys.modules, "lewm_hf.engines.ray_cluster", raising=False)
     with pytest.raises(ImportError, match=r"'ray' is missing: install it with `pip install 'lewm-hf\[ray\]'`"):
         collect("two_room", tmp_path / "set", on="ray", **SMALL)
     assert not (tmp_path / "set").exists()

@@ -20,7 +20,7 @@ from lewm_hf.data.collect import collect
 from lewm_hf.data.collect import run as collecting
 from lewm_hf.data.collect.recording import record
 from lewm_hf.data.collect.settings import paper_preset
-from lewm_hf.data.workers import run_tasks
+from lewm_hf.engines.workers import run_tasks
 from lewm_hf.tasks.policies import make_expert
 from lewm_hf.tasks.registry import make_env
 from lewm_hf.tasks.rollout import episode_rng

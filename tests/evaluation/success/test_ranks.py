@@ -77,13 +77,13 @@ def test_a_ray_cluster_gives_the_rows_and_hashes_of_one_process(checkpoint, tmp_
 MEET = """
 import os
 from lewm_hf.evaluation.common.ranks import launched_ranks
-from lewm_hf.evaluation.common.ray_ranks import ranks_on_ray
+from lewm_hf.evaluation.common.engine_ranks import ranks_on
 
 def meet():
     with launched_ranks() as ranks:
         ranks.every((os.getpid(), os.getcwd()))
 
-with ranks_on_ray(meet, 3, "local") as ranks:
+with ranks_on("ray", meet, 3, "local") as ranks:
     met = ranks.every((os.getpid(), os.getcwd()))
     assert ranks.main and met[0][0] == os.getpid() and len({pid for pid, _ in met}) == 3, met
     assert {folder for _, folder in met} == {os.getcwd()}

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..extras import requires_extra
 from ..files import replacing
-from .engine import Engine, File, Write
+from .base import Engine, File, Wanted, Write
 from .workers import REPORTED, Report, Work, as_reported, usable_cores
 
 with requires_extra("ray"):
@@ -26,6 +26,7 @@ with requires_extra("ray"):
 # Of one piece of work, whose worker or machine was lost.
 RETRIES = 5
 KNOCK_SECONDS = 10
+SECONDS_TO_PLACE = 300
 # Each waits in a queue that is looked through whenever a piece of work is done.
 LEAST_SUBMITTED = 64
 
@@ -68,15 +69,14 @@ def connected_to_ray(workers: int | None, address: str | None) -> Iterator[None]
 
 
 @contextmanager
-def ray_engine(workers: int | None, address: str | None) -> Iterator[Engine]:
-    """A cluster as an engine.
+def open_ray(wanted: Wanted) -> Iterator[Engine]:
+    """A cluster as an engine; one worker per CPU of the cluster, later ones included, unless told otherwise.
 
     Args:
-        workers: pieces of work at once, at most; default: one per CPU of the cluster, later ones included.
-        address: see `connected_to_ray`, whose errors this raises.
+        wanted: its `address` is that of `connected_to_ray`, whose errors this raises.
     """
-    with connected_to_ray(workers, address):
-        yield RayCluster(workers)
+    with connected_to_ray(wanted.workers, wanted.address):
+        yield RayCluster(wanted.workers)
 
 
 def _knock(address: str) -> None:
@@ -106,6 +106,10 @@ class RayCluster(Engine):
         return cores if self.workers is None else min(self.workers, cores)
 
     @property
+    def host(self) -> str:  # type: ignore[override]
+        return ray.util.get_node_ip_address()
+
+    @property
     def _submitted(self) -> int:
         """More than there is room for, so that a cluster that grows by demand does."""
         return max(LEAST_SUBMITTED, 4 * self.at_once) if self.workers is None else self.workers
@@ -121,6 +125,19 @@ class RayCluster(Engine):
                 temporary.write_bytes(content)
 
         self._each(partial(_written, write), files, report, keep)
+
+    def start(self, works: Sequence[Callable[[], Any]]) -> None:
+        room = ray.util.placement_group([{"CPU": 1}] * len(works), strategy="SPREAD")
+        if not room.wait(SECONDS_TO_PLACE):
+            raise OSError(
+                f"the Ray cluster has no room for {len(works)} processes beside this one, {ray.available_resources()} "
+                "are free: ask for fewer (--workers), or wait"
+            )
+        place = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(room)
+        # Neither the environment nor the process group of one call is for the next.
+        remote = ray.remote(num_cpus=1, max_retries=0, max_calls=1, scheduling_strategy=place)(_called)
+        for work in works:
+            remote.remote(work)
 
     def _each(self, work: Work, tasks: Sequence[Any], report: Report, keep: Callable[[int, Any], None]) -> None:
         """Gives each result to `keep`, with its task's number, as soon as it is there."""
@@ -152,6 +169,10 @@ class RayCluster(Engine):
             with suppress(RayError):  # it is gone
                 for reference in running:
                     ray.cancel(reference, force=True)
+
+
+def _called(work: Callable[[], Any]) -> None:
+    work()
 
 
 def _guarded(work: Work, task: Any) -> tuple[Exception | None, Any, int]:
