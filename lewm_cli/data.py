@@ -26,6 +26,8 @@ def add(verbs: Verbs) -> None:
     verb.add("--test-fraction", type=float, default=0.1, help="share of episodes that is held out")
     verb.add("--max-steps", type=int, help="longest episode; the environment's limit by default")
     verb.add("--every", type=int, default=1, metavar="N", help="draw and keep every N-th step only")
+    text = "what the episodes are for, in words: LeRobot's `task`; names the environment by default"
+    verb.add("--task-sentence", metavar="WORDS", help=text)
     verb.add("--workers", type=int, help="processes; one per core by default")
     verb.add_engine("processes")
     verb.add("--shard", type=_shard, default=(0, 1), metavar="I/N", help="this machine's part of the files; 0/1 is all")
@@ -52,7 +54,7 @@ def add(verbs: Verbs) -> None:
     )  # fmt: skip
     verb.add("directory", type=Path, help="of a data set of this package")
     verb.add_out("new directory of the LeRobot data set", required=True)
-    verb.add("--task", help="what the episodes are for, in words; names the environment by default")
+    verb.add("--task", help="what the episodes are for, in words; as the data set says by default")
 
     verb = verbs.add("data-stats", "measure a data set again and compare with its card", _data_stats)
     verb.add("directory", type=Path, help="of the data set")
@@ -80,7 +82,8 @@ def _collect(args: argparse.Namespace) -> None:
     out = collect(
         args.env, args.out, episodes, **chosen, image_size=args.image_size, noise=args.noise,
         env_kwargs=assignments(args.env_arg), expert_kwargs=assignments(args.expert_arg),
-        test_fraction=args.test_fraction, max_steps=args.max_steps, every=args.every, workers=args.workers,
+        test_fraction=args.test_fraction, max_steps=args.max_steps, every=args.every,
+        task_sentence=args.task_sentence, workers=args.workers,
         shard=args.shard, on=args.on, ray_address=args.ray_address, progress=True,
     )  # fmt: skip
     print(_opened_by(out))

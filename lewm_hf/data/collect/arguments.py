@@ -26,6 +26,8 @@ class CollectArguments:
         every: draw and keep every n-th simulator step only, from a random one of the first n on (a pure function of
             seed and number; the episode itself is the same). A row's `action` is then the block of the n actions that
             leave it, flattened.
+        task_sentence: what the episodes are for, in words, where LeRobot's layout says it (`task`); default: names the
+            environment.
         workers: processes; default: one per core.
         on: where the work is done: by `"processes"` of this machine, on a `"ray"` cluster (extra `ray`), on whose
             machines this package, its environments and policies must be installed, or on an engine of your own, see
@@ -53,6 +55,7 @@ class CollectArguments:
     image_format: str | None = None
     episodes_per_file: int | None = None
     every: int = 1
+    task_sentence: str | None = None
     workers: int | None = None
     on: str = "processes"
     ray_address: str | None = None

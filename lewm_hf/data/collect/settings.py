@@ -48,6 +48,7 @@ class Collection:
     image_format: str
     episodes_per_file: int
     every: int = 1
+    task_sentence: str | None = None
 
     @property
     def task(self) -> Task:
@@ -97,6 +98,8 @@ class Collection:
         """The part of `episodes.json` that the arguments decide."""
         collector = asdict(self)
         env, env_kwargs, every = (collector.pop(name) for name in ("env", "env_kwargs", "every"))
+        if self.task_sentence is None:
+            del collector["task_sentence"]
         return {
             "env": env,
             "env_kwargs": env_kwargs,
@@ -231,6 +234,7 @@ def settle(given: CollectArguments) -> Collection:
             given.episodes_per_file, min(habits.episodes_per_file, math.ceil(given.episodes / LEAST_FILES))
         ),
         every=given.every,
+        task_sentence=given.task_sentence,
     )
     _check(settled)
     return settled
@@ -254,6 +258,9 @@ def _check(settled: Collection) -> None:
     if settled.every > settled.max_steps:
         raise ValueError(f"every={settled.every} is more than max_steps={settled.max_steps}: no action would be kept")
     check_image_format(settled.image_format)
+    sentence = settled.task_sentence
+    if sentence is not None and (not sentence.strip() or len(sentence.splitlines()) > 1):
+        raise ValueError(f"task_sentence={sentence!r} must be one line of words, such as 'push the T onto its goal'")
 
 
 def _explicit_arguments(env: str, expert: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,8 +42,9 @@ def is_lerobot(folder: Path) -> bool:
 
 
 def default_task(description: Mapping[str, Any]) -> str:
-    """What episodes are for, in words, where nobody said it."""
-    return f"reach the goal ({description.get('env') or 'recorded'})"
+    """What episodes are for, in words: as those who collected them said it, else by the name of the environment."""
+    said = description.get("collector", {}).get("task_sentence")
+    return said or f"reach the goal ({description.get('env') or 'recorded'})"
 
 
 def whole_fps(description: Mapping[str, Any], name: str | Path) -> int:
@@ -89,9 +90,9 @@ def write_metadata(
 
     Args:
         directory: of the data set.
-        description: `fps` and perhaps `env`.
+        description: `fps`, and perhaps `env` and `collector`.
         paths: episode files by split, in order.
-        task: what the episodes are for, in words. Default: names the environment.
+        task: what the episodes are for, in words. Default: see `default_task`.
 
     Raises:
         ValueError: one line for frames per second that are no whole number.

@@ -37,7 +37,7 @@ def write_lerobot(source: str | Path, out: str | Path, *, task: str | None = Non
     Args:
         source: directory of the finished data set.
         out: the directory, new or empty; it appears when it is complete.
-        task: what the episodes are for, in words. Default: names the environment.
+        task: what the episodes are for, in words. Default: see `default_task`.
 
     Raises:
         FileNotFoundError, ValueError: one line for a source that is missing or unfinished, frames per second that are

@@ -14,6 +14,7 @@ import pytest
 from earlier import as_before
 from PIL import Image
 
+from lewm_cli import main
 from lewm_hf.data.collect import collect
 from lewm_hf.data.episodes import load_episodes
 from lewm_hf.data.importers import import_dataset
@@ -101,6 +102,40 @@ def test_metadata_leads_to_every_row(lerobot_dir):
         where = {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}
         inside = pq.read_table(lerobot_dir / info["data_path"].format(**where), columns=["episode_index"])
         assert row["episode_index"] in inside[0].to_pylist()
+
+
+def test_the_task_in_words_is_what_the_collector_says(room_dir, before_dir, tmp_path, capsys):
+    """By default the environment's name, as before the option was; files are the same but for it and their key."""
+    small = ["two_room", "--episodes", "3", "--image-size", "16", "--max-steps", "6", "--workers", "1", "--out"]
+    words = ["--task-sentence", "go through the door"]
+    assert main(["collect", *small, str(tmp_path / "plain")]) == 0
+    assert main(["collect", *small, str(tmp_path / "said"), *words]) == 0
+
+    def told(folder):
+        info = json.loads((folder / "meta/info.json").read_text())
+        (episodes,) = (folder / "meta/episodes").rglob("*.parquet")
+        found = {name for row in pq.read_table(episodes, columns=["tasks"]).to_pylist() for name in row["tasks"]}
+        return info["total_tasks"], list(pd.read_parquet(folder / "meta/tasks.parquet").index), found
+
+    assert told(tmp_path / "said") == (1, ["go through the door"], {"go through the door"})
+    name = "reach the goal (lewm/TwoRoom-v0)"
+    assert told(tmp_path / "plain") == told(room_dir) == (1, [name], {name})
+    assert "task_sentence" not in (room_dir / "episodes.json").read_text()
+    said, plain = (
+        [str(pq.read_table(path).to_pylist()) for path in sorted((tmp_path / name / "data").rglob("*.parquet"))]
+        for name in ("said", "plain")
+    )
+    assert said == plain
+    data_stats(tmp_path / "said")
+    copied = write_lerobot(tmp_path / "said", tmp_path / "copied")
+    assert told(copied) == told(tmp_path / "said") != told(write_lerobot(before_dir, tmp_path / "old"))
+    capsys.readouterr()
+    for other in ([], ["--task-sentence", "stay"]):
+        assert main(["collect", *small, str(tmp_path / "said"), *other]) == 2
+        assert "was collected with task_sentence='go through the door', not" in capsys.readouterr().err
+    assert main(["collect", *small, str(tmp_path / "new"), "--task-sentence", " "]) == 2
+    assert "task_sentence=' ' must be one line of words" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 def test_statistics_are_those_of_the_rows(lerobot_dir, room_dir):
