@@ -14,7 +14,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_lewm_decoder import LeWMDecoderConfig
-from .modeling_lewm import LeWMPreTrainedModel
+from .pretrained_lewm import LeWMPreTrainedModel
 
 
 @dataclass

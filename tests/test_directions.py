@@ -18,7 +18,7 @@ FLOORS = (
      "proprioception_lewm", "records", "randomness", "threads"),
     ("sigreg", "measures", "attention_lewm", "encoders", "encoder_convolutions", "encoder_conv", "encoder_resnet",
      "encoder_spatial_softmax", "encoder_timm", "encoder_vit", "heads_lewm", "image_processing_lewm", "predictor_lewm",
-     "rollout_lewm"),
+     "pretrained_lewm", "rollout_lewm"),
     ("modeling_lewm", "modeling_lewm_decoder"),
     ("tasks", "data", "planning", "world_models", "envs"),
     ("pipeline_lewm", "evaluation", "hub", "training", "metrics", "testing"),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from ..configuration_checks import check_sizes
-from ..modeling_lewm import LeWMPredictorAttention, LeWMPredictorMLP
+from ..predictor_lewm import LeWMPredictorAttention, LeWMPredictorMLP
 from ..proprioception_lewm import check_fields, check_given
 from .configuration import WorldModelPreTrainedConfig
 from .frozen import FrozenBackboneModel

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..modeling_lewm import LeWMPreTrainedModel
+from ..pretrained_lewm import LeWMPreTrainedModel
 from .backbones import build_backbone, weights_fingerprint
 
 

@@ -13,8 +13,9 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor
 
 from ..configuration_lewm import LeWMConfig
+from ..encoders import build_encoder
 from ..heads_lewm import LeWMActor
-from ..modeling_lewm import LeWMProjector, build_encoder
+from ..predictor_lewm import LeWMProjector
 from ..sigreg import all_reduce_sum, world_size
 from .frozen import FrozenBackboneModel
 

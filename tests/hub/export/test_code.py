@@ -100,7 +100,8 @@ def test_save_pretrained_itself_can_export_the_modeling_code(tmp_path, tiny_mode
         "configuration_checks.py", "configuration_lewm.py", "modeling_lewm.py", "attention_lewm.py",
         "predictor_lewm.py", "sigreg.py", "heads_lewm.py", "rollout_lewm.py", "threads.py", "encoder_resnet.py",
         "encoder_timm.py", "encoder_vit.py", "encoders.py", "encoder_conv.py", "encoder_convolutions.py",
-        "encoder_spatial_softmax.py", "image_processing_lewm.py", "pictures.py", "proprioception_lewm.py",
+        "encoder_spatial_softmax.py", "image_processing_lewm.py", "pictures.py", "pretrained_lewm.py",
+        "proprioception_lewm.py",
     }  # fmt: skip
     auto_map = json.loads((tmp_path / "config.json").read_text())["auto_map"]
     assert auto_map == {"AutoConfig": "configuration_lewm.LeWMConfig", "AutoModel": "modeling_lewm.LeWMModel"}

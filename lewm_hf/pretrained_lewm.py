@@ -1,0 +1,116 @@
+"""What the models of this package share: how checkpoints are loaded, what inputs they refuse, and initial weights."""
+
+import math
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+
+from .configuration_lewm import LeWMConfig
+from .encoder_vit import LeWMVisionTransformer
+from .predictor_lewm import LeWMModulation, LeWMPredictor
+from .sigreg import SIGReg
+
+
+class LeWMPreTrainedModel(PreTrainedModel):
+    """Base of LeWM and of models made of its parts: strict loading, checks of inputs, initial weights."""
+
+    config: LeWMConfig
+    config_class = LeWMConfig
+    base_model_prefix = "model"
+    main_input_name = "pixel_values"
+    input_modalities = ("video",)
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["LeWMPredictorLayer"]  # and the encoder's, see LeWMModel
+    _keep_in_fp32_modules_strict = ["batch_norm"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    # Transformers' flex attention ignores `is_causal` and refuses dropout; over three tokens it has nothing to gain.
+    _supports_flex_attn = False
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
+        """Like `PreTrainedModel.from_pretrained`, but safetensors only and strict.
+
+        Raises:
+            ValueError: where the weights are damaged, or the checkpoint and the model do not hold exactly the same
+                tensors; transformers would go on with random weights.
+        """
+        kwargs.setdefault("use_safetensors", True)
+        # Transformers would raise a report of many lines; they are told below.
+        reshape = kwargs.pop("ignore_mismatched_sizes", False)
+        try:
+            model, info = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+            )
+        except SafetensorError as error:
+            raise ValueError(
+                f"the weights of {pretrained_model_name_or_path} are damaged or cut short ({error}): save or copy them "
+                "again, or load with force_download=True"
+            ) from error
+        wrong = {kind: sorted(map(str, keys)) for kind, keys in info.items() if keys}
+        if reshape:
+            wrong.pop("mismatched_keys", None)
+        if wrong:
+            details = "; ".join(f"{len(keys)} {kind} such as {keys[0]}" for kind, keys in wrong.items())
+            raise ValueError(
+                f"{pretrained_model_name_or_path} does not hold the tensors of its config ({details}): the files "
+                "belong to different checkpoints or are damaged, fetch them again or convert with `lewm convert`"
+            )
+        return (model, info) if output_loading_info else model
+
+    def check_frames(self, pixel_values: Tensor) -> None:
+        """Refuses what is no `(B, T, 3, H, W)` of the config's channels and size.
+
+        Raises:
+            ValueError: on another rank, channel count or size.
+        """
+        size = (self.config.num_channels, self.config.image_size, self.config.image_size)
+        if pixel_values.dim() != 5 or pixel_values.shape[2:] != size:
+            raise ValueError(
+                f"pixel_values of shape {tuple(pixel_values.shape)} do not fit: expected (batch, time, "
+                f"{', '.join(map(str, size))}); LeWMImageProcessor of this checkpoint makes that"
+            )
+
+    def check_blocks(self, actions: Tensor) -> None:
+        """Refuses action blocks `(..., A)` of another width than the config's.
+
+        Raises:
+            ValueError: where A is not frameskip * action_dim.
+        """
+        if actions.shape[-1] != self.config.action_block_size:
+            raise ValueError(
+                f"action blocks are {actions.shape[-1]} wide, but the model was made for frameskip x action_dim = "
+                f"{self.config.frameskip} x {self.config.action_dim} = {self.config.action_block_size}"
+            )
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        # Children come before their parents, and every function of `init` skips what a checkpoint has filled.
+        super()._init_weights(module)
+        if isinstance(module, LeWMModulation):
+            init.zeros_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):  # torch's default, as in the released code
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+            if module.bias is not None:
+                bound = 1 / math.sqrt(module.in_features)
+                init.uniform_(module.bias, -bound, bound)
+        elif isinstance(module, LeWMVisionTransformer):
+            std = self.config.initializer_range
+            for part in module.modules():
+                if isinstance(part, nn.Linear | nn.Conv2d):
+                    init.trunc_normal_(part.weight, std=std)
+                    init.zeros_(part.bias)
+            init.trunc_normal_(module.cls_token, std=std)
+            init.trunc_normal_(module.position_embedding, std=std)
+        elif isinstance(module, LeWMPredictor):
+            init.normal_(module.position_embedding)  # std 1, not 0.02
+        elif isinstance(module, SIGReg):
+            module.reset_buffers()
+        elif hasattr(module, "initialize_weights"):  # an encoder that knows its own
+            module.initialize_weights()
