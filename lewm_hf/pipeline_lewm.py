@@ -20,7 +20,7 @@ from .planning.frames import check_same_size, encode_frames, frame_size, observe
 from .planning.horizon import SHORTEST, blocks_until, check_steps_left, horizon_until
 from .planning.plan_settings import PlanSettings
 from .planning.planner import plan
-from .planning.solvers import solver_names, solver_settings
+from .planning.solvers import known_settings
 from .planning.world_model import check_actor, check_imagines, check_ready, check_same_as_config
 from .proprioception_lewm import beside_pictures
 from .world_models.registry import import_offered
@@ -153,7 +153,7 @@ class LeWMPlanner(Pipeline):
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, planner=None, return_elites=None, return_predictions=None, **kwargs):
-        known = {*SETTINGS, *(key for name in solver_names() for key in solver_settings(name))}
+        known = {*SETTINGS, *known_settings()}
         changes = {name: kwargs.pop(name) for name in list(kwargs) if name in known}
         check_same_as_config(self.model, **{name: kwargs.pop(name) for name in CONFIG_FIELDS if name in kwargs})
         if kwargs:

@@ -108,7 +108,7 @@ def test_what_is_no_engine_is_refused_in_one_line(installed, tmp_path, capsys):
 
 
 def test_an_engine_may_not_be_able_to_divide_an_evaluation(installed, capsys):
-    """Its pieces of work cannot talk with each other; the model is not even looked for."""
+    """Its pieces of work cannot talk with each other; the model is not even looked for, nor anybody's broken solver."""
     assert main(["eval", "nowhere", "--on", "farm", "--workers", "2"]) == 2
     assert "Farm runs pieces of work that know nothing of each other" in capsys.readouterr().err
     with pytest.raises(ValueError, match="Processes runs pieces.*torchrun"), ranks_on("processes", int, 2, None):

@@ -11,7 +11,7 @@ from ...named_settings import check_key, content_hash, label, names_in, read_nam
 from ..costs import Cost
 from ..horizon import RULES, SHORTEST
 from ..plan_settings import PlanSettings
-from ..solvers import CEM, Solver, change_solver, make_solver, solver_name, solver_names, solver_settings
+from ..solvers import CEM, Solver, change_solver, known_settings, make_solver, solver_name
 
 SEARCH = ("solver", "horizon", "cost", "control_penalty", "clip_actions", "proposal", "guard")
 
@@ -152,7 +152,7 @@ _FIELDS = tuple(entry.name for entry in dataclasses.fields(Planner) if entry.nam
 
 def planner_keys() -> set[str]:
     """All that a planner file may say: fields of `Planner` and settings of any solver."""
-    return {*_FIELDS, *(key for name in solver_names() for key in solver_settings(name))}
+    return {*_FIELDS, *known_settings()}
 
 
 def planner_names() -> list[str]:

@@ -22,7 +22,15 @@ from .hybrid import Hybrid
 from .icem import ICEM
 from .mppi import MPPI
 from .random_shooting import RandomShooting
-from .registry import change_solver, make_solver, register_solver, solver_name, solver_names, solver_settings
+from .registry import (
+    change_solver,
+    known_settings,
+    make_solver,
+    register_solver,
+    solver_name,
+    solver_names,
+    solver_settings,
+)
 
 __all__ = [
     "CEM",
@@ -35,6 +43,7 @@ __all__ = [
     "Solver",
     "change_solver",
     "clip",
+    "known_settings",
     "make_solver",
     "ranked",
     "register_solver",

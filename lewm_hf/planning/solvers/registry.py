@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 from collections.abc import Collection
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -56,6 +57,11 @@ def solver_settings(name: str) -> dict[str, Any]:
     return {field.name: field.default for field in dataclasses.fields(_kind(name))}
 
 
+def known_settings() -> set[str]:
+    """Names of the settings of all solvers, as far as their packages can be imported."""
+    return {field.name for kind in {**_KINDS, **_offered()}.values() for field in dataclasses.fields(kind)}
+
+
 def make_solver(name: str, **settings: Any) -> Solver:
     """A solver by name.
 
@@ -93,16 +99,18 @@ def change_solver(solver: Solver, chosen: str | Solver | None = None, **settings
 
 def solver_name(solver: Solver) -> str:
     """The name that a solver is known by, else that of its class."""
-    for name in solver_names():
-        if type(solver) is _kind(name):
-            return name
+    for kinds in (_KINDS, _offered()):
+        for name, kind in kinds.items():
+            if type(solver) is kind:
+                return name
     return f"{type(solver).__module__}.{type(solver).__qualname__}"
 
 
 def _check_settings(name: str, known: Collection[str], settings: Collection[str]) -> None:
     for key in settings:
         if key not in known:
-            owners = [other for other in solver_names() if other != name and key in solver_settings(other)]
+            known_kinds = sorted({**_KINDS, **_offered()})
+            owners = [other for other in known_kinds if other != name and key in solver_settings(other)]
             closest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
             reason = f"it belongs to {', '.join(owners)}" if owners else f"the closest one is {', '.join(closest)}"
             raise ValueError(f"{key} is not a setting of solver {name!r} ({reason}); {name} takes {', '.join(known)}")
@@ -114,6 +122,15 @@ def _kind(name: str) -> type:
     if name in offered_names(ENTRY_POINTS):
         return _installed(name)
     raise ValueError(f"solver={name!r} is unknown: use one of {solver_names()}, or pass a solver of your own")
+
+
+def _offered() -> dict[str, type]:
+    """Those of installed packages; a broken one stands in the way of those alone who ask for it."""
+    found = {}
+    for name in offered_names(ENTRY_POINTS):
+        with suppress(ImportError, ValueError):
+            found[name] = _installed(name)
+    return found
 
 
 @cache
