@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .verb import CONTINUES, Verbs, assignments
+from .verb import CONTINUES, Verbs, assignments, folder
 
 
 def add(verbs: Verbs) -> None:
@@ -15,7 +15,7 @@ def add(verbs: Verbs) -> None:
     of = "two_room, push_t, reacher, cube, my_module:name, or any gymnasium id: Pendulum-v1, my_module:MyTask-v0"
     verb.add("env", help=of)
     verb.add("--episodes", type=int, help="number of episodes, of all splits and shards together")
-    verb.add_out("directory of the data set", required=True)
+    verb.add_out("directory of the data set, or an address like s3://bucket/set", address=True, required=True)
     verb.add("--preset", choices=["paper"], help="sizes, seed and policy of the paper's data set")
     verb.add("--seed", type=int, help="of everything that is drawn; 0, or the preset's, unless it is given")
     verb.add("--image-size", type=int, default=224, help="side of the pictures in pixels")
@@ -40,7 +40,7 @@ def add(verbs: Verbs) -> None:
     )
     verb.add("format", choices=["hdf5", "lerobot", "mp4csv", "table"], help="what the source is")
     verb.add("source", type=Path, help="HDF5 file, or a folder: LeRobot, videos and CSV files, a table")
-    verb.add("out", type=Path, help="directory of the data set")
+    verb.add("out", type=folder, help="directory of the data set")
     verb.add("--mapping", type=Path, help="YAML file: which columns are what, fps, action_dim")
     verb.add_env("environment that the states belong to, if any")
     verb.add("--image-size", type=int, help="refuses frames of another size, or resizes with a mapping's `fit`")
@@ -99,9 +99,12 @@ def _import(args: argparse.Namespace) -> None:
     print(_opened_by(out))
 
 
-def _opened_by(out: Path) -> str:
+def _opened_by(out: Path | str) -> str:
     from lewm_hf.data.storage.lerobot import is_lerobot
+    from lewm_hf.data.storage.remote import RemoteFolder
 
+    if isinstance(out, str):
+        return f"{RemoteFolder(out)}: lewm_hf.load_episodes and lewm train --dataset open it by its address"
     text = f"{out}: datasets.load_dataset({str(out)!r}) loads it"
     return text + (f", LeRobotDataset('any/name', root={str(out)!r}) opens it" if is_lerobot(out) else "")
 

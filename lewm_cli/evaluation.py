@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .verb import Verbs, announce, ranks_of
+from .verb import Verbs, announce, folder, ranks_of
 
 
 def add(verbs: Verbs) -> None:
@@ -42,7 +42,7 @@ def add(verbs: Verbs) -> None:
 
     verb = verbs.add("report", "one self-contained HTML page of what was trained and measured", _report)
     verb.add("run", type=Path, help="folder of a training run, or with evaluations and analyses below")
-    verb.add("--out", type=Path, help="the page; inside the run by default")
+    verb.add("--out", type=folder, help="the page; inside the run by default")
 
 
 def _what_stays(args: argparse.Namespace) -> str:

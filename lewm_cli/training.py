@@ -24,7 +24,7 @@ def add(verbs: Verbs) -> None:
         _train_actor,
     )  # fmt: skip
     verb.add_model()
-    verb.add_episodes("data set with the splits train and test: folder or Hub id", required=True)
+    verb.add_episodes("data set with the splits train and test: folder, Hub id or address", required=True)
     verb.add("--more-episodes", nargs="+", default=[], metavar="DIR_OR_ID", help="whose training episodes join")
     verb.add_out("new folder: the same checkpoint with its actor", required=True)
     verb.add("--inputs", choices=["embeddings", "features"], default="features", help="what the actor sees")

@@ -39,7 +39,7 @@ class Verb:
     def add_env(self, help: str) -> None:
         self.add("--env", help=f"{help}: two_room, push_t, reacher, cube, my_module:name, or any gymnasium id")
 
-    def add_episodes(self, help: str = "data set: folder or Hub id", **options: Any) -> None:
+    def add_episodes(self, help: str = "data set: folder, Hub id or address", **options: Any) -> None:
         self.add("--episodes", help=help, **options)
         self.add("--episodes-revision", help="branch, tag or commit of a Hub data set")
 
@@ -49,8 +49,9 @@ class Verb:
         self.add("--on", default=default, metavar="ENGINE", help=what)
         self.add("--ray-address", help="of the cluster, auto or local; RAY_ADDRESS by default, else local")
 
-    def add_out(self, help: str, **options: Any) -> None:
-        self.add("--out", type=Path, help=help, **options)
+    def add_out(self, help: str, address: bool = False, **options: Any) -> None:
+        """Where results go: a folder, or where the verb can write there an `address`, too."""
+        self.add("--out", type=place if address else folder, help=help, **options)
 
 
 class Verbs:
@@ -112,6 +113,18 @@ def ranks_of(args: argparse.Namespace) -> "Iterator[Ranks]":
     same = argparse.Namespace(**{**vars(args), "on": HERE, "workers": None, "ray_address": None})
     with ranks_on(args.on, partial(args.handler, same), args.workers, args.ray_address) as ranks:
         yield ranks
+
+
+def folder(text: str) -> Path:
+    """A folder of this machine; an address as a path would be a folder of that odd name."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{text} is an address: give a folder of this machine, or a mounted bucket")
+    return Path(text)
+
+
+def place(text: str) -> Path | str:
+    """A folder of this machine, or an address, `kind://...`."""
+    return text if "://" in text else Path(text)
 
 
 HERE = "here"

@@ -3,17 +3,37 @@
 import errno
 import glob
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+# A path made of an address has one slash, and a drive of Windows one letter.
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")
 # Workers of a killed command hold its lock until they notice.
 PATIENCE = 10.0
+
+
+def is_address(place: Any) -> bool:
+    """Whether a place is told by an address, `kind://...`, and not by a path."""
+    return isinstance(place, str) and "://" in place
+
+
+def local_folder(out: str | Path) -> Path:
+    """A folder of this machine by its path.
+
+    Raises:
+        ValueError: one line for an address, which as a path would be a folder of that odd name.
+    """
+    if is_address(out) or _ADDRESS.match(str(out)):
+        raise ValueError(f"{out} is an address: give a folder of this machine, such as a mounted bucket")
+    return Path(out)
 
 
 @contextmanager

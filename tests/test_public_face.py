@@ -131,7 +131,7 @@ def test_every_method_says_what_it_does_and_what_it_refuses_and_every_class_name
 @pytest.mark.parametrize(
     ("function", "arguments", "positional", "returned"),
     [
-        (lewm_hf.collect, CollectArguments, ["env", "out", "episodes"], Path),
+        (lewm_hf.collect, CollectArguments, ["env", "out", "episodes"], Path | str),
         (lewm_hf.evaluate, EvaluateArguments, ["model"], Evaluation),
     ],
 )
@@ -139,7 +139,7 @@ def test_arguments_are_said_once_and_shown(function, arguments, positional, retu
     """What `help` shows is the dataclass: every field with its default and its line of text, then what comes back."""
     signature, text = inspect.signature(function), inspect.getdoc(function)
     fields = {field.name: field for field in dataclasses.fields(arguments)}
-    assert list(signature.parameters) == list(fields) and signature.return_annotation is returned
+    assert list(signature.parameters) == list(fields) and signature.return_annotation == returned
     assert [name for name, one in signature.parameters.items() if one.kind is one.POSITIONAL_OR_KEYWORD] == positional
     assert list(function.__annotations__) == [*fields, "return"]
     for name, parameter in signature.parameters.items():

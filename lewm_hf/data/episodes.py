@@ -5,6 +5,7 @@ from pathlib import Path
 
 from datasets.exceptions import DatasetGenerationError
 
+from ..files import is_address
 from .episode_data import EpisodeData
 from .frame_column import Decoder
 from .schema import ACTION, IMAGE
@@ -16,6 +17,7 @@ from .storage.dataset_card import check_complete, read_description
 from .storage.encoding import decode
 from .storage.layout import split_files
 from .storage.parquet import read_metadata
+from .storage.remote import RemoteFolder
 
 __all__ = ["COLUMN_KEYS", "EpisodeData", "load_episodes"]
 
@@ -38,13 +40,14 @@ def load_episodes(
     decode: Decoder = decode,
     cache_dir: str | Path | None = None,
 ) -> EpisodeData:
-    """Opens a data set of this package, or a recording in another layout: a directory, a file, or a Hub id.
+    """Opens a data set of this package, or a recording in another layout: a directory, a file, or what is elsewhere.
 
     Recordings are LeRobot data sets, folders of videos with their numbers in CSV files, HDF5 files, and whatever table
     `datasets` loads. One whose columns are not called and ordered as here is imported first, once; see `import_once`.
 
     Args:
-        source: directory, Parquet or HDF5 file, or Hub id.
+        source: directory, Parquet or HDF5 file, Hub id, or the address of a directory that fsspec knows
+            (`"s3://bucket/set"`), of which a copy is kept here as of a Hub data set.
         split: `"train"`, `"test"` or whatever the data set has. One that has `"train"` alone is divided: its last
             tenth of episodes is `"test"`, and `"train"` is the rest.
         revision: branch, tag or commit of a Hub data set.
@@ -57,15 +60,18 @@ def load_episodes(
         image_size: of a recording with `fit`: larger frames are kept at this side.
         if_needed: pass over these arguments where the data set is one of this package, instead of refusing them.
         decode: turns the bytes of one frame into `(H, W, 3)` uint8.
-        cache_dir: where `datasets` keeps its Arrow copy; default: its own cache.
+        cache_dir: where `datasets` keeps its Arrow copy, and what was copied from an address; default: its own cache.
 
     Raises:
         FileNotFoundError: one line where `source` or the split does not exist.
+        OSError, ImportError: one line where an address is out of reach, or its library is missing.
         ValueError: one line for missing, damaged or contradictory files; see `EpisodeData`.
     """
-    directory = source_folder(source, split, revision)
+    directory = source_folder(source, split, revision, cache_dir)
     # The Hub's cache names the folder of a snapshot after its commit, whatever branch or tag was asked for.
-    commit = None if Path(source).exists() else directory.name
+    commit = None if is_address(source) or Path(source).exists() else directory.name
+    if is_address(source):
+        source = str(RemoteFolder(str(source)))  # which says no password
     given = zip(COLUMN_KEYS, (image_key, action_key, episode_key, fps, fit), strict=True)
     named = [name for name, value in given if value is not None]
     description = read_description(directory) if directory.is_dir() else None

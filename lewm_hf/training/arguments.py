@@ -31,7 +31,7 @@ def option(default: Any, text: str, **metadata: Any) -> Any:
 class RunRecipe:
     """What every training has: data, folder, length, optimizer, machine, and when to log, save and evaluate."""
 
-    dataset: str = option("", "directory or Hub id of the episodes")
+    dataset: str = option("", "directory, Hub id or address (s3://...) of the episodes")
     dataset_revision: str | None = option(None, "branch, tag or commit of a Hub data set")
     image_key: str | None = option(
         None, "of a recording: its image column or camera; several, as in top,wrist, are put side by side"

@@ -12,7 +12,8 @@ class CollectArguments:
 
     Args:
         env: short name or id of the environment.
-        out: the directory, new, empty, or holding the same collection; of this machine, wherever the work is done.
+        out: the directory, new, empty, or holding the same collection; of this machine, wherever the work is done, or
+            an address that fsspec knows (`"s3://bucket/set"`), to which files are copied as they are finished.
         episodes: of all splits and shards together.
         seed: episode i depends on (seed, i) alone.
         image_size: side of the frames in pixels.

@@ -21,19 +21,12 @@ from ...engines.registry import check_engine, opened_engine
 from ...files import duration_text, remove_leftovers, size_text
 from ...progress import progress_bar
 from ...tasks.task import Task
-from ..storage.continuing import (
-    at_work,
-    check_folder,
-    check_layout,
-    check_same,
-    finishing,
-    is_complete,
-    known_description,
-)
-from ..storage.dataset_card import finish_dataset, write_description
+from ..storage.continuing import check_layout, check_same
+from ..storage.dataset_card import finish_dataset
 from ..storage.encoding import FrameEncoder
 from ..storage.parquet import write_episodes
 from .arguments import CollectArguments
+from .place import Place, place_of
 from .recording import record_all
 from .settings import Collection, EpisodeFile, recorded_versions, settle
 
@@ -43,89 +36,92 @@ PROBE_EPISODES, PROBE_SECONDS, PROBE_STEPS = 8, 3.0, 24
 
 
 @arguments_of(CollectArguments)
-def collect(given: CollectArguments) -> Path:
+def collect(given: CollectArguments) -> Path | str:
     """Collects a data set into a directory, or continues one; a finished one is left as it is.
 
     Returns:
-        `out`.
+        `out`, a path or an address, which `load_episodes` opens.
 
     Raises:
         ValueError: one line for arguments that are impossible or differ from those of the collection in `out`.
-        OSError: one line where the disk is or would be full, another command is at work in `out`, or the cluster is
-            out of reach; files that are finished stay usable.
-        ImportError: one line, where Ray is wanted and missing.
+        OSError: one line where the disk is or would be full, another command is at work in `out`, or the cluster or
+            `out` is out of reach; files that are finished stay usable.
+        ImportError: one line, where Ray or the library of an address is wanted and missing.
     """
     collection = settle(given)
     check_engine(given.on, given.workers)
-    check_folder(given.out)
     part, parts = given.shard
     if not 0 <= part < parts:
         raise ValueError(f"shard={part}/{parts} does not exist: shards are counted from 0 to {parts - 1}")
-    out = Path(given.out)
-    known = known_description(out)
+    place = place_of(given.out, part, parts)
+    known = place.known()
     files = collection.files(known)
     if known is not None:
-        check_same(out, known, {**known, **collection.settings()})
-        if "splits" in known and all(is_complete(out / file.name, collection.key) for file in files):
-            logger.info("%s is complete: %d episodes, nothing to do", out, collection.episodes)
-            return out
-        check_layout(out, known)
+        check_same(place, known, {**known, **collection.settings()})
+        if "splits" in known and all(place.is_complete(file.name, collection.key) for file in files):
+            logger.info("%s is complete: %d episodes, nothing to do", place, collection.episodes)
+            place.leave()
+            return place.result
+        check_layout(place, known)
     fork = collection.task.recording.fork
     with opened_engine(given.on, workers=given.workers, fork=fork, address=given.ray_address) as engine:
-        return _collect(given, collection, files, known, engine)
+        return _collect(given, collection, place, files, known, engine)
 
 
 def _collect(
     given: CollectArguments,
     collection: Collection,
+    place: Place,
     files: list[EpisodeFile],
     known: dict[str, Any] | None,
     engine: Engine,
-) -> Path:
-    """Does it on an engine; `known` says what has begun in `out`."""
-    (part, parts), out, task = given.shard, Path(given.out), collection.task
+) -> Path | str:
+    """Does it on an engine; `known` says what has begun at the place."""
+    (part, parts), out, task = given.shard, place.path, collection.task
     mine = files[part::parts]
     # Everything that can be wrong with environment and expert shows here, before any file is touched.
     probe = _Probe(*engine.run(partial(_probe, collection, task), [None], _ignore)[0])
     description = probe.description
     if known is not None:
-        check_same(out, known, description)
+        check_same(place, known, description)
         description = known
-    missing = [file for file in mine if not is_complete(out / file.name, collection.key)]
+    missing = [file for file in mine if not place.is_complete(file.name, collection.key)]
     if missing:
         _announce(out, sum(file.stop - file.start for file in missing), probe, min(engine.at_once, len(missing)))
-    with at_work(out, part, parts):
-        known = known_description(out)  # somebody may have begun, or finished, in the meantime
+    with place.at_work(part, parts):
+        known = place.known()  # somebody may have begun, or finished, in the meantime
         if known is not None:
-            check_same(out, known, description)
+            check_same(place, known, description)
             description = known
-        missing = [file for file in mine if not is_complete(out / file.name, collection.key)]
+        missing = [file for file in mine if not place.is_complete(file.name, collection.key)]
+        if known is None:
+            place.begin(description)
         if missing:
-            if known is None:
-                write_description(out, description)
             for file in mine:
                 remove_leftovers(out / file.name)
             try:
                 count = sum(file.stop - file.start for file in missing)
                 with progress_bar(total=count, desc="episodes", unit="episode", show=given.progress) as bar:
                     write = partial(_collect_file, collection, task, probe.description["versions"])
-                    engine.write_files(write, out, missing, bar.update)
+                    report = place.reporting([file.name for file in missing], bar.update)
+                    engine.write_files(write, out, missing, report)
             finally:
                 for file in mine:  # a worker stopped in the middle of a file cannot clean up behind itself
                     remove_leftovers(out / file.name)
-        elsewhere = sum(not (out / file.name).exists() for file in files)
+        place.keep(file.name for file in mine)
+        elsewhere = place.missing(file.name for file in files)
         if elsewhere:
             logger.info(
                 "shard %d/%d is done; %d of %d files belong to other shards: when all are in %s, run any shard again",
-                part, parts, elsewhere, len(files), out,
+                part, parts, elsewhere, len(files), place,
             )  # fmt: skip
-            return out
-        with finishing(out):  # the last two shards may come here together
+            return place.result
+        with place.whole([file.name for file in files]):  # the last two shards may come here together
             for file in files:  # of a process killed while it numbered the rows; nobody else works on a complete set
                 remove_leftovers(out / file.name)
             facts = finish_dataset(out, {key: description[key] for key in probe.description if key in description})
-    logger.info("%s is complete: %d episodes, %d frames", out, facts.episodes, facts.rows)
-    return out
+    logger.info("%s is complete: %d episodes, %d frames", place, facts.episodes, facts.rows)
+    return place.result
 
 
 def _announce(out: Path, episodes: int, probe: "_Probe", workers: int) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ...engines.workers import run_tasks, usable_cores
-from ...files import duration_text, remove_leftovers, size_text
+from ...files import duration_text, local_folder, remove_leftovers, size_text
 from ...progress import progress_bar
 from ...tasks.registry import find_task, make_env
 from ...tasks.task import Task
@@ -102,7 +102,7 @@ def import_dataset(
         ImportError: where the format's library is missing, naming the pip extra.
         OSError: one line where the disk is or would be full.
     """
-    source, out = Path(source), Path(out)
+    source, out = Path(source), local_folder(out)
     image_size, seed, episodes_per_file, workers = (
         _plain(name, value)
         for name, value in {

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from ...files import only_one
 from ..schema import TASK
 from .dataset_card import read_description
@@ -24,19 +26,6 @@ _NOT_ARGUMENTS = (
 _LEFT_BEHIND = re.compile(r"\.lewm-.*\.lock|\.episodes\.json\..*\.tmp")
 
 
-def check_folder(out: str | Path) -> None:
-    """Refuses the address of an object store, which as a path would be a folder of that odd name.
-
-    Raises:
-        ValueError: one line.
-    """
-    if "://" in str(out):
-        raise ValueError(
-            f"{out} is an address, and episodes are collected into a folder of this machine: give one (a "
-            "mounted bucket is one), and copy or push it when it is complete"
-        )
-
-
 def known_description(out: Path) -> dict[str, Any] | None:
     """What `episodes.json` of a data set says that was begun in `out`; `None` where `out` is new or empty.
 
@@ -51,8 +40,13 @@ def known_description(out: Path) -> dict[str, Any] | None:
     return known
 
 
-def check_same(out: Path, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def check_same(out: object, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Refuses to mix two data sets.
+
+    Args:
+        out: what messages call the place of the data set.
+        known: what its description says.
+        wanted: what it would say of what was asked for.
 
     Raises:
         ValueError: one line, naming the first argument that differs.
@@ -78,7 +72,7 @@ def check_same(out: Path, known: Mapping[str, Any], wanted: Mapping[str, Any]) -
         )  # fmt: skip
 
 
-def check_layout(out: Path, known: Mapping[str, Any]) -> None:
+def check_layout(out: object, known: Mapping[str, Any]) -> None:
     """Refuses to go on with what an earlier version began, whose files have other names and columns.
 
     Raises:
@@ -108,13 +102,25 @@ def is_complete(path: Path, key: str) -> bool:
     except ValueError as error:
         logger.warning("collecting a damaged file again: %s", error)
         return False
-    found = collection_key(metadata)
+    return complete_by(path, metadata, key)
+
+
+def complete_by(name: str | Path, footer: pq.FileMetaData | None, key: str) -> bool:
+    """Whether an episode file is complete by what stands at its end; `None` where that is damaged.
+
+    Raises:
+        ValueError: one line where it is of another collection, which is not for us to replace.
+    """
+    if footer is None:
+        logger.warning("collecting a damaged file again: %s", name)
+        return False
+    found = collection_key(footer)
     if found not in (None, key):
         raise ValueError(
-            f"{path} was collected with other arguments than the rest of {path.parent.parent}: move it away, or give "
-            "another directory"
+            f"{name} was collected with other arguments than the rest of the data set: move it away, or give another "
+            "directory"
         )
-    return metadata.num_rows > 0
+    return footer.num_rows > 0
 
 
 @contextmanager

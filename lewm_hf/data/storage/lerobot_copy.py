@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
+from ...files import local_folder
 from ...pictures import PNG_SIGNATURE
 from ..schema import IMAGE, TASK
 from .dataset_card import CARD_FILE, SIZE_CATEGORIES, check_complete, read_description
@@ -44,7 +45,7 @@ def write_lerobot(source: str | Path, out: str | Path, *, task: str | None = Non
             no whole number (which LeRobot cannot say), or a directory that holds something.
         OSError: where the disk is full; nothing appears then.
     """
-    source, out = Path(source), Path(out)
+    source, out = Path(source), local_folder(out)
     description = read_description(source) if source.is_dir() else None
     if description is None:
         raise FileNotFoundError(f"{source} is not a data set of this package: collect or import the episodes first")

@@ -18,6 +18,7 @@ PLACES = frozenset(
 )  # fmt: skip
 SUFFIXES = (".json", ".jsonl", ".yaml", ".yml")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_USER = re.compile(r"(\b[a-z][\w+.-]*://)[^/@\s]+@", re.IGNORECASE)
 # Two components at least; the slashes of a URL or of "a/b" begin no path.
 _ABSOLUTE = re.compile(
     r"(?:\bfile:/{1,3}|(?<![\w/.~<\\-]))(?:~[\w.-]*|[A-Za-z]:)?(?:[/\\][\w.@+=-]+){2,}[/\\]?", re.IGNORECASE
@@ -29,12 +30,14 @@ _BEGINS_ABSOLUTE = re.compile(
 
 
 def without_paths(value: str, place: bool = False) -> str:
-    """A string with each absolute path in it cut down to its last name; unchanged where there is none.
+    """A string with each absolute path in it cut down to its last name, and addresses without user and password;
+    unchanged where there is none.
 
     Args:
         place: the whole string is a place, so that a relative path is one too. What looks like a Hub id and is no
             path here stays.
     """
+    value = _USER.sub(r"\1", value)
     if (place and _is_local(value)) or _is_absolute(value):
         return _last_name(value)
     return _ABSOLUTE.sub(lambda found: _last_name(found[0]), value)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ...files import replacing
+from ...files import local_folder, replacing
 
 
 def write_atomic(path: str | Path, content: str | bytes) -> Path:
@@ -25,11 +25,12 @@ def check_out(out: str | Path | None) -> None:
     """Refuses a place for results that cannot be one, before anything is computed for it.
 
     Raises:
-        ValueError: where `out` or a folder above it is a file, or nothing may be written there.
+        ValueError: where `out` or a folder above it is a file, nothing may be written there, or it is an address.
     """
     if out is None:
         return
-    existing = next(path for path in (Path(out).absolute(), *Path(out).absolute().parents) if path.exists())
+    absolute = local_folder(out).absolute()
+    existing = next(path for path in (absolute, *absolute.parents) if path.exists())
     if not existing.is_dir():
         raise ValueError(f"out={out} cannot be a folder, {existing} is a file: give another one")
     if not os.access(existing, os.W_OK | os.X_OK):

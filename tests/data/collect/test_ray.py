@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -59,7 +60,8 @@ def test_a_machine_that_dies_on_the_way_costs_nothing_but_time(tmp_path, monkeyp
         ({"on": "slurm"}, "on='slurm' is no place to work: use one of processes, ray"),
         ({"on": "ray", "workers": 0}, "workers=0 must be at least 1"),
         ({"ray_address": "head:6379"}, "head:6379 is that of a Ray cluster.*--on ray"),
-        ({"out": "s3://bucket/set"}, "s3://bucket/set is an address.*give one"),
+        ({"out": "no-such://bucket/set"}, "no-such://bucket/set is at no kind of place that fsspec knows"),
+        ({"out": Path("s3://bucket/set")}, "s3:/bucket/set is an address: give a folder"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_starts(tmp_path, changed, message, monkeypatch):

@@ -32,6 +32,8 @@ from lewm_hf.data.storage.local_paths import clean_text, published, without_path
         ("C:\\Users\\anna\\data", "data"),
         ("measured on /srv/data/pusht.h5: 3 of 4 rows", "measured on pusht.h5: 3 of 4 rows"),
         ("https://huggingface.co/org/name", "https://huggingface.co/org/name"),
+        ("ftp://me:secret@host:21/a/b", "ftp://host:21/a/b"),
+        ("from s3://key@bucket/a, me@mail", "from s3://bucket/a, me@mail"),
         ("org/name", "org/name"),
         ("lewm/TwoRoom-v0", "lewm/TwoRoom-v0"),
         ("3 m/s or km/h/s, 1 / 2 / 3", "3 m/s or km/h/s, 1 / 2 / 3"),
