@@ -7,6 +7,7 @@ scikit-learn's `StandardScaler` does: divided by a spread of nothing, other data
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from .action_choices import Choices
 STD_FLOOR = 1e-8
 
 
-def _statistics(config, like: Tensor) -> tuple[Tensor, Tensor]:
+def _statistics(config: Any, like: Tensor) -> tuple[Tensor, Tensor]:
     if config.action_mean is None or config.action_std is None:
         raise ValueError(
             "the config has no action statistics (action_mean, action_std), so actions cannot be translated to "
@@ -28,12 +29,12 @@ def _statistics(config, like: Tensor) -> tuple[Tensor, Tensor]:
     return mean.to(like.dtype).to(like.device), std.to(like.dtype).to(like.device)
 
 
-def moving(config) -> list[bool]:
+def moving(config: Any) -> list[bool]:
     """Which entries of an action block `(frameskip * action_dim,)` ever changed in the data set."""
     return [std > STD_FLOOR for std in config.action_std] * config.frameskip
 
 
-def to_blocks(actions: Tensor, config) -> Tensor:
+def to_blocks(actions: Tensor, config: Any) -> Tensor:
     """Raw actions `(..., time * frameskip, action_dim)` -> z-scored blocks `(..., time, frameskip * action_dim)`.
 
     Raises:
@@ -48,7 +49,7 @@ def to_blocks(actions: Tensor, config) -> Tensor:
     return ((actions - mean) / std).unflatten(-2, (-1, config.frameskip)).flatten(-2)
 
 
-def from_blocks(blocks: Tensor, config) -> Tensor:
+def from_blocks(blocks: Tensor, config: Any) -> Tensor:
     """Z-scored blocks `(..., time, frameskip * action_dim)` -> raw actions `(..., time * frameskip, action_dim)`.
 
     Choices come out exactly 0 or 1, where the blocks are one-hot to rounding.
@@ -61,7 +62,7 @@ def from_blocks(blocks: Tensor, config) -> Tensor:
 
 
 def block_bounds(
-    config,
+    config: Any,
     given: tuple[Sequence[float], Sequence[float]] | None = None,
     device: torch.device | str = "cpu",
     *,
@@ -86,14 +87,13 @@ def block_bounds(
         moved = torch.tensor(moving(config)[: config.action_dim], device=device)
         return Choices(choices, mean, std, moved, config.frameskip)
     low, high = getattr(config, "action_low", None), getattr(config, "action_high", None)
-    if low is None or high is None:
-        low, high = given or (None, None)
-    free, moved = low is None or not clipped, torch.tensor(moving(config))
-    if free and moved.all():
-        return None
-    if free:
-        low, high = [-math.inf] * config.action_dim, [math.inf] * config.action_dim
-    limits = [torch.as_tensor(one, dtype=torch.float64) for one in (low, high)]
+    known = given if low is None or high is None else (low, high)
+    moved = torch.tensor(moving(config))
+    if not known or not clipped:
+        if moved.all():
+            return None
+        known = [-math.inf] * config.action_dim, [math.inf] * config.action_dim
+    limits = [torch.as_tensor(one, dtype=torch.float64) for one in known]
     for one in limits:
         if one.shape != (config.action_dim,):
             raise ValueError(
@@ -101,7 +101,7 @@ def block_bounds(
                 "per action dimension"
             )
     if not (limits[0] <= limits[1]).all():  # NaN, too
-        raise ValueError(f"action bounds from {list(low)} to {list(high)} leave no action: check their order")
+        raise ValueError(f"action bounds from {list(known[0])} to {list(known[1])} leave no action: check their order")
     mean, std = _statistics(config, limits[0])
     low, high = (((one - mean) / std).repeat(config.frameskip) for one in limits)
     return tuple(torch.where(moved, one, 0.0).float().to(device) for one in (low, high))

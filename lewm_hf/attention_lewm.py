@@ -9,6 +9,8 @@ What CPUs compute fastest was measured on one core of an Intel Xeon with AMX, fo
 - in float32 the fused kernel wins both ways (38 + 95 ms beside 117 + 179 ms spelled out).
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,14 +29,14 @@ class RecomputedAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         ctx.save_for_backward(query, key, value)
         ctx.scaling = scaling
         return F.scaled_dot_product_attention(query, key, value, scale=scaling)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         inputs, scaling = (*ctx.saved_tensors, grad), ctx.scaling
         batch, heads, tokens, size = grad.shape
         score_bytes = heads * tokens**2 * grad.element_size()
@@ -66,7 +68,16 @@ def recomputes(module: nn.Module, query: Tensor, key: Tensor, dropout: float) ->
     return trains and plain and query.dtype == torch.bfloat16 and query.device.type == "cpu"
 
 
-def eager_attention_forward(module, query, key, value, attention_mask=None, dropout=0.0, scaling=None, **kwargs):
+def eager_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None = None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor]:
     """Attention spelled out, for `attn_implementation="eager"`; q, k, v are `(B, heads, T, head_dim)`."""
     scores = query @ key.transpose(-1, -2) * scaling
     if module.is_causal and query.shape[2] > 1:

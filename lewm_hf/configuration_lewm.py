@@ -3,6 +3,8 @@
 import dataclasses
 import logging
 import math
+import os
+from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
@@ -158,7 +160,9 @@ class LeWMConfig(PreTrainedConfig):
         return self.actor or self.actor_weight > 0
 
     @classmethod
-    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Transformers' method, which also tells the original format of published checkpoints from this one.
 
         Raises:
@@ -173,7 +177,7 @@ class LeWMConfig(PreTrainedConfig):
         return config, kwargs
 
     @classmethod
-    def from_dict(cls, config_dict, **kwargs):
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """Transformers' method; fields that nobody knows are kept and named in a warning.
 
         Raises:
@@ -199,7 +203,7 @@ class LeWMConfig(PreTrainedConfig):
         """Names that a config.json may hold without a word."""
         return {field.name for field in dataclasses.fields(cls)} | NOT_OURS | set(cls.attribute_map)
 
-    def validate_names(self):
+    def validate_names(self) -> None:
         """Refuses near-misses of the names of fields.
 
         Raises:
@@ -207,7 +211,7 @@ class LeWMConfig(PreTrainedConfig):
         """
         check_names(self.known_names(), list(vars(self)))
 
-    def validate_encoder(self):
+    def validate_encoder(self) -> None:
         """Refuses sizes of a ViT that do not divide each other.
 
         Raises:
@@ -228,7 +232,7 @@ class LeWMConfig(PreTrainedConfig):
                     f"encoder_heads={self.encoder_heads}: change one of them"
                 )
 
-    def validate_sizes(self):
+    def validate_sizes(self) -> None:
         """Refuses sizes below 1, fewer than two quadrature nodes, and models that no machine could hold.
 
         Raises:
@@ -267,7 +271,7 @@ class LeWMConfig(PreTrainedConfig):
             count += width * (tokens + self.num_channels * self.patch_size**2 + self.projector_hidden_size)
         return count
 
-    def validate_heads(self):
+    def validate_heads(self) -> None:
         """Refuses weights below 0, unknown inputs of the actor, and a weight of imagined frames without any.
 
         Raises:
@@ -285,7 +289,7 @@ class LeWMConfig(PreTrainedConfig):
                 "set rollout_blocks to 2 or more"
             )
 
-    def validate_action_bounds(self):
+    def validate_action_bounds(self) -> None:
         """Refuses action bounds and choices that contradict each other or the action's size.
 
         Raises:
@@ -294,7 +298,7 @@ class LeWMConfig(PreTrainedConfig):
         check_action_bounds(self.action_low, self.action_high, self.action_dim)
         check_action_choices(self.action_choices, self.action_dim)
 
-    def validate_proprioception(self):
+    def validate_proprioception(self) -> None:
         """Refuses fields about proprioception that contradict each other.
 
         Raises:
@@ -302,7 +306,7 @@ class LeWMConfig(PreTrainedConfig):
         """
         check_fields(self)
 
-    def validate_action_statistics(self):
+    def validate_action_statistics(self) -> None:
         """Refuses action statistics of another size than an action, not finite, or half given.
 
         Raises:
@@ -310,7 +314,7 @@ class LeWMConfig(PreTrainedConfig):
         """
         if (self.action_mean is None) != (self.action_std is None):
             raise ValueError("action_mean and action_std go together: give both or neither")
-        if self.action_mean is None:
+        if self.action_mean is None or self.action_std is None:
             return
         for name in ("action_mean", "action_std"):
             values = getattr(self, name)

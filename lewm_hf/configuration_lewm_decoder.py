@@ -44,7 +44,7 @@ class LeWMDecoderConfig(PreTrainedConfig):
         """Patches that make up a picture, each drawn by one query."""
         return (self.image_size // self.patch_size) ** 2
 
-    def validate_sizes(self):
+    def validate_sizes(self) -> None:
         """Refuses sizes below 1, that do not divide each other, or that no machine could hold.
 
         Raises:

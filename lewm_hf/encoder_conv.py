@@ -1,5 +1,6 @@
 """Strided convolutions, flattened: the encoder of deep Q-networks (Mnih et al. 2015)."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ class ConvEncoder(nn.Module):
         convolutions: `[channels, kernel, stride]` of each; their strides must divide the picture.
     """
 
-    def __init__(self, image_size: int, num_channels: int = 3, convolutions=DEFAULT):
+    def __init__(self, image_size: int, num_channels: int = 3, convolutions: Sequence[Sequence[int]] = DEFAULT):
         super().__init__()
         stride = check_stride(convolutions, image_size)
         self.layers = stack(num_channels, convolutions)

@@ -6,6 +6,7 @@ block's angle off such features (R2 0.7 to 0.9), off those of a small ViT it doe
 """
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ class SpatialSoftmaxEncoder(nn.Module):
         self,
         image_size: int,
         num_channels: int = 3,
-        convolutions=DEFAULT,
+        convolutions: Sequence[Sequence[int]] = DEFAULT,
         maps: int = 32,
         rows: int | None = None,
         sharpness: float = 6.0,

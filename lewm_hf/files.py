@@ -58,15 +58,15 @@ def replacing(path: Path) -> Iterator[Path]:
                 "finished files stay usable"
             ) from error
         if error.errno in REFUSED and Path(error.filename or temporary) in (temporary, path, *path.parents):
-            raise OSError(_refusal(path, error)) from error
+            raise OSError(_refusal(path, error.errno)) from error
         raise
     finally:
         with suppress(NotADirectoryError):  # it never came to be
             temporary.unlink(missing_ok=True)
 
 
-def _refusal(path: Path, error: OSError) -> str:
-    return f"{path} cannot be written ({os.strerror(error.errno)}): give a folder that you may write to"
+def _refusal(path: Path, number: int) -> str:
+    return f"{path} cannot be written ({os.strerror(number)}): give a folder that you may write to"
 
 
 def reserve(path: Path, start: int, size: int) -> None:
@@ -106,7 +106,7 @@ def only_one(path: Path, wait: bool = False) -> Iterator[None]:
         ) from error
     except OSError as error:
         if error.errno in REFUSED:
-            raise OSError(_refusal(path.parent, error)) from error
+            raise OSError(_refusal(path.parent, error.errno)) from error
         raise
     try:
         yield

@@ -1,6 +1,7 @@
 """Pictures -> normalized tensors, in the order of the released code: scale, normalize, resize."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def _to_tensor(image) -> Tensor:
+def _to_tensor(image: Any) -> Tensor:
     """One picture, an array of pictures or nested lists of them -> `(..., height, width, 3)`, uint8 or float."""
     if isinstance(image, Sequence) and not isinstance(image, str):
         if not image:
@@ -70,7 +71,7 @@ class LeWMImageProcessor(BaseImageProcessor):
         image_std: Sequence[float] = IMAGENET_STD,
         fit: str | None = None,
         cameras: Sequence[str] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if fit not in (None, *FITS):
@@ -106,7 +107,7 @@ class LeWMImageProcessor(BaseImageProcessor):
         )
         return resized.view(*batch, *resized.shape[-3:])
 
-    def preprocess(self, images, return_tensors: str | None = "pt", **kwargs) -> BatchFeature:
+    def preprocess(self, images: Any, return_tensors: str | None = "pt", **kwargs: Any) -> BatchFeature:
         """Any picture or nesting of pictures -> `pixel_values`.
 
         A single picture gives `(1, 3, S, S)`, a list of B pictures `(B, 3, S, S)`, a list of B videos of T frames
@@ -118,7 +119,7 @@ class LeWMImageProcessor(BaseImageProcessor):
         """
         if kwargs:
             raise ValueError(f"unknown arguments {sorted(kwargs)}: LeWMImageProcessor takes images and return_tensors")
-        frames = _to_tensor(images) if self.cameras is None else self._tiled(images)
+        frames = _to_tensor(images) if self.cameras is None else self._tiled(images, self.cameras)
         if frames.is_floating_point():
             # Written so that NaN fails too.
             if not bool(((frames >= 0) & (frames <= 1)).all()):
@@ -141,22 +142,22 @@ class LeWMImageProcessor(BaseImageProcessor):
             )
         return BatchFeature({"pixel_values": self.normalize(frames)}, tensor_type=return_tensors)
 
-    def _tiled(self, images) -> Tensor:
+    def _tiled(self, images: Any, cameras: list[str]) -> Tensor:
         """Pictures by camera, or nestings of such mappings -> `(..., height, width of all, 3)`.
 
         Raises:
             ValueError: where a camera is missing or unknown, or they make pictures of different sizes.
         """
         if isinstance(images, list | tuple) and images:
-            return torch.stack([self._tiled(part) for part in images])
-        if not isinstance(images, Mapping) or set(images) != set(self.cameras):
+            return torch.stack([self._tiled(part, cameras) for part in images])
+        if not isinstance(images, Mapping) or set(images) != set(cameras):
             got = f"the cameras {', '.join(map(str, images))}" if isinstance(images, Mapping) else type(images).__name__
-            raise ValueError(f"expected a mapping from the cameras {', '.join(self.cameras)} to a picture, got {got}")
-        parts = {name: _to_tensor(images[name]) for name in self.cameras}
+            raise ValueError(f"expected a mapping from the cameras {', '.join(cameras)} to a picture, got {got}")
+        parts = {name: _to_tensor(images[name]) for name in cameras}
         if len({tuple(part.shape) for part in parts.values()}) > 1:
             listed = ", ".join(f"{name} {tuple(part.shape)}" for name, part in parts.items())
             raise ValueError(f"the cameras make pictures of different sizes ({listed}): resize them to one size first")
         return torch.cat(list(parts.values()), dim=-2)
 
-    def __call__(self, images, **kwargs) -> BatchFeature:
+    def __call__(self, images: Any, **kwargs: Any) -> BatchFeature:
         return self.preprocess(images, **kwargs)

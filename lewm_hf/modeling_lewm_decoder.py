@@ -90,7 +90,7 @@ class LeWMDecoder(LeWMPreTrainedModel):
     supports_gradient_checkpointing = False
     _no_split_modules = ["LeWMDecoderLayer"]
     _can_record_outputs = {"hidden_states": LeWMDecoderLayer}
-    _keep_in_fp32_modules_strict = None
+    _keep_in_fp32_modules_strict = []
     _supports_flash_attn = False
     _supports_flex_attn = False
     _supports_attention_backend = False
@@ -107,7 +107,7 @@ class LeWMDecoder(LeWMPreTrainedModel):
         self.post_init()
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, LeWMPatchQueries):
             init.normal_(module.weight)  # patches start out as different as embeddings are
@@ -121,7 +121,7 @@ class LeWMDecoder(LeWMPreTrainedModel):
         """What makes tokens of an embedding."""
         return self.latent
 
-    def set_input_embeddings(self, value: nn.Module):
+    def set_input_embeddings(self, value: nn.Module) -> None:
         """Replaces what `get_input_embeddings` returns."""
         self.latent = value
 

@@ -81,7 +81,7 @@ def rgb(image: Image.Image) -> np.ndarray:
     image = _upright(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        if image.getchannel("A").getextrema()[0] < 255:
+        if np.asarray(image.getchannel("A")).min() < 255:
             raise ValueError("a picture has transparent pixels, whose color is arbitrary: put it on a background first")
     return np.asarray(image.convert("RGB"))
 
@@ -201,7 +201,8 @@ def _orientation(image: Image.Image) -> int | None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    turn = UPRIGHT.get(_orientation(image))
+    orientation = _orientation(image)
+    turn = None if orientation is None else UPRIGHT.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 

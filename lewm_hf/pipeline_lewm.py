@@ -111,7 +111,7 @@ class LeWMPlanner(Pipeline):
         return self._forward_params["settings"]
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs) -> "LeWMPlanner":
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "LeWMPlanner":
         """Loads model and image processor from a directory or the Hub.
 
         Args:
@@ -127,7 +127,7 @@ class LeWMPlanner(Pipeline):
         model = AutoModel.from_pretrained(pretrained_model_name_or_path, **shared, **own)
         return cls(model, AutoImageProcessor.from_pretrained(pretrained_model_name_or_path, **shared), **kwargs)
 
-    def save_pretrained(self, save_directory: str | Path, *, code: bool = False, **kwargs) -> None:
+    def save_pretrained(self, save_directory: str | Path, *, code: bool = False, **kwargs: Any) -> None:
         """Saves model and image processor.
 
         Args:
@@ -142,7 +142,7 @@ class LeWMPlanner(Pipeline):
             # By name: transformers follows import statements, and would want a copy of the exporter too.
             import_module(".hub.export.code", __package__).export_code(save_directory)
 
-    def __call__(self, inputs, goal=None, **kwargs):
+    def __call__(self, inputs: Any, goal: Any = None, **kwargs: Any) -> Any:
         """See the class. `planner(observation, goal)` is short for `planner({"observation": ..., "goal": ...})`."""
         if goal is not None:
             inputs = {"observation": inputs, "goal": goal}
@@ -152,7 +152,13 @@ class LeWMPlanner(Pipeline):
             return []
         return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(self, planner=None, return_elites=None, return_predictions=None, **kwargs):
+    def _sanitize_parameters(
+        self,
+        planner: Any = None,
+        return_elites: bool | None = None,
+        return_predictions: bool | None = None,
+        **kwargs: Any,
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         known = {*SETTINGS, *known_settings()}
         changes = {name: kwargs.pop(name) for name in list(kwargs) if name in known}
         check_same_as_config(self.model, **{name: kwargs.pop(name) for name in CONFIG_FIELDS if name in kwargs})
@@ -230,7 +236,7 @@ class LeWMPlanner(Pipeline):
         context = frames[:, None]
         seen = [self._goal_latents(goal, context.shape[2:], guided) for goal in goals]
         horizons = [settings.horizon if n < 0 else horizon_until(n, settings.horizon, SHORTEST) for n in left]
-        outputs = [None] * len(goals)
+        outputs: list[dict[str, Tensor]] = [{} for _ in goals]
         # Plans as long with as many goals share a batch. Noise belongs to the problem, so the grouping changes no plan.
         kinds = [(horizons[row], *latents.shape[:1], known is None) for row, (latents, known) in enumerate(seen)]
         for kind in sorted(set(kinds)):
@@ -238,7 +244,7 @@ class LeWMPlanner(Pipeline):
             guidance = {}
             if guided:
                 guidance["blocks_left"] = [max(1, horizons[row] if left[row] < 0 else left[row]) for row in rows]
-                if not kind[-1]:
+                if features is not None and not kind[-1]:
                     guidance["features"] = features[rows]
                     guidance["goal_features"] = torch.cat([seen[row][1] for row in rows])
             output = plan(
@@ -253,7 +259,9 @@ class LeWMPlanner(Pipeline):
                 outputs[row] = {name: value[position] for name, value in output.items()}
         return {name: [output[name] for output in outputs] for name in outputs[0]}
 
-    def postprocess(self, outputs: dict[str, Tensor], return_elites=False, return_predictions=False) -> dict[str, Any]:
+    def postprocess(
+        self, outputs: dict[str, Tensor], return_elites: bool = False, return_predictions: bool = False
+    ) -> dict[str, Any]:
         """One plan's tensors -> the dictionary that the class describes, in NumPy arrays."""
         names = ["actions"]
         if return_elites:
@@ -290,7 +298,7 @@ class LeWMPlanner(Pipeline):
         )
 
 
-def _picture(image):
+def _picture(image: Any) -> Any:
     """A path, a URL or a PIL picture as an array; arrays and tensors unchanged; of several cameras each one."""
     if isinstance(image, Mapping):
         return {name: _picture(part) for name, part in image.items()}
@@ -303,7 +311,7 @@ def _picture(image):
     raise ValueError(f"cannot read an image of type {type(image).__name__}: give PIL, numpy, torch, a path or a URL")
 
 
-def _is_batch(images) -> bool:
+def _is_batch(images: Any) -> bool:
     return isinstance(images, list | tuple) or (isinstance(images, np.ndarray | Tensor) and images.ndim == 4)
 
 

@@ -60,7 +60,9 @@ class LeWMPredictorAttention(nn.Module):
         self.out = nn.Linear(width, config.predictor_hidden_size)
         self.dropout = config.predictor_dropout
 
-    def forward(self, hidden: Tensor, past: tuple[Tensor, Tensor] | None = None, last_only: bool = False):
+    def forward(
+        self, hidden: Tensor, past: tuple[Tensor, Tensor] | None = None, last_only: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Returns the attended tokens and the keys and values, `(B, T, heads, head_dim)` each, of all tokens so far."""
         hidden = self.norm(hidden)
         if last_only and hidden.shape[1] > 1 and is_plain(self.qkv, (nn.Linear,)):
@@ -109,7 +111,14 @@ class LeWMPredictorLayer(GradientCheckpointingLayer):
         """Action embeddings `(B, T, width)` -> `(B, T, 6 * width)`; depends on the action alone, so reusable."""
         return self.modulation(F.silu(condition))
 
-    def forward(self, hidden: Tensor, condition: Tensor, modulation: Tensor | None = None, past=None, last_only=False):
+    def forward(
+        self,
+        hidden: Tensor,
+        condition: Tensor,
+        modulation: Tensor | None = None,
+        past: tuple[Tensor, Tensor] | None = None,
+        last_only: bool = False,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """`hidden` and `condition`, or the `modulation` made of it ahead, of the new tokens.
 
         `last_only` computes the output of the last token alone. Returns it and keys and values of all tokens so far.

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, NoReturn, Self, Union, get_args, get_origin, g
 
 
 def named(name: str) -> Any:
-    """A field that has another name in JSON, one that is taken in Python."""
-    return field(metadata={"name": name})
+    """Metadata of a field that has another name in JSON, one that is taken in Python."""
+    return {"name": name}
 
 
 def absent() -> Any:
@@ -66,7 +66,7 @@ class Record(dict[str, Any]):
     def _frozen(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} does not change: make another one with dataclasses.replace")
 
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _frozen  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _frozen
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), {entry.name: getattr(self, entry.name) for entry in _fields(type(self))})

@@ -18,6 +18,7 @@ called. Here the same numbers are computed from weights alone, laid out once for
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -214,7 +215,7 @@ class FixedWeights:
         self.action_fc2 = FixedLinear(encoder.fc2.weight, encoder.fc2.bias, dtype)
         self.positions = predictor.position_embedding.detach()[0].to(self.wide)
         self.layers = [FixedLayer(layer, dtype) for layer in predictor.layers]
-        self.norm = [predictor.norm.weight.detach().to(self.wide), predictor.norm.bias.detach().to(self.wide)]
+        self.norm = predictor.norm.weight.detach().to(self.wide), predictor.norm.bias.detach().to(self.wide)
         self.eps = predictor.norm.eps
         self.projections = [
             FixedLinear(part.weight, part.bias, dtype) if isinstance(part, nn.Linear) else None
@@ -228,7 +229,7 @@ class FixedWeights:
         return [layer.modulate(condition) for layer in self.layers]
 
     def predict(
-        self, rows: Tensor, modulations: list[Tensor], first: int, past: list[Past | None]
+        self, rows: Tensor, modulations: list[Tensor], first: int, past: Sequence[Past | None]
     ) -> tuple[Tensor, list[Past]]:
         """Predictor over new tokens from position `first` on: the last one's output, and what later ones need."""
         into, out_of = self.projections
@@ -277,13 +278,14 @@ class FixedRollout:
         history, shared = self.model.config.history_size, context.shape[1] - 1
         modulations = self.weights.modulations(candidates.permute(2, 0, 1, 3))
         tokens = context.transpose(0, 1)[:, :, None].to(self.weights.wide)  # (C, B, 1, D)
-        known = self.weights.modulations(executed.transpose(0, 1)[:, :, None]) if shared else None
-        new, imagined, past, begin = [tokens[-1:]], [], None, 0
+        known = None if executed is None else self.weights.modulations(executed.transpose(0, 1)[:, :, None])
+        past: Sequence[Past | None] | None = None
+        new, imagined, begin = [tokens[-1:]], [], 0
         for end in range(shared + 1, shared + 1 + candidates.shape[2]):
             start = max(0, end - history)
             if past is None or start > 0:  # positions are re-indexed: nothing computed before is still true
                 past, begin = [None] * len(self.weights.layers), max(start, shared)
-                if start < shared:
+                if known is not None and start < shared:
                     rows, conditions = tokens[start:shared], [every[:, start:shared] for every in known]
                     _, past = self.weights.predict(rows, conditions, 0, past)
             window = slice(begin - shared, end - shared)

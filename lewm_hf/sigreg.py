@@ -6,10 +6,11 @@ reference values tell a healthy run from a broken one: about 1.05 on perfect N(0
 0.402 times the batch size when all embeddings coincide.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -50,13 +51,13 @@ class _AllReduceSum(torch.autograd.Function):
     """Sum over ranks whose backward is a sum over ranks too: every rank's loss depends on every rank's input."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         x = x.contiguous().clone()
         dist.all_reduce(x)
         return x
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         grad = grad.contiguous().clone()
         dist.all_reduce(grad)
         return grad
@@ -67,7 +68,7 @@ def all_reduce_sum(x: Tensor) -> Tensor:
     return _AllReduceSum.apply(x) if world_size() > 1 else x
 
 
-def in_float32(fn):
+def in_float32(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """What `nn.Module._apply` is to do with a module that `.half()` and `.to(bfloat16)` must move but not round."""
 
     def apply(tensor: Tensor) -> Tensor:
@@ -86,11 +87,11 @@ class GlobalBatchNorm(nn.BatchNorm1d):
     or `(rows, channels, height, width)`. `global_batch_norms` makes every BatchNorm of a module one of these.
     """
 
-    def _check_input_dim(self, x: Tensor):
+    def _check_input_dim(self, x: Tensor) -> None:
         if x.dim() < 2:
             raise ValueError(f"expected an input of shape (rows, channels, ...), got {tuple(x.shape)}")
 
-    def _apply(self, fn, *args, **kwargs):
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Self:
         return super()._apply(in_float32(fn), *args, **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -140,7 +141,7 @@ def global_batch_norms(module: nn.Module) -> nn.Module:
     """
     for norm in module.modules():
         if isinstance(norm, _BatchNorm) and not isinstance(norm, GlobalBatchNorm | nn.SyncBatchNorm):
-            norm.__class__ = _global_kind(type(norm))
+            norm.__class__ = _global_kind(norm.__class__)
     return module
 
 
@@ -176,7 +177,7 @@ class _SummedWaves(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         angles = x.unsqueeze(-1) * t
         real, imaginary = angles.cos(), angles.sin()
         ctx.save_for_backward(real, imaginary, t)
@@ -184,7 +185,7 @@ class _SummedWaves(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_real: Tensor, grad_imaginary: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad_real: Tensor, grad_imaginary: Tensor) -> tuple[Tensor, None]:
         real, imaginary, t = ctx.saved_tensors
         grad = real * (grad_imaginary * t).unsqueeze(1)
         return grad.addcmul_(imaginary, (grad_real * t).unsqueeze(1), value=-1).sum(-1), None
@@ -207,12 +208,12 @@ class SIGReg(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     @torch.no_grad()
-    def reset_buffers(self):
+    def reset_buffers(self) -> None:
         """Refills the constants: `from_pretrained` builds on the meta device and returns such buffers as garbage."""
         for name, value in zip(("t", "phi", "weights"), quadrature(self.knots, self.t_max), strict=True):
             init.copy_(getattr(self, name), value)
 
-    def _apply(self, fn, *args, **kwargs):
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Self:
         return super()._apply(in_float32(fn), *args, **kwargs)
 
     def directions(self, seed: int, step: int) -> Tensor:

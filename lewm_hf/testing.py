@@ -2,6 +2,8 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,9 @@ CONFIG_FIELDS = {
 }  # fmt: skip
 # What a method that does not fit its arguments may end in.
 RAISED = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
+
+
+Result = TypeVar("Result")
 
 
 class ContractError(ValueError):
@@ -46,14 +51,14 @@ def check_world_model(model: WorldModel, *, tolerance: float = 1e-4, seed: int =
         ContractError: one line per broken promise: what was expected, what came, and where it matters. A part whose
             result later parts need ends the check.
     """
-    failures = []
+    failures: list[str] = []
     for check in (_members, _behavior, _training, _saving):
         failures += check(model, tolerance, seed)
         if failures:
             raise ContractError(failures)
 
 
-def _members(model, tolerance: float, seed: int) -> Iterator[str]:
+def _members(model: Any, tolerance: float, seed: int) -> Iterator[str]:
     for name in ("encode", "rollout"):
         if not callable(getattr(model, name, None)):
             yield f"{type(model).__name__} has no method {name}: see lewm_hf.world_models.base.WorldModel"
@@ -87,7 +92,7 @@ def _members(model, tolerance: float, seed: int) -> Iterator[str]:
 class _Inputs:
     """Random frames and blocks on the model's device."""
 
-    def __init__(self, model, seed: int):
+    def __init__(self, model: Any, seed: int):
         config, self.device = model.config, _device(model)
         generator = torch.Generator().manual_seed(seed)
         channels, size = getattr(config, "num_channels", 3), config.image_size
@@ -102,13 +107,13 @@ class _Inputs:
         if numbers := size_of(config):
             self.batch["proprioception"] = draw(BATCH, config.history_size + 1, numbers)
 
-    def encode(self, model, rows: slice = slice(None), times: slice = slice(None)) -> Tensor:
+    def encode(self, model: Any, rows: slice = slice(None), times: slice = slice(None)) -> Tensor:
         """Latents of these frames, and of what comes beside them."""
         seen = [self.batch[name] for name in ("pixel_values", "proprioception") if name in self.batch]
         return model.encode(*(values[rows, times].clone() for values in seen))
 
 
-def _device(model) -> torch.device:
+def _device(model: Any) -> torch.device:
     if isinstance(model, nn.Module):
         return next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     return getattr(model, "device", torch.device("cpu"))
@@ -117,26 +122,27 @@ def _device(model) -> torch.device:
 class _Checked:
     """Runs a model in evaluation mode and puts it back into the mode it came in."""
 
-    def __init__(self, model):
+    def __init__(self, model: Any):
         self.model = model
         self.modes = [(part, part.training) for part in model.modules()] if isinstance(model, nn.Module) else []
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         if self.modes:
             self.model.eval()
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         for part, training in self.modes:
             part.training = training
 
 
-def _attempt(what: str, call: Callable[[], Tensor]) -> tuple[Tensor | None, list[str]]:
-    """What a call returns, or why it failed as a line."""
+def _attempt(what: str, call: Callable[[], Result]) -> tuple[Result | None, list[str]]:
+    """What a call returns, or `None` and why it failed as a line."""
     try:
-        return call(), []
+        returned = call()
     except RAISED as error:
         reason = (str(error).splitlines() or [""])[0]
         return None, [f"{what} raised {type(error).__name__}: {reason}"]
+    return returned, [] if returned is not None else [f"{what} returned nothing"]
 
 
 def _equal(ours: Tensor, other: Tensor, tolerance: float) -> bool:
@@ -151,18 +157,21 @@ def _difference(ours: Tensor, other: Tensor) -> str:
 
 
 @torch.no_grad()
-def _behavior(model, tolerance: float, seed: int) -> Iterator[str]:
+def _behavior(model: Any, tolerance: float, seed: int) -> Iterator[str]:
     inputs = _Inputs(model, seed)
     with _Checked(model), preserved_randomness(inputs.device):
         latents, failed = _attempt("encode", lambda: inputs.encode(model))
-        yield from failed or _encoding(model, inputs, latents, tolerance)
-        if failed or latents.dim() < 3 or latents.shape[:2] != inputs.frames.shape[:2]:
+        if latents is None:
+            yield from failed
+            return
+        yield from _encoding(model, inputs, latents, tolerance)
+        if latents.dim() < 3 or latents.shape[:2] != inputs.frames.shape[:2]:
             return
         for frames in sorted({1, model.config.history_size}):
             yield from _imagining(model, inputs, latents[:, :frames], tolerance)
 
 
-def _encoding(model, inputs: _Inputs, latents: Tensor, tolerance: float) -> Iterator[str]:
+def _encoding(model: Any, inputs: _Inputs, latents: Tensor, tolerance: float) -> Iterator[str]:
     batch, time = inputs.frames.shape[:2]
     if latents.dim() < 3 or latents.shape[:2] != (batch, time):
         yield (
@@ -189,14 +198,14 @@ def _encoding(model, inputs: _Inputs, latents: Tensor, tolerance: float) -> Iter
         )
 
 
-def _imagining(model, inputs: _Inputs, context: Tensor, tolerance: float) -> Iterator[str]:
+def _imagining(model: Any, inputs: _Inputs, context: Tensor, tolerance: float) -> Iterator[str]:
     frames = context.shape[1]
     # More blocks than the window holds, so that it slides.
     candidates, executed = inputs.candidates, inputs.blocks[:, : frames - 1] if frames > 1 else None
     told = f"rollout from {frames} context frame{'s' if frames > 1 else ''}"
     given = (context.clone(), candidates.clone(), None if executed is None else executed.clone())
     imagined, failed = _attempt(told, lambda: model.rollout(*given))
-    if failed:
+    if imagined is None:
         yield from failed
         return
     expected = (*candidates.shape[:3], *context.shape[2:])
@@ -218,7 +227,7 @@ def _imagining(model, inputs: _Inputs, context: Tensor, tolerance: float) -> Ite
     if not _equal(early, imagined[:, :, :1], tolerance):
         yield f"{told}: the first step depends on later blocks ({_difference(early, imagined[:, :, :1])})"
     stepped, failed = _attempt(f"{told}, continued", lambda: _step_by_step(model, *kept))
-    if failed:
+    if stepped is None:
         yield from failed
     elif not _equal(imagined, stepped, tolerance):
         yield (
@@ -227,7 +236,7 @@ def _imagining(model, inputs: _Inputs, context: Tensor, tolerance: float) -> Ite
         )
 
 
-def _step_by_step(model, context: Tensor, candidates: Tensor, executed: Tensor | None) -> Tensor:
+def _step_by_step(model: Any, context: Tensor, candidates: Tensor, executed: Tensor | None) -> Tensor:
     """Every plan alone and block by block, each prediction becoming a context frame of the next."""
     samples = candidates.shape[1]
     known = context.repeat_interleave(samples, 0)
@@ -243,7 +252,7 @@ def _step_by_step(model, context: Tensor, candidates: Tensor, executed: Tensor |
     return known[:, first:].unflatten(0, (-1, samples))
 
 
-def _training(model, tolerance: float, seed: int) -> Iterator[str]:
+def _training(model: Any, tolerance: float, seed: int) -> Iterator[str]:
     if not isinstance(model, TrainableWorldModel) or not isinstance(model, nn.Module):
         return
     inputs = _Inputs(model, seed)
@@ -255,8 +264,11 @@ def _training(model, tolerance: float, seed: int) -> Iterator[str]:
     step = {name: value.to(inputs.device) for name, value in first.items()}
     with _Checked(model), preserved_randomness(inputs.device):
         found, failed = _attempt("losses", lambda: model.losses(batch, step))
-        if failed or "loss" not in found:
-            yield from failed or [f"losses returns {sorted(found)}: 'loss' is missing"]
+        if found is None:
+            yield from failed
+            return
+        if "loss" not in found:
+            yield f"losses returns {sorted(found)}: 'loss' is missing"
             return
         loss = found["loss"]
         if loss.dim() or not torch.isfinite(loss):
@@ -264,7 +276,8 @@ def _training(model, tolerance: float, seed: int) -> Iterator[str]:
             return
         if not torch.allclose(loss, model.losses(batch, step)["loss"]):
             yield "losses differs between two calls in evaluation mode: draw what is random in step_inputs"
-        trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        named = cast(nn.Module, model).named_parameters()
+        trainable = {name: parameter for name, parameter in named if parameter.requires_grad}
         if not loss.requires_grad:
             yield "losses['loss'] has no gradient: it was computed under no_grad or detached"
             return
@@ -280,15 +293,15 @@ def _training(model, tolerance: float, seed: int) -> Iterator[str]:
 
 
 @torch.no_grad()
-def _saving(model, tolerance: float, seed: int) -> Iterator[str]:
+def _saving(model: Any, tolerance: float, seed: int) -> Iterator[str]:
     if not isinstance(model, PreTrainedModel):
         return
     inputs = _Inputs(model, seed)
     with tempfile.TemporaryDirectory() as folder, _Checked(model), preserved_randomness(inputs.device):
         model.save_pretrained(folder)
         for loader, told in ((type(model), type(model).__name__), (AutoModel, "AutoModel")):
-            loaded, failed = _attempt(f"{told}.from_pretrained", lambda loader=loader: loader.from_pretrained(folder))
-            if failed:
+            loaded, failed = _attempt(f"{told}.from_pretrained", partial(loader.from_pretrained, folder))
+            if loaded is None:
                 remedy = "; AutoConfig.register and AutoModel.register make it known" if loader is AutoModel else ""
                 yield failed[0] + remedy
                 continue
@@ -301,7 +314,7 @@ def _saving(model, tolerance: float, seed: int) -> Iterator[str]:
                 yield f"encode differs after saving and loading with {told}: some weight or buffer is not saved"
 
 
-def _own_fields(config) -> dict:
+def _own_fields(config: Any) -> dict[str, Any]:
     """What a config says, without what transformers notes about the file it came from."""
     noted = ("architectures", "dtype", "transformers_version", "auto_map")
     return {name: value for name, value in config.to_dict().items() if name not in noted and not name.startswith("_")}

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import json
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ EVALUATIONS = sorted(CARDS.glob("*/evaluation/**/results.json"))
 
 @dataclass(frozen=True)
 class Inner(Record):
-    kind_of: str = named("class")
+    kind_of: str = field(metadata=named("class"))
     interval: tuple[float, float] | None
 
 

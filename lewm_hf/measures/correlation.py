@@ -10,10 +10,9 @@ def pearson(predicted: ArrayLike, true: ArrayLike) -> np.ndarray:
     Raises:
         ValueError: for other shapes, fewer than 2 rows or values that are not finite.
     """
-    predicted, true = _matrices(predicted, true)
-    predicted, true = predicted - predicted.mean(0), true - true.mean(0)
-    norm = np.sqrt(np.square(predicted).sum(0) * np.square(true).sum(0))
-    product = (predicted * true).sum(0)
+    first, second = (values - values.mean(0) for values in _matrices(predicted, true))
+    norm = np.sqrt(np.square(first).sum(0) * np.square(second).sum(0))
+    product = (first * second).sum(0)
     return np.clip(np.divide(product, norm, out=np.zeros_like(norm), where=norm > 0), -1.0, 1.0)
 
 

@@ -88,7 +88,7 @@ def paired_difference_interval(
     rates = (both + only_first) / n, (both + only_second) / n
     (low1, high1), (low2, high2) = (wilson_interval(round(rate * n), n, confidence) for rate in rates)
     margins = (both + only_first) * (only_second + neither) * (both + only_second) * (only_first + neither)
-    product = both * neither - only_first * only_second
+    product: float = both * neither - only_first * only_second
     if 0 <= product <= n / 2:
         product = 0  # a continuity correction
     elif product > 0:

@@ -25,7 +25,7 @@ def metric_path(name: str) -> str:
     return str(files(__name__) / name)
 
 
-def load_metric(name: str, **kwargs: Any):
+def load_metric(name: str, **kwargs: Any) -> Any:
     """`evaluate.load` of one of `METRICS`.
 
     Raises:

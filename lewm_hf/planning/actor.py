@@ -1,12 +1,13 @@
 """A checkpoint's goal-conditioned actor: acting by itself, or rolled through the world model to start a search."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..action_blocks import block_bounds, from_blocks
-from ..world_models.base import ActingWorldModel
+from ..world_models.base import ActingWorldModel, device_of
 from .block_policy import BlockPolicy, Episode
 from .solvers.base import clip
 from .world_model import Imaginer, check_actor
@@ -78,7 +79,7 @@ class ActorPolicy(BlockPolicy):
     def __init__(
         self,
         model: ActingWorldModel,
-        processor,
+        processor: Any,
         *,
         num_envs: int = 1,
         action_bounds: tuple[Sequence[float], Sequence[float]] | None = None,
@@ -89,7 +90,7 @@ class ActorPolicy(BlockPolicy):
             model, processor, num_envs=num_envs, context_frames=1, longest=model.config.actor_max_blocks,
             sees_features=True, retry=retry,
         )  # fmt: skip
-        self.bounds = block_bounds(model.config, action_bounds, model.device)
+        self.bounds = block_bounds(model.config, action_bounds, device_of(model))
 
     def _decide(self, episodes: list[Episode]) -> None:
         # Episodes that know their goal's picture, then those that know its embedding alone.
@@ -97,7 +98,7 @@ class ActorPolicy(BlockPolicy):
             batch = [episode for episode in episodes if (episode.goal_features is not None) == known]
             if not batch:
                 continue
-            features = ()
+            features: tuple[Tensor, ...] = ()
             if known:
                 features = (torch.stack([e.features for e in batch]), torch.stack([e.goal_features for e in batch]))
             blocks = propose(

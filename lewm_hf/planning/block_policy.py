@@ -3,13 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..proprioception_lewm import beside_pictures, size_of
-from ..world_models.base import WorldModel
+from ..world_models.base import WorldModel, device_of
 from .frames import check_same_size, encode_frames, frame_size, observe_frames, several_pictures
 from .horizon import blocks_until, check_steps_left
 from .noise import Problem
@@ -70,8 +71,8 @@ class BlockPolicy(ABC):
     """
 
     def __init__(
-        self, model: WorldModel, processor, *, num_envs: int, context_frames: int, longest: int, sees_features: bool,
-        retry: int | None = None,
+        self, model: WorldModel, processor: Any, *, num_envs: int, context_frames: int, longest: int,
+        sees_features: bool, retry: int | None = None,
     ):  # fmt: skip
         check_ready(model)
         self.model, self.processor, self.context_frames = model, processor, context_frames
@@ -119,23 +120,26 @@ class BlockPolicy(ABC):
         env_ids = [self._check_env(env_id) for env_id in env_ids]
         if len(set(env_ids)) < len(env_ids):
             raise ValueError(f"environments {env_ids} repeat: give each once")
-        if (goals is None) == (goal_embeddings is None):
-            raise ValueError("give either goals or goal_embeddings")
         given = goals if goal_embeddings is None else goal_embeddings
+        if given is None or (goals is not None and goal_embeddings is not None):
+            raise ValueError("give either goals or goal_embeddings")
         if not len(env_ids) == len(problems) == len(given):
             raise ValueError(
                 f"{len(env_ids)} environments got {len(problems)} problems and {len(given)} goals: give one for each"
             )
-        due = [steps_left] * len(env_ids) if steps_left is None or np.ndim(steps_left) == 0 else list(steps_left)
+        due = _each(steps_left, len(env_ids))
         if len(due) != len(env_ids):
             raise ValueError(f"{len(env_ids)} environments got {len(due)} deadlines: give one number, or one for each")
         due = [check_steps_left(one) for one in due]
         if not env_ids:
             return
+        latents: Sequence[Tensor]
+        sizes: Sequence[tuple[int, int] | None]
+        features: Sequence[Tensor | None]
         sizes = features = [None] * len(env_ids)
         if goal_embeddings is not None:
             latents = goal_embeddings.to(self._device)
-        else:
+        elif goals is not None:
             body = beside_pictures(goal_proprioception, len(goals), self.model.config, "goal_proprioception")
             latents, features, sizes = self._encode_goals(goals, body)
         for position, env_id in enumerate(env_ids):
@@ -178,25 +182,24 @@ class BlockPolicy(ABC):
             frames = [frames[env_id] for env_id in wanted]
         if len(frames) != len(wanted):
             raise ValueError(f"{len(frames)} frames came, but environments {wanted} need one each: see wants_frame()")
-        for env_id, frame in zip(wanted, frames, strict=True):
-            if self._episodes[env_id].goal_size is not None:
-                check_same_size(frame_size(frame), self._episodes[env_id].goal_size)
+        looking = [self._running(env_id) for env_id in wanted]
+        for episode, frame in zip(looking, frames, strict=True):
+            if episode.goal_size is not None:
+                check_same_size(frame_size(frame), episode.goal_size)
         if wanted:
             if isinstance(proprioception, Mapping):
                 proprioception = [proprioception[env_id] for env_id in wanted if env_id in proprioception]
             body = beside_pictures(proprioception, len(wanted), self.model.config, "proprioception")
-            for env_id, latent, features in zip(wanted, *self._encode(frames, body), strict=True):
-                episode = self._episodes[env_id]
+            for episode, latent, features in zip(looking, *self._encode(frames, body), strict=True):
                 episode.latents = [*episode.latents, latent][-self.context_frames :]
                 episode.features = features
-            looking = [self._episodes[env_id] for env_id in wanted]
             due = [episode for episode in looking if episode.actions is None or episode.step == len(episode.actions)]
             self._decide(due)
             self.plans += len(due)
         actions = np.full((self.num_envs, self.model.config.action_dim), np.nan, dtype=np.float32)
-        for env_id, episode in enumerate(self._episodes):
-            if episode is not None:
-                actions[env_id] = self._advance(episode)
+        for env_id, acting in enumerate(self._episodes):
+            if acting is not None:
+                actions[env_id] = self._advance(acting)
         return actions
 
     def blocks_left(self, episode: Episode) -> int:
@@ -222,6 +225,7 @@ class BlockPolicy(ABC):
         return within == 0 and len(episode.actions) // self.model.config.frameskip - block < self.context_frames
 
     def _advance(self, episode: Episode) -> np.ndarray:
+        assert episode.actions is not None and episode.blocks is not None, "an action before the first decision"
         action = episode.actions[episode.step]
         episode.step += 1
         episode.taken += 1
@@ -231,7 +235,7 @@ class BlockPolicy(ABC):
         return action
 
     def _encode_goals(
-        self, goals, body: Tensor | None
+        self, goals: Sequence | np.ndarray | Tensor, body: Tensor | None
     ) -> tuple[Sequence[Tensor], Sequence[Tensor | None], list[tuple[int, int]]]:
         """Latents, features and picture sizes by problem; several pictures of one have latents `(G, *latent)`."""
         several = [several_pictures(goal) for goal in goals]
@@ -278,7 +282,9 @@ class BlockPolicy(ABC):
             episode.taken += steps
             episode.latents = []
 
-    def _encode(self, frames, body: Tensor | None) -> tuple[Tensor, Sequence[Tensor | None]]:
+    def _encode(
+        self, frames: Sequence | np.ndarray | Tensor, body: Tensor | None
+    ) -> tuple[Tensor, Sequence[Tensor | None]]:
         pixels = self.processor(frames, return_tensors="pt")["pixel_values"].to(self._device)
         if self.sees_features:
             return observe_frames(self.model, pixels, body)
@@ -291,9 +297,19 @@ class BlockPolicy(ABC):
 
     @property
     def _device(self) -> torch.device:
-        return self.model.device
+        return device_of(self.model)
+
+    def _running(self, env_id: int) -> Episode:
+        episode = self._episodes[env_id]
+        assert episode is not None, f"environment {env_id} works on no problem"
+        return episode
 
     def _check_env(self, env_id: int) -> int:
         if not 0 <= env_id < self.num_envs:
             raise ValueError(f"environment {env_id} does not exist: there are {self.num_envs}, counted from 0")
         return int(env_id)
+
+
+def _each(steps_left: Any, count: int) -> list[Any]:
+    """One deadline for each problem, as it was given."""
+    return list(steps_left) if np.ndim(steps_left) else [steps_left] * count

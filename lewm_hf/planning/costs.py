@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..action_blocks import to_blocks
+from ..world_models.base import WorldModelConfig
 
 # `(predicted (B, S, T, *latent), goal (B, *latent) or (B, G, *latent)) -> costs (B, S)`
 Cost = Callable[[Tensor, Tensor], Tensor]
@@ -50,7 +51,7 @@ def goal_cost(predicted: Tensor, goal: Tensor, steps: str = "final", goals: str 
     return (distances.amin(0) if goals == "min" else distances.mean(0)).mean(-1)
 
 
-def control_cost(candidates: Tensor, config) -> Tensor:
+def control_cost(candidates: Tensor, config: WorldModelConfig) -> Tensor:
     """Squared size of all actions of each plan: `(B, S, T, A)` z-scored blocks -> `(B, S)`, in float32.
 
     Actions count in standard deviations of the data set's, from the zero action of the environment.

@@ -1,6 +1,7 @@
 """Pictures on their way to latents."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from PIL import Image
@@ -10,7 +11,7 @@ from ..pictures import size
 from ..world_models.base import ActingWorldModel, WorldModel
 
 
-def frame_size(picture) -> tuple[int, int]:
+def frame_size(picture: Any) -> tuple[int, int]:
     """(height, width) of a PIL picture, upright, or of an array or tensor with channels first or last; of pictures by
     camera, that of the first one.
 
@@ -29,7 +30,7 @@ def frame_size(picture) -> tuple[int, int]:
     raise ValueError(f"a picture of shape {shape} does not have 3 channels (first or last): convert it to RGB")
 
 
-def several_pictures(given) -> bool:
+def several_pictures(given: Any) -> bool:
     """Whether something is a list, or an array or tensor with one dimension more, of pictures and not one picture."""
     return isinstance(given, list | tuple) or getattr(given, "ndim", 0) == 4
 

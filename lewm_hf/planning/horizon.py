@@ -1,6 +1,7 @@
 """How far to look ahead: when the goal is due, no further than that."""
 
 import math
+from typing import Any
 
 # Measured on Reacher and PushT: a single block leaves the search no room to correct itself.
 SHORTEST = 2
@@ -17,7 +18,7 @@ def horizon_until(blocks_left: int, longest: int, shortest: int) -> int:
     return min(longest, max(blocks_left, shortest))
 
 
-def check_steps_left(steps_left: object) -> int | None:
+def check_steps_left(steps_left: Any) -> int | None:
     """Environment steps until the goal is due, or `None`.
 
     Raises:

@@ -116,6 +116,7 @@ class MPCPolicy(BlockPolicy):
         preferred ones where they are choices."""
         start = self._unplanned.repeat(horizon, 1)
         if episode.blocks is not None:
+            assert episode.actions is not None
             rest = episode.blocks[len(episode.actions) // self.model.config.frameskip :][:horizon]
             start[: len(rest)] = rest
         return start

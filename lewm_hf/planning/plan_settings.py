@@ -62,7 +62,7 @@ class PlanSettings:
     memory_budget: int = 8 * 2**30
     problem_batch: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.solver, str):
             object.__setattr__(self, "solver", make_solver(self.solver))
         check_solver(self.solver)
@@ -85,6 +85,12 @@ class PlanSettings:
         if self.guard is not None:
             check_numbers(self, "guard", above=False)
 
+    @property
+    def search(self) -> Solver:
+        """The solver itself, also where it was given by name."""
+        assert not isinstance(self.solver, str)  # `__post_init__` made one of a name
+        return self.solver
+
     @classmethod
     def of(cls, **values: Any) -> "PlanSettings":
         """Settings from flat keywords: those of this class, and those of the solver by their own names.
@@ -103,5 +109,5 @@ class PlanSettings:
         """
         own = {name: values.pop(name) for name in [entry.name for entry in fields(self)] if name in values}
         if values or "solver" in own:
-            own["solver"] = change_solver(self.solver, own.get("solver"), **values)
+            own["solver"] = change_solver(self.search, own.get("solver"), **values)
         return replace(self, **own)

@@ -1,10 +1,10 @@
 """One plan per problem: sample, imagine, judge, repeat. A pure function of tensors."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import torch
@@ -20,7 +20,8 @@ from .costs import Cost, control_cost, goal_cost
 from .noise import Problem, colored, problem_noise
 from .plan_settings import ROLLOUT_DTYPES, PlanSettings
 from .solvers import Solver, clip, solver_name
-from .world_model import candidate_bytes, check_actor, check_ready, for_search
+from .solvers.base import Bounds
+from .world_model import Imaginer, candidate_bytes, check_actor, check_ready, for_search
 
 __all__ = ["PlanOutput", "PlanSettings", "plan"]
 
@@ -54,7 +55,7 @@ class PlanOutput(ModelOutput):
 
 
 def _judge(
-    model: WorldModel,
+    model: Imaginer,
     cost: Literal["final", "path"] | Cost,
     goals: Literal["min", "mean"],
     control_penalty: float,
@@ -76,17 +77,29 @@ def _judge(
 
 
 @cache
-def _compiled_judge():
+def _compiled_judge() -> Callable[..., tuple[Tensor, Tensor]]:
     # One object per process: with a new one every plan would compile again.
     return torch.compile(_judge, mode="reduce-overhead", dynamic=False)
 
 
-def _solve(model, settings: PlanSettings, capacity: int, problems, replans, context, executed, goal, mean, bounds):
+def _solve(
+    model: Imaginer,
+    settings: PlanSettings,
+    capacity: int,
+    problems: Sequence[Problem],
+    replans: Sequence[int],
+    context: Tensor,
+    executed: Tensor | None,
+    goal: Tensor,
+    mean: Tensor,
+    bounds: Bounds,
+) -> dict[str, Tensor]:
     """Plans for problems that fit into memory together, as columns of `PlanOutput` in z-space."""
-    solver, shape = settings.solver, (settings.solver.samples, *mean.shape[1:])
+    solver, shape = settings.search, (settings.search.samples, *mean.shape[1:])
     white = problem_noise(settings.seed, problems, replans, range(solver.iterations), shape, context.device)
     imagined = (model, settings.cost, settings.goals, settings.control_penalty, capacity, context, executed, goal)
-    finite = []
+    judge = partial(_judge, *imagined)
+    finite: list[Tensor] = []
 
     def objective(candidates: Tensor) -> Tensor:
         if callable(bounds):  # whatever the solver mixes of choices, the model sees none that it never saw
@@ -94,7 +107,7 @@ def _solve(model, settings: PlanSettings, capacity: int, problems, replans, cont
         if settings.compile and not torch.is_grad_enabled():
             costs = _compiled_judge()(*imagined, candidates)[0].clone()  # a CUDA graph overwrites what it returned
         else:
-            costs = _judge(*imagined, candidates)[0]
+            costs = judge(candidates)[0]
         finite.append(costs.detach().isfinite().all(1))
         return costs
 
@@ -106,11 +119,11 @@ def _solve(model, settings: PlanSettings, capacity: int, problems, replans, cont
     # The solver judged candidates; its plan is one more, and where that leads is what a caller wants to see.
     chosen = solution.plan
     if callable(bounds):
-        chosen = _better(imagined, bounds(solution.plan), bounds(solution.elites[:, 0]))
+        chosen = _better(judge, bounds(solution.plan), bounds(solution.elites[:, 0]))
     plans = chosen[:, None]
     if settings.guard is not None:
         plans = torch.stack([chosen, bounds(mean) if callable(bounds) else mean], 1)
-    costs, predicted = _judge(*imagined, plans)
+    costs, predicted = judge(plans)
     found, better = {}, torch.zeros(len(plans), dtype=torch.long, device=plans.device)
     if settings.guard is not None:
         kept = ~(costs[:, 0] < costs[:, 1] - settings.guard * costs[:, 1].abs())
@@ -176,16 +189,16 @@ def plan(
         left = torch.as_tensor(settings.horizon if blocks_left is None else blocks_left, device=device).expand(batch)
         plain = for_search(model, None, settings.compile)[0]
     if isinstance(limits, Choices):
-        _check_search(settings.solver)
+        _check_search(settings.search)
         if initial_plan is None and not guided:
             mean = mean + limits.even()
 
     capacity = settings.memory_budget // max(1, candidate_bytes(model, context, settings.horizon))
     capacity = max(capacity, 1 if settings.guard is None else 2)  # a guard compares two
-    samples = settings.solver.samples
+    samples = settings.search.samples
     most = settings.problem_batch or (1 if device.type == "cpu" else capacity // samples)
     together = _even(batch, most)
-    dtype = ROLLOUT_DTYPES.get(settings.rollout_dtype)
+    dtype = None if settings.rollout_dtype is None else ROLLOUT_DTYPES[settings.rollout_dtype]
     imaginer, parallel = for_search(model, dtype, settings.compile)
 
     def solve(start: int) -> dict[str, Tensor]:
@@ -210,12 +223,12 @@ def plan(
     return PlanOutput(actions=from_blocks(clip(found["blocks"], executable), model.config), **found)
 
 
-def _better(imagined: tuple, plan: Tensor, candidate: Tensor) -> Tensor:
+def _better(judge: Callable[[Tensor], tuple[Tensor, Tensor]], plan: Tensor, candidate: Tensor) -> Tensor:
     """The cheaper of two plans `(B, horizon, A)`, of each problem.
 
     The mean of elites that reach the goal on different ways, each value chosen by majority, may lead nowhere.
     """
-    first, second = _judge(*imagined, torch.stack([plan, candidate], 1))[0].unbind(1)
+    first, second = judge(torch.stack([plan, candidate], 1))[0].unbind(1)
     return torch.where((second < first)[:, None, None], candidate, plan)
 
 
@@ -247,7 +260,16 @@ def _even(total: int, most: int) -> int:
     return math.ceil(total / math.ceil(total / min(total, max(1, most))))
 
 
-def _check_shapes(context, goal, judged_by_distance, executed, mean, blocks, problems: int, replans: int):
+def _check_shapes(
+    context: Tensor,
+    goal: Tensor,
+    judged_by_distance: bool,
+    executed: Tensor | None,
+    mean: Tensor,
+    blocks: tuple[int, int],
+    problems: int,
+    replans: int,
+) -> None:
     batch, frames, *latent = context.shape
     if batch < 1 or frames < 1 or not latent:
         raise ValueError(f"context has shape {tuple(context.shape)}: expected (problems, frames, *latent)")

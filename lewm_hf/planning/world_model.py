@@ -1,7 +1,7 @@
 """What planning asks of a world model beyond the contract of `world_models/base.py`: evaluation mode and statistics."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +64,7 @@ def check_ready(model: WorldModel) -> None:
         )
 
 
-def check_same_as_config(model: WorldModel, **given) -> None:
+def check_same_as_config(model: WorldModel, **given: Any) -> None:
     """Refuses values that repeat a field of the config and contradict it.
 
     Raises:

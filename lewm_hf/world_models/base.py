@@ -6,10 +6,10 @@ whether yours does. Shapes: B batch, C context frames, T time, S candidate plans
 """
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..proprioception_lewm import size_of
 
@@ -37,6 +37,13 @@ class WorldModelConfig(Protocol):
     def action_block_size(self) -> int:
         """A, that is `frameskip * action_dim`."""
         ...
+
+
+class ActingConfig(WorldModelConfig, Protocol):
+    """Fields of a world model with an actor."""
+
+    has_actor: bool
+    actor_max_blocks: int  # the most blocks until the goal that the actor knows
 
 
 @runtime_checkable
@@ -75,8 +82,10 @@ class WorldModel(Protocol):
 class ActingWorldModel(WorldModel, Protocol):
     """A world model with the optional goal-conditioned actor: latents are vectors, `(D,)`.
 
-    Its config says `has_actor = True` and `actor_max_blocks`, the most blocks until the goal that the actor knows.
+    Its config says `has_actor = True`.
     """
+
+    config: ActingConfig
 
     def observe(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
         """Normalized frames `(B, T, 3, H, W)` -> latents `(B, T, D)` and the encoder's features `(B, T, F)`."""
@@ -126,12 +135,18 @@ class TrainableWorldModel(WorldModel, Protocol):
         ...
 
 
+def device_of(model: WorldModel) -> torch.device:
+    """Where a model computes: what its attribute `device` says, else where its weights lie."""
+    device = getattr(model, "device", None)
+    return next(cast(nn.Module, model).parameters()).device if device is None else device
+
+
 @torch.no_grad()
 def latent_shape(model: WorldModel) -> tuple[int, ...]:
     """Shape of one latent of a model in evaluation mode, `(D,)` or `(patches, D)`, found by encoding a gray frame."""
-    config, parameter = model.config, next(model.parameters())
+    config, device = model.config, device_of(model)
     size = (1, 1, getattr(config, "num_channels", 3), config.image_size, config.image_size)
-    seen = [torch.zeros(size, device=parameter.device)]
+    seen = [torch.zeros(size, device=device)]
     if numbers := size_of(config):
-        seen.append(torch.zeros((1, 1, numbers), device=parameter.device))
+        seen.append(torch.zeros((1, 1, numbers), device=device))
     return tuple(model.encode(*seen)[0, 0].shape)

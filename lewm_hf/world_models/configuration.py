@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
@@ -60,7 +61,7 @@ class WorldModelPreTrainedConfig(PreTrainedConfig):
         return {field.name for field in dataclasses.fields(cls)} | NOT_OURS | set(cls.attribute_map)
 
     @classmethod
-    def from_dict(cls, config_dict, **kwargs):
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         name = kwargs.get("name_or_path") or config_dict.get("_name_or_path") or "this checkpoint"
         try:
             check_names(cls.known_names(), list(config_dict))
@@ -70,17 +71,17 @@ class WorldModelPreTrainedConfig(PreTrainedConfig):
         except ValueError as error:
             raise ValueError(f"config.json of {name} is invalid: {error}") from error
 
-    def validate_names(self):
+    def validate_names(self) -> None:
         check_names(self.known_names(), list(vars(self)))
 
-    def validate_interface(self):
+    def validate_interface(self) -> None:
         check_sizes(self, ("image_size", "num_channels", "history_size", "frameskip", "action_dim"))
 
-    def validate_action_bounds(self):
+    def validate_action_bounds(self) -> None:
         check_action_bounds(self.action_low, self.action_high, self.action_dim)
         check_action_choices(self.action_choices, self.action_dim)
 
-    def validate_action_statistics(self):
+    def validate_action_statistics(self) -> None:
         if (self.action_mean is None) != (self.action_std is None):
             raise ValueError("action_mean and action_std go together: give both or neither")
         for name in ("action_mean", "action_std"):

@@ -78,7 +78,7 @@ class DinoWMConfig(WorldModelPreTrainedConfig):
         """Width of a predictor token: that of a latent token and the action's embedding."""
         return self.latent_size + self.action_embed_size
 
-    def validate_sizes(self):
+    def validate_sizes(self) -> None:
         """Refuses sizes below 1.
 
         Raises:
@@ -92,7 +92,7 @@ class DinoWMConfig(WorldModelPreTrainedConfig):
             ),
         )  # fmt: skip
 
-    def validate_proprioception(self):
+    def validate_proprioception(self) -> None:
         """Refuses fields about proprioception that contradict each other.
 
         Raises:
@@ -119,7 +119,7 @@ class DinoWMPredictorLayer(nn.Module):
         self.attention = FrameAttention(config)
         self.mlp = LeWMPredictorMLP(config)
 
-    def forward(self, hidden: Tensor, past: tuple[Tensor, Tensor] | None):
+    def forward(self, hidden: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         attended, present = self.attention(hidden, past)
         hidden = hidden + attended
         return hidden + self.mlp(hidden), present
@@ -199,7 +199,7 @@ class DinoWMModel(FrozenBackboneModel):
         self.freeze_backbone()
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, DinoWMPredictor):
             init.normal_(module.position_embedding)
@@ -219,9 +219,10 @@ class DinoWMModel(FrozenBackboneModel):
             ValueError: where proprioception is missing, of another size, or given to a model without it.
         """
         check_given(self.config, proprioception, tokens.shape[:2])
-        if proprioception is None:
+        encoder = self.proprioception_encoder
+        if proprioception is None or encoder is None:  # either both are there or neither, or it was refused above
             return tokens
-        embedded = self.proprioception_encoder(proprioception.to(tokens.dtype))
+        embedded = encoder(proprioception.to(tokens.dtype))
         return torch.cat([tokens, embedded[:, :, None].expand(*tokens.shape[:3], -1)], -1)
 
     def predict(self, latents: Tensor, actions: Tensor) -> Tensor:
@@ -270,7 +271,7 @@ class DinoWMModel(FrozenBackboneModel):
             )
         context, frames = context[:, -history:], min(frames, history)
         blocks = candidates.flatten(0, 1)
-        if frames > 1:
+        if executed is not None and frames > 1:
             blocks = torch.cat([executed[:, 1 - frames :].repeat_interleave(samples, 0), blocks], 1)
         actions = self._embedded(blocks)
         latents = list(context.repeat_interleave(samples, 0).unbind(1))

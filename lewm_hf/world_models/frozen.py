@@ -1,6 +1,6 @@
 """Models whose encoder is a frozen backbone: its weights stay at their source and are fetched strictly from there."""
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +57,7 @@ class FrozenBackboneModel(LeWMPreTrainedModel):
         return self.config.backbone is not None
 
     @classmethod
-    def from_pretrained(cls, *args, output_loading_info: bool = False, **kwargs):
+    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
         """Strict like every model here; the backbone's weights come from its source and are compared with the config.
 
         Raises:
@@ -69,7 +69,7 @@ class FrozenBackboneModel(LeWMPreTrainedModel):
             model._fetch()
         return (model, info) if output_loading_info else model
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self.has_frozen_encoder:
             self.encoder.eval()  # its BatchNorm and dropout stay as they were trained

@@ -44,7 +44,7 @@ class ImitationConfig(LeWMConfig):
     actor_weight: float | int = 1.0
     actor_hidden_size: int = 512
 
-    def validate_actor(self):
+    def validate_actor(self) -> None:
         """Refuses a model that has nothing to train.
 
         Raises:

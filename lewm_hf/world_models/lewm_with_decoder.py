@@ -4,6 +4,7 @@ The decoder is the one that people look through (`modeling_lewm_decoder.py`), bu
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,7 @@ class LeWMWithDecoderConfig(LeWMConfig):
             embed_dim=self.embed_dim, image_size=self.image_size, num_channels=self.num_channels, **sizes
         )
 
-    def validate_decoder(self):
+    def validate_decoder(self) -> None:
         """Refuses a weight below 0 and sizes of the decoder that do not divide each other.
 
         Raises:
@@ -84,7 +85,7 @@ class LeWMWithDecoderModel(LeWMModel):
         self.pixel_decoder = LeWMDecoder(config.decoder_config())
         self.post_init()
 
-    def forward(self, pixel_values: Tensor, actions: Tensor | None = None, *args, **kwargs) -> LeWMOutput:
+    def forward(self, pixel_values: Tensor, actions: Tensor | None = None, *args: Any, **kwargs: Any) -> LeWMOutput:
         """See `LeWMModel.forward`; the pixel loss is added to its loss."""
         output = super().forward(pixel_values, actions, *args, **kwargs)
         if output.loss is not None:

@@ -52,7 +52,7 @@ class PLDMConfig(LeWMConfig):
     sigreg_weight: float | int = 0.0
     inverse_hidden_size: int = 512
 
-    def validate_objective(self):
+    def validate_objective(self) -> None:
         """Refuses an unknown objective and weights below 0.
 
         Raises:
@@ -104,11 +104,12 @@ class PLDMModel(LeWMModel):
                 nn.Linear(self.encoder.output_size, config.embed_dim), nn.LayerNorm(config.embed_dim)
             )
             self.predictor = nn.GRUCell(config.action_block_size, config.embed_dim)
-            self.action_encoder = self.pred_proj = None
+            for unused in ("action_encoder", "pred_proj"):
+                self.register_module(unused, None)
             self.post_init()
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, nn.GRUCell):  # torch's default
             bound = module.hidden_size**-0.5

@@ -1,6 +1,6 @@
 """What every result says about the model, the episodes and the machine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...records import Record, named
@@ -21,7 +21,7 @@ class ModelFacts(Record):
 
     source: str
     revision: str | None
-    class_name: str = named("class")
+    class_name: str = field(metadata=named("class"))
     parameters: int
     fingerprint: str
     trained_on: str | None

@@ -1,6 +1,6 @@
 """The content of `health.json`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...measures.significance import PairedTest
@@ -73,7 +73,7 @@ class EppsPulley(Record):
         share_usual: dimensions whose statistic is no larger.
     """
 
-    per_dimension: list[float] = named("values")
+    per_dimension: list[float] = field(metadata=named("values"))
     mean: float
     usual: float
     share_usual: float

@@ -1,6 +1,8 @@
 """Planning success with its interval, beside what a blind policy reaches on the same start-goal pairs."""
 
 # `evaluate` reads these lines itself to find out what must be installed: one import per line.
+from typing import Any
+
 import datasets
 import evaluate
 
@@ -37,7 +39,7 @@ _CITATION = """
 
 
 class PlanningSuccess(evaluate.Metric):
-    def _info(self):
+    def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
@@ -45,7 +47,7 @@ class PlanningSuccess(evaluate.Metric):
             features=datasets.Features({"predictions": datasets.Value("bool"), "references": datasets.Value("bool")}),
         )
 
-    def _compute(self, predictions, references, confidence=0.95):
+    def _compute(self, predictions: Any, references: Any, confidence: float = 0.95) -> dict[str, Any]:
         n, successes, floor = len(predictions), sum(map(bool, predictions)), sum(map(bool, references))
         success_low, success_high = wilson_interval(successes, n, confidence)
         floor_low, floor_high = wilson_interval(floor, n, confidence)

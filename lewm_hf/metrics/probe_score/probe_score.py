@@ -1,6 +1,8 @@
 """How well a probe reads a property out of frozen embeddings: MSE of standardized values, Pearson r and R2."""
 
 # `evaluate` reads these lines itself to find out what must be installed: one import per line.
+from typing import Any
+
 import datasets
 import evaluate
 import numpy as np
@@ -36,7 +38,7 @@ _CITATION = """
 
 
 class ProbeScore(evaluate.Metric):
-    def _info(self):
+    def _info(self) -> evaluate.MetricInfo:
         vectors = datasets.Sequence(datasets.Value("float64"))
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
@@ -45,7 +47,7 @@ class ProbeScore(evaluate.Metric):
             features=datasets.Features({"predictions": vectors, "references": vectors}),
         )
 
-    def _compute(self, predictions, references, std=None):
+    def _compute(self, predictions: Any, references: Any, std: Any = None) -> dict[str, Any]:
         predicted, true = np.array(predictions, dtype=float), np.array(references, dtype=float)
         r, r2 = pearson(predicted, true), r_squared(predicted, true)
         std = true.std(0) if std is None else np.asarray(std, dtype=float)

@@ -1,6 +1,8 @@
 """How well a world model's surprise tells impossible events from ordinary ones: area under the ROC curve."""
 
 # `evaluate` reads these lines itself to find out what must be installed: one import per line.
+from typing import Any
+
 import datasets
 import evaluate
 import numpy as np
@@ -35,7 +37,7 @@ _CITATION = """
 
 
 class SurpriseAUC(evaluate.Metric):
-    def _info(self):
+    def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
@@ -45,7 +47,7 @@ class SurpriseAUC(evaluate.Metric):
             ),
         )
 
-    def _compute(self, predictions, references, resamples=1000, seed=0):
+    def _compute(self, predictions: Any, references: Any, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
         scores, events = np.array(predictions, dtype=float), np.array(references)
         area = roc_auc(scores, events)
         event, usual = scores[events == 1], scores[events == 0]

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class Planner:
     guard: float | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.name, str) or type(self.version) is not int:
             raise ValueError(f"planner {self.name}: name must be text and version={self.version!r} a whole number")
         for name in ("horizon_floor", "receding_horizon", "context_frames", "retry"):
@@ -66,7 +67,7 @@ class Planner:
             settings = self.settings()  # which refuses the rest
         except ValueError as error:
             raise ValueError(f"planner {self.name}: {error}") from error
-        object.__setattr__(self, "solver", settings.solver)
+        object.__setattr__(self, "solver", settings.search)
         if self.receding_horizon > self.horizon:
             raise ValueError(
                 f"planner {self.name}: receding_horizon={self.receding_horizon} exceeds horizon={self.horizon}: change "
@@ -204,5 +205,5 @@ def _described(function: Callable) -> str:
     return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', repr(function))}"
 
 
-def _folder():
+def _folder() -> Traversable:
     return files("lewm_hf.planning") / "planners"

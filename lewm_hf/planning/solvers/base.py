@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import Field, dataclass
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -52,8 +52,13 @@ class Solver(Protocol):
         iterations: how often it may draw noise.
     """
 
-    samples: int
-    iterations: int
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def samples(self) -> int: ...
+
+    @property
+    def iterations(self) -> int: ...
 
     def __call__(self, objective: Objective, mean: Tensor, noise: Noise, bounds: Bounds = None) -> Solution:
         """Searches from `mean`.

@@ -29,7 +29,7 @@ class CEM:
     elites: int = 30
     initial_std: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_counts(self, "samples", "iterations", "elites")
         check_numbers(self, "initial_std")
         check_elites(self.elites, self.samples)

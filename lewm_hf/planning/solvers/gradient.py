@@ -34,18 +34,19 @@ def descend(
         cost before each step and after the last, `(B, steps + 1)`.
     """
     first, second = torch.zeros_like(candidates), torch.zeros_like(candidates)
-    best, best_costs, lowest = candidates, None, []
+    best, best_costs = candidates, None
+    lowest: list[Tensor] = []
     for step in range(steps + 1):
         with torch.enable_grad():
             plans = candidates.detach().requires_grad_()
             costs = objective(plans)
-            (gradient,) = torch.autograd.grad(costs.sum(), plans) if step < steps else (None,)
+            gradient = torch.autograd.grad(costs.sum(), plans)[0] if step < steps else None
         costs = costs.detach()
         better = torch.ones_like(costs, dtype=torch.bool) if best_costs is None else costs < best_costs
         best = torch.where(better[..., None, None], candidates, best)
         best_costs = costs if best_costs is None else torch.where(better, costs, best_costs)
         lowest.append(costs.amin(1))
-        if step < steps:
+        if gradient is not None:
             direction = gradient
             if optimizer == "adam":
                 first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient.square()
@@ -78,7 +79,7 @@ class Gradient:
     optimizer: str = "adam"
     differentiates: ClassVar[bool] = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_counts(self, "samples", "iterations")
         check_numbers(self, "initial_std", "learning_rate")
         if self.optimizer not in OPTIMIZERS:

@@ -33,7 +33,7 @@ class Hybrid:
     learning_rate: float = 0.05
     differentiates: ClassVar[bool] = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.search()
         check_counts(self, "refined", "gradient_steps")
         check_numbers(self, "initial_std", "learning_rate")

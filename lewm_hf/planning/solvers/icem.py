@@ -35,7 +35,7 @@ class ICEM:
     momentum: float = 0.1
     decay: float = 1.25
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_counts(self, "samples", "iterations", "elites")
         check_numbers(self, "initial_std")
         check_numbers(self, "color", "kept", "momentum", above=False)

@@ -31,7 +31,7 @@ class MPPI:
     temperature: float = 0.1
     color: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_counts(self, "samples", "iterations")
         check_numbers(self, "initial_std", "temperature")
         check_numbers(self, "color", above=False)

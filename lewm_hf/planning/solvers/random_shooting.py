@@ -26,7 +26,7 @@ class RandomShooting:
     initial_std: float = 1.0
     color: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_counts(self, "samples", "iterations")
         check_numbers(self, "initial_std")
         check_numbers(self, "color", above=False)
