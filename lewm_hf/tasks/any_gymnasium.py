@@ -79,6 +79,8 @@ class AnyGymnasiumEnv(StateEnv):
         self._vectors = ActionVectors.of(self.env.action_space, env_id)
         self.action_space, self.observation_space = self._vectors.space, self.env.observation_space
         self._known: dict[int, np.ndarray] = {}
+        self._taken: list[np.ndarray] = []
+        self._achieved: np.ndarray | None = None
         self._begin(0)
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": self.env.metadata.get("render_fps") or 10}
         height, width = picture_of(self.env, self.env_id).shape[:2]
@@ -138,7 +140,7 @@ class AnyGymnasiumEnv(StateEnv):
 
     # Gymnasium's interface
 
-    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None):
+    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode, always from a seed. See `GoalEnv.reset`; options that it does not know go further down."""
         gymnasium.Env.reset(self, seed=seed)
         options = dict(options or {})
@@ -159,7 +161,7 @@ class AnyGymnasiumEnv(StateEnv):
             info["goal"] = self.goal_image()
         return self.observation, info
 
-    def step(self, action: np.ndarray):
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One step of an action vector. Once the episode is over, nothing happens any more."""
         if self.over:
             return self.observation, 0.0, True, False, self._described({})
@@ -212,7 +214,7 @@ class AnyGymnasiumEnv(StateEnv):
 
     def goal_image(self, state: np.ndarray | None = None) -> np.ndarray:
         """The picture of `state` (default: the current goal), `(H, W, 3)` uint8. The current state stays untouched."""
-        if state is None and self.own_goals:
+        if state is None and self.own_goals and self._shown_goal is not None:
             return self._square(self._shown_goal)
         return super().goal_image(state)
 

@@ -25,7 +25,12 @@ class GoalEnv(StateEnv):
         goal_image: `False` leaves the goal image out of `info` and saves its rendering.
     """
 
-    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None):
+    @property
+    def goal_state(self) -> np.ndarray:
+        """Copy of the current goal, a state vector (float64)."""
+        return self._require_goal().copy()
+
+    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode. Returns the observation and `info` with `"goal"`, the goal image (H, W, 3) uint8.
 
         Raises:
@@ -49,7 +54,7 @@ class GoalEnv(StateEnv):
             info["goal"] = self.goal_image()
         return self._observe(), info
 
-    def step(self, action: np.ndarray):
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One step. `terminated` tells whether the goal is reached; nothing is rendered.
 
         Raises:

@@ -44,7 +44,8 @@ class SceneRenderer:
         fast = check_quality(render_quality) == "fast"
         self._size = image_size
         self._users = 1
-        self._gl = self._context = None
+        self._gl: Any = None
+        self._context: Any = None
         with _explained():
             self._gl = _make_context(image_size)
             self._gl.make_current()
@@ -99,7 +100,7 @@ class SceneRenderer:
         self._gl.free()
         self._gl = self._context = None
 
-    def __del__(self):
+    def __del__(self) -> None:
         if hasattr(self, "_at_exit"):  # else __init__ failed, and there is nothing to free
             self._free()
 
@@ -133,7 +134,7 @@ def _free(reference: weakref.ref) -> None:
         renderer._free()
 
 
-def _make_context(image_size: int):
+def _make_context(image_size: int) -> Any:
     # By name: `mujoco.GLContext` is fixed by the first import of mujoco, which may have come before the choice.
     backend = choose_backend()
     module = import_module(f"mujoco.{backend}" if backend in DEBIAN_PACKAGES else "mujoco")

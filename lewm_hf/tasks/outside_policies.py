@@ -53,7 +53,7 @@ def outside_policy(name: str) -> Callable[..., Any]:
             f"policy {name}: {module} cannot be imported ({reason}): mend it; is its folder on the path?"
         ) from error
     acts = callable(getattr(kind, "reset", None)) and callable(getattr(kind, "act", None))
-    if not acts and not callable(getattr(kind, "predict", None)):
+    if kind is None or not (acts or callable(getattr(kind, "predict", None))):
         raise ValueError(
             f"policy {name}: {kind!r} is not a policy; give a class with reset(env, rng) and act(env), or with "
             "predict(observation)"

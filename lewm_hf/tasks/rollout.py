@@ -12,10 +12,10 @@ SEEDS = 2**31
 class Expert(Protocol):
     """A policy whose actions are a pure function of the environment's state and the generator given at `reset`."""
 
-    def reset(self, env, rng: np.random.Generator) -> None:
+    def reset(self, env: Any, rng: np.random.Generator) -> None:
         """Starts an episode in `env`, right after its reset; every later draw comes from `rng`."""
 
-    def act(self, env) -> np.ndarray:
+    def act(self, env: Any) -> np.ndarray:
         """The next action, float32, in environment units."""
 
 
@@ -42,7 +42,7 @@ class Rollout:
 class BatchedExpert(Expert, Protocol):
     """A policy that can also act in many episodes at once, for tasks whose motion is a formula."""
 
-    def roll_out_many(self, env, rngs: Sequence[np.random.Generator], max_steps: int) -> list[Rollout] | None:
+    def roll_out_many(self, env: Any, rngs: Sequence[np.random.Generator], max_steps: int) -> list[Rollout] | None:
         """Episodes that end at success, one per generator, each equal to `roll_out(env, self, rng, max_steps)`.
 
         Returns:
@@ -56,13 +56,13 @@ def episode_rng(seed: int, episode: int) -> np.random.Generator:
     return np.random.default_rng([seed, episode])
 
 
-def reset_episode(env, rng: np.random.Generator, options: Mapping[str, Any] | None = None) -> None:
+def reset_episode(env: Any, rng: np.random.Generator, options: Mapping[str, Any] | None = None) -> None:
     """Resets `env` (a `StateEnv`) with a seed drawn from `rng`; no goal image is rendered."""
     env.reset(seed=int(rng.integers(SEEDS)), options={"goal_image": False, **(options or {})})
 
 
 def roll_out(
-    env, expert: Expert, rng: np.random.Generator, max_steps: int, options: Mapping[str, Any] | None = None
+    env: Any, expert: Expert, rng: np.random.Generator, max_steps: int, options: Mapping[str, Any] | None = None
 ) -> Rollout:
     """Runs one episode until success or `max_steps`, without rendering.
 

@@ -47,7 +47,7 @@ class StateEnv(gymnasium.Env):
         ValueError: for an image size below 8 pixels or an unknown render mode.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
     state_names: tuple[str, ...] = ()
     success_rule: str = ""
     velocities: slice = slice(0)
@@ -87,8 +87,8 @@ class StateEnv(gymnasium.Env):
     # Goals and states
 
     @property
-    def goal_state(self) -> np.ndarray:
-        """Copy of the current goal, a state vector (float64)."""
+    def goal_state(self) -> np.ndarray | None:
+        """Copy of the current goal, a state vector (float64); `None` where an environment may have none."""
         return self._require_goal().copy()
 
     def set_state(self, state: np.ndarray) -> None:
@@ -213,16 +213,16 @@ class StateEnv(gymnasium.Env):
 
     # What is recorded
 
-    def recorded(self, observation: np.ndarray) -> np.ndarray:
-        """What an episode's `observation.state` holds of the current moment, a vector; `observation` is what `reset` or
-        `step` returned."""
+    def recorded(self, observation: Any) -> np.ndarray | None:
+        """What an episode's `observation.state` holds of the current moment, a vector, or `None` where nothing is
+        recorded of it; `observation` is what `reset` or `step` returned."""
         return observation
 
     def observe(self) -> Any:
         """The observation of the current moment, as `reset` and `step` return it."""
         return self._observe()
 
-    def recorded_goal(self) -> np.ndarray:
+    def recorded_goal(self) -> np.ndarray | None:
         """What an episode's `observation.state` would hold at the current goal. The current state stays untouched."""
         snapshot = self._snapshot()
         self._set_state(self._require_goal())

@@ -92,7 +92,7 @@ class Task:
     published_probes: Mapping[str, tuple[PublishedProbe, ...]] = field(default_factory=dict)
     plain: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             raise ValueError(f"task name {self.name!r} must be lower-case letters, digits and underscores")
         if not re.fullmatch(r"([\w.]+:)?([\w.-]+/)?[\w.-]+", self.env_id):

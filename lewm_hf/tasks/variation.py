@@ -48,12 +48,12 @@ class Uniform(Factor):
     low: Any
     high: Any
 
-    def draw(self, rng):
+    def draw(self, rng: np.random.Generator) -> Any:
         if np.ndim(self.initial) == 0:
             return float(rng.uniform(self.low, self.high))
         return rng.uniform(self.low, self.high, size=np.shape(self.initial))
 
-    def check(self, value):
+    def check(self, value: Any) -> Any:
         return _within(value, self, np.float64)
 
 
@@ -64,12 +64,12 @@ class Integers(Factor):
     low: Any
     high: Any
 
-    def draw(self, rng):
+    def draw(self, rng: np.random.Generator) -> Any:
         if np.ndim(self.initial) == 0:
             return int(rng.integers(self.low, self.high, endpoint=True))
         return rng.integers(self.low, self.high, size=np.shape(self.initial), endpoint=True)
 
-    def check(self, value):
+    def check(self, value: Any) -> Any:
         return _within(value, self, np.int64)
 
 
@@ -79,10 +79,10 @@ class Choice(Factor):
 
     choices: tuple
 
-    def draw(self, rng):
+    def draw(self, rng: np.random.Generator) -> Any:
         return self.choices[int(rng.integers(len(self.choices)))]
 
-    def check(self, value):
+    def check(self, value: Any) -> Any:
         if value not in self.choices:
             raise ValueError(f"is none of {', '.join(map(str, self.choices))}")
         return value

@@ -1,7 +1,7 @@
 """Many goal environments side by side, in one process: stepped only while active, rendered only when asked."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class GoalVectorEnv:
         return len(self.envs)
 
     @property
-    def single_action_space(self):
+    def single_action_space(self) -> Any:
         return self.envs[0].action_space
 
     def reset_to(self, indices: Sequence[int], states: np.ndarray, goals: np.ndarray) -> None:
@@ -105,16 +105,17 @@ class GoalVectorEnv:
 
     def goals(self, indices: Sequence[int] | None = None) -> np.ndarray:
         """Goal states `(n, state)` float64."""
-        return np.stack([self.envs[index].goal_state for index in self._indices(indices)])
+        return np.stack([self.envs[index]._require_goal() for index in self._indices(indices)])
 
     def recorded(self, indices: Sequence[int] | None = None) -> np.ndarray:
         """What episodes' `observation.state` would hold of the current moment: `(n, observation)`."""
         members = [self.envs[index] for index in self._indices(indices)]
-        return np.stack([env.recorded(env.observe()) for env in members])
+        return np.stack([_known(env.recorded(env.observe()), env) for env in members])
 
     def recorded_goals(self, indices: Sequence[int] | None = None) -> np.ndarray:
         """The same of the goals."""
-        return np.stack([self.envs[index].recorded_goal() for index in self._indices(indices)])
+        members = [self.envs[index] for index in self._indices(indices)]
+        return np.stack([_known(env.recorded_goal(), env) for env in members])
 
     def successes(self, indices: Sequence[int] | None = None) -> np.ndarray:
         """`(n,)` bool: the goal is reached in the current state, for instance already at the start."""
@@ -128,10 +129,10 @@ class GoalVectorEnv:
         for env in self.envs:
             env.close()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _indices(self, indices: Sequence[int] | None) -> list[int]:
@@ -140,3 +141,9 @@ class GoalVectorEnv:
             if not 0 <= index < self.num_envs:
                 raise ValueError(f"environment {index} does not exist: there are {self.num_envs}, counted from 0")
         return chosen
+
+
+def _known(found: np.ndarray | None, env: StateEnv) -> np.ndarray:
+    if found is None:
+        raise ValueError(f"{type(env).__name__} records no vector of what it observes: its pictures are all there is")
+    return found

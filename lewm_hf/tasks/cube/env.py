@@ -120,6 +120,7 @@ class CubeEnv(MujocoGoalEnv):
     @property
     def _simulator(self) -> "_Simulator":
         """OGBench's environment, at work on this environment's data."""
+        assert self._ogbench is not None, "what `_build` makes"
         self._ogbench.work_on(self.data)
         return self._ogbench
 
@@ -178,7 +179,7 @@ class CubeEnv(MujocoGoalEnv):
         return float(self.is_success())
 
     def _more_info(self) -> dict[str, Any]:
-        state, goal = self.get_state(), self._goal
+        state, goal = self.get_state(), self._require_goal()
         cosine = abs(np.dot(state[CUBE_QUATERNION], goal[CUBE_QUATERNION]))
         return {
             **self.oracle_info(),
@@ -190,7 +191,7 @@ class CubeEnv(MujocoGoalEnv):
 class _Simulator(OGBenchCubeEnv):
     """OGBench's environment as robot, scene and controller. Resets and tasks are ours, and so are the data."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("single", mode="data_collection", visualize_info=False)
         self.look: dict[str, Any] = {}
 
@@ -204,7 +205,7 @@ class _Simulator(OGBenchCubeEnv):
     def work_on(self, data: mujoco.MjData) -> None:
         self._data = data
 
-    def modify_mjcf_model(self, mjcf_model):
+    def modify_mjcf_model(self, mjcf_model: Any) -> Any:
         look = self.look
         for name in ("ur5e/robotiq/black", "ur5e/robotiq/pad_gray"):
             mjcf_model.find("material", name).rgba = [*look["agent.color"], 1.0]

@@ -1,5 +1,7 @@
 """Cube's collector: OGBench's Markov oracle picks the cube up and places it, under noise drawn anew per episode."""
 
+from typing import Any
+
 import numpy as np
 
 from ..mujoco_backend import mujoco_import
@@ -35,12 +37,12 @@ class CubeExpert:
         self.noise = noise
         self.compat = compat
 
-    def reset(self, env, rng: np.random.Generator) -> None:
+    def reset(self, env: Any, rng: np.random.Generator) -> None:
         self._rng = rng
         self._level = rng.uniform(0.0, self.noise)
         self._oracle = _SeededOracle(env.unwrapped, rng)
 
-    def act(self, env) -> np.ndarray:
+    def act(self, env: Any) -> np.ndarray:
         env = env.unwrapped
         action = self._oracle.select_action(None, env.oracle_info())
         action = action + self._rng.normal(0.0, self._level * NOISE_SCALES)
@@ -55,7 +57,7 @@ class CubeExpert:
 class _SeededOracle(CubeMarkovOracle):
     """The oracle with a generator of its own: OGBench's draws the final pose from NumPy's global one."""
 
-    def __init__(self, env, rng: np.random.Generator):
+    def __init__(self, env: Any, rng: np.random.Generator):
         super().__init__(env=env, min_norm=MIN_NORM)
         self._step = 0
         self._final_pos = rng.uniform(*env.effector_bounds)

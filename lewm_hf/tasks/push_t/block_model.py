@@ -6,6 +6,7 @@ and inertia dictate. Walls are left out. Points of the plane are complex numbers
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ class Pose:
     def turn(self) -> np.ndarray:
         return np.exp(1j * self.angle)
 
-    def __getitem__(self, index) -> "Pose":
+    def __getitem__(self, index: Any) -> "Pose":
         return Pose(self.center[index], self.angle[index])
 
     def repeat(self, count: int) -> "Pose":
@@ -68,10 +69,10 @@ class BlockModel:
         """What the environment calls the block's position."""
         return pose.center - self.cog * pose.turn
 
-    def to_body(self, points: np.ndarray, pose: Pose) -> np.ndarray:
+    def to_body(self, points: np.ndarray | complex, pose: Pose) -> np.ndarray:
         return (points - pose.center) * np.conj(pose.turn) + self.cog
 
-    def to_world(self, points: np.ndarray, pose: Pose) -> np.ndarray:
+    def to_world(self, points: np.ndarray | complex, pose: Pose) -> np.ndarray:
         return pose.center + (points - self.cog) * pose.turn
 
     def turn_error(self, pose: Pose, goal: Pose) -> np.ndarray:
@@ -93,14 +94,14 @@ class BlockModel:
 
         Left out are points in the block's corners: where a pusher `offset` px in front would be closer than `room` px.
         """
-        points, normals = [], []
+        places, outwards = [], []
         for (x0, y0), (x1, y1) in zip(self.low, self.high, strict=True):
             corners = np.array([x0 + 1j * y0, x1 + 1j * y0, x1 + 1j * y1, x0 + 1j * y1])
             for start, end in zip(corners, np.roll(corners, -1), strict=True):
                 count = max(1, round(abs(end - start) / spacing))
-                points.append(start + (end - start) * (np.arange(count) + 0.5) / count)
-                normals.append(np.full(count, (end - start) / abs(end - start) / 1j))
-        points, normals = np.concatenate(points), np.concatenate(normals)
+                places.append(start + (end - start) * (np.arange(count) + 0.5) / count)
+                outwards.append(np.full(count, (end - start) / abs(end - start) / 1j))
+        points, normals = np.concatenate(places), np.concatenate(outwards)
         free = self.gap(points + normals * (self.radius + offset)) >= self.radius + room - 1e-6
         return points[free], normals[free]
 

@@ -4,6 +4,7 @@ The reference draws with pygame; its primitives are rebuilt from filled polygons
 recorded frames the mean absolute difference is 0.1 gray levels of 255, all of it at edges.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -37,12 +38,14 @@ class Figure:
 
 
 def as_color(values: np.ndarray) -> Color:
-    return tuple(int(value) for value in values)
+    red, green, blue = (int(value) for value in values)
+    return red, green, blue
 
 
 def lighten(color: Color) -> Color:
     """The fill color of a body: its own, 1.2 times as bright."""
-    return tuple(min(round(1.2 * value), 255) for value in color)
+    red, green, blue = (min(round(1.2 * value), 255) for value in color)
+    return red, green, blue
 
 
 def draw_scene(background: Color, goal: Figure | None, block: Figure, agent: Figure, image_size: int) -> np.ndarray:
@@ -87,7 +90,7 @@ def _draw_body(canvas: np.ndarray, figure: Figure, zoom: int) -> None:
             _draw_bar(canvas, start, end, OUTLINE_RADIUS * zoom, figure.color)
 
 
-def _draw_bar(canvas: np.ndarray, start: list[int], end: list[int], radius: int, color: Color) -> None:
+def _draw_bar(canvas: np.ndarray, start: Sequence[int], end: Sequence[int], radius: int, color: Color) -> None:
     """A line `2 * radius` wide with round ends: a quadrilateral, a thick line and two disks, as in the reference."""
     (x0, y0), (x1, y1) = start, end
     width, height = abs(x1 - x0), abs(y1 - y0)
@@ -115,5 +118,5 @@ def _pixels(figure: Figure, zoom: int) -> np.ndarray:
     return np.rint(world_corners(figure.shape, figure.scale, figure.pose) * zoom).astype(np.int32)
 
 
-def _scaled(point: np.ndarray, zoom: int) -> tuple[int, int]:
+def _scaled(point: Sequence[float] | np.ndarray, zoom: int) -> tuple[int, int]:
     return round(float(point[0]) * zoom), round(float(point[1]) * zoom)

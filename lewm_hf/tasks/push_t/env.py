@@ -77,6 +77,11 @@ class PushTEnv(GoalEnv):
     )
     events = Events("weak", 80, "block.color", "the block", f"agent and block, by at least {TELEPORT:g} px each")
 
+    # The engine's objects, gone once the environment is closed.
+    _space: pymunk.Space
+    _agent: pymunk.Body
+    _block: pymunk.Body
+
     def __init__(
         self,
         *,

@@ -5,6 +5,8 @@ the contact (`push_t_route`), pushes towards the planned pose with feedback, and
 place; then it walks to the pusher's own goal.
 """
 
+from typing import Any
+
 import numpy as np
 
 from .block_model import BlockModel, Pose
@@ -49,7 +51,7 @@ class PushTExpert:
             raise ValueError(f"pace_spread={pace_spread} must lie in [0, 1)")
         self.noise, self.speed, self.pace_spread = noise, speed, pace_spread
 
-    def reset(self, env, rng: np.random.Generator) -> None:
+    def reset(self, env: Any, rng: np.random.Generator) -> None:
         self._rng = rng
         self._noise = rng.uniform(0.0, self.noise)
         self._pace = self.speed * rng.uniform(1 - self.pace_spread, 1 + self.pace_spread)
@@ -61,7 +63,7 @@ class PushTExpert:
         self._parking = False
         self._strictness = 1.0
 
-    def act(self, env) -> np.ndarray:
+    def act(self, env: Any) -> np.ndarray:
         env = env.unwrapped
         state, goal = env.get_state(), env.goal_state
         target, ahead = self._target(state, goal)
@@ -82,21 +84,21 @@ class PushTExpert:
                     return self._way[0], WALK_AHEAD
                 self._way.pop(0)
             if self._push is not None:
-                self._look(pusher, pose)
+                self._look(self._push, pusher, pose)
                 if self._end is not None:
                     return self._end, PUSH_AHEAD
             self._decide(pusher, pose, complex(*goal_state[:2]), goal)
         # No plan got under way: another position may offer one.
         return pusher + WALK_AHEAD * np.exp(1j * self._rng.uniform(0, 2 * np.pi)), WALK_AHEAD
 
-    def _look(self, pusher: complex, pose: Pose) -> None:
+    def _look(self, push: Push, pusher: complex, pose: Pose) -> None:
         """Aims the push at its subgoal again; where it leads no closer, the push is over."""
         arrived = self._end is not None and abs(self._end - pusher) < PUSH_REACHED
         if self._end is not None and self._steps_to_look > 0 and not arrived:
             self._steps_to_look -= 1
             return
         self._steps_to_look = STEPS_BETWEEN_LOOKS - 1
-        model, push, count = self._planner.model, self._push, len(STEERING)
+        model, count = self._planner.model, len(STEERING)
         directions = push.direction * np.exp(1j * STEERING)
         steps = int(np.ceil((push.length + STEERING_EXTRA) / STEERING_STEP))
         poses = model.push(pose.repeat(count), np.full(count, pusher), directions, steps, STEERING_STEP)
@@ -137,10 +139,10 @@ class PushTWeakPolicy:
     block. Models trained on it plan far worse than those trained on expert episodes.
     """
 
-    def reset(self, env, rng: np.random.Generator) -> None:
+    def reset(self, env: Any, rng: np.random.Generator) -> None:
         self._rng = rng
 
-    def act(self, env) -> np.ndarray:
+    def act(self, env: Any) -> np.ndarray:
         state = env.unwrapped.get_state()
         target = state[:2] + ACTION_SCALE * self._rng.uniform(-1.0, 1.0, 2)
         target = np.clip(target, state[2:4] - WEAK_REACH, state[2:4] + WEAK_REACH)

@@ -31,9 +31,7 @@ class Roads:
         self.line_gap = model.radius + LINE_GAP
         reach = model.radius + WAYPOINT_GAP
         low, high = model.low - reach, model.high + reach
-        corners = [low[:, 0] + 1j * low[:, 1], high[:, 0] + 1j * low[:, 1]]
-        corners += [low[:, 0] + 1j * high[:, 1], high[:, 0] + 1j * high[:, 1]]
-        corners = np.concatenate(corners)
+        corners = np.concatenate([x[:, 0] + 1j * y[:, 1] for y in (low, high) for x in (low, high)])
         self.nodes = corners[model.gap(corners) >= reach - 1e-6]
         self._between = self._lengths(self.nodes, self.nodes)
         self._to_contacts = self._lengths(self.nodes, contacts)
@@ -105,7 +103,7 @@ class Survey:
             node = int(around.argmin())
             while node >= 0:
                 points.append(roads.nodes[node])
-                node = self._before[node]
+                node = int(self._before[node])
         if self._exit is not None:
             points.append(self._exit)
         return [complex(model.to_world(point, self._pose)) for point in reversed(points)]

@@ -26,7 +26,9 @@ def variation_space(compat: bool) -> VariationSpace:
     color = partial(Integers, low=0, high=255)
     angle = partial(Uniform, low=-2 * np.pi, high=2 * np.pi)
     scale = partial(Uniform, low=20.0, high=60.0)
-    block_angle, block_position, agent_position = {}, {}, {}
+    block_angle: dict[str, Any] = {}
+    block_position: dict[str, Any] = {}
+    agent_position: dict[str, Any] = {}
     if not compat:
         inside = "the block must lie inside the walls"
         beside = "the pusher must not overlap the block"

@@ -115,7 +115,7 @@ class ReacherEnv(MujocoGoalEnv):
 
     def set_goal(self, state: np.ndarray) -> None:
         super().set_goal(state)
-        self._pose(self._goal)
+        self._pose(self._require_goal())
         self.model.geom("target").pos[:2] = self._canvas.geom("finger").xpos[:2]
 
     def _build(self) -> None:

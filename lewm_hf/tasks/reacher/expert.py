@@ -48,10 +48,10 @@ class SACExpert:
         self._layers = load_actor(policy)
         self.stochastic = stochastic
 
-    def reset(self, env, rng: np.random.Generator) -> None:
+    def reset(self, env: Any, rng: np.random.Generator) -> None:
         self._rng = rng
 
-    def act(self, env) -> np.ndarray:
+    def act(self, env: Any) -> np.ndarray:
         mean, log_std = actor_output(self._layers, features(env.unwrapped))
         noise = self._rng.standard_normal(ACTIONS) * np.exp(log_std) if self.stochastic else 0.0
         return np.tanh(mean + noise).astype(np.float32)
@@ -182,7 +182,7 @@ def train_sac(
     return success_rate(SACExpert(out, stochastic=False), evaluation_episodes, seed)
 
 
-def success_rate(expert, episodes: int, seed: int, max_steps: int = EPISODE_STEPS) -> dict[str, float]:
+def success_rate(expert: Any, episodes: int, seed: int, max_steps: int = EPISODE_STEPS) -> dict[str, float]:
     """Share of random problems solved, and steps needed by those."""
     env = ReacherEnv()
     lengths = []
@@ -201,17 +201,17 @@ def success_rate(expert, episodes: int, seed: int, max_steps: int = EPISODE_STEP
 class _TrainingEnv(gymnasium.Env):
     """Reacher as SAC sees it: features of the error, a dense reward, no end at the goal, so that it learns to stay."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._env = ReacherEnv()
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (FEATURES,), dtype=np.float32)
         self.action_space = self._env.action_space
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None):
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict[str, Any]]:
         self._env.reset(seed=seed, options={"goal_image": False})
         self._steps = 0
         return features(self._env), {}
 
-    def step(self, action: np.ndarray):
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         reached = self._env.step(action)[2]
         error = np.linalg.norm(self._env.joint_errors(self._env.get_state(), self._env.goal_state))
         self._steps += 1

@@ -56,6 +56,8 @@ class Scene:
         images = np.empty((len(positions), *self.background.shape), dtype=np.uint8)
         images[:] = self.background
         if self._shows_target:
+            if targets is None:
+                raise ValueError("the scene shows its targets: give their positions too")
             for image, target in zip(images, targets, strict=True):
                 self._blend(image, target, *self._target)
         for image, position in zip(images, positions, strict=True):

@@ -134,7 +134,8 @@ class TwoRoomEnv(GoalEnv):
 
     def _advance(self, action: np.ndarray) -> None:
         if self.physics == "reference":
-            self._x, self._y = move(self._x, self._y, *action.tolist(), self.layout)
+            dx, dy = action.tolist()
+            self._x, self._y = move(self._x, self._y, dx, dy, self.layout)
         else:
             self._set_state(sweep_all(self.get_state()[None], action[None], self.layout)[0])
 

@@ -5,6 +5,7 @@ like a random walk and covers both rooms; with 0 it solves every problem.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,15 +31,15 @@ class TwoRoomExpert:
             raise ValueError(f"noise_std={noise_std} must be 0 or more")
         self.noise_std = noise_std
 
-    def reset(self, env, rng: np.random.Generator) -> None:
+    def reset(self, env: Any, rng: np.random.Generator) -> None:
         self._rng = rng
 
-    def act(self, env) -> np.ndarray:
+    def act(self, env: Any) -> np.ndarray:
         env = env.unwrapped
         noise = self._rng.normal(0.0, self.noise_std, 2)
         return _with_noise(directions(env.get_state()[None], env.goal_state[None], env.layout), noise[None])[0]
 
-    def roll_out_many(self, env, rngs: Sequence[np.random.Generator], max_steps: int) -> list[Rollout] | None:
+    def roll_out_many(self, env: Any, rngs: Sequence[np.random.Generator], max_steps: int) -> list[Rollout] | None:
         """See `BatchedExpert`; a subclass may act otherwise, and other physics are not a formula."""
         if type(self) is not TwoRoomExpert or env.unwrapped.physics != "reference":
             return None
@@ -72,7 +73,7 @@ def _with_noise(unit: np.ndarray, noise: np.ndarray) -> np.ndarray:
 
 
 def roll_out_many(
-    env, rngs: Sequence[np.random.Generator], max_steps: int = 100, noise_std: float = NOISE_STD
+    env: Any, rngs: Sequence[np.random.Generator], max_steps: int = 100, noise_std: float = NOISE_STD
 ) -> list[Rollout]:
     """Many expert episodes at once, each equal to `roll_out(env, TwoRoomExpert(noise_std), rng, max_steps)`.
 

@@ -89,7 +89,14 @@ def _first_contact(
     return share, normal
 
 
-def _meet_box(start, motion, lowest, highest, share, normal) -> None:
+def _meet_box(
+    start: np.ndarray,
+    motion: np.ndarray,
+    lowest: np.ndarray,
+    highest: np.ndarray,
+    share: np.ndarray,
+    normal: np.ndarray,
+) -> None:
     with np.errstate(divide="ignore", invalid="ignore"):
         entries = (np.where(motion > 0, lowest, highest) - start) / motion
         exits = (np.where(motion > 0, highest, lowest) - start) / motion
@@ -108,7 +115,9 @@ def _meet_box(start, motion, lowest, highest, share, normal) -> None:
     normal[rows[hit], axis[hit]] = -np.sign(motion[rows, axis][hit])
 
 
-def _meet_circle(start, motion, center, radius, share, normal) -> None:
+def _meet_circle(
+    start: np.ndarray, motion: np.ndarray, center: np.ndarray, radius: float, share: np.ndarray, normal: np.ndarray
+) -> None:
     offset = start - center
     length = np.square(motion).sum(1)
     approach = (offset * motion).sum(1)
