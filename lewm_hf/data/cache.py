@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -73,7 +74,7 @@ class FrameCache:
         """`(n, H, W, 3)` uint8, a copy."""
         return self._frames[rows]
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         if self.kind == "ram":
             raise ValueError(
                 f"a cache of {size_text(self._frames.nbytes)} in memory cannot be sent to spawned processes: use "
@@ -81,7 +82,7 @@ class FrameCache:
             )
         return {"kind": self.kind, "_path": self._path}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._frames = np.load(self._path, mmap_mode="r")
 

@@ -17,7 +17,7 @@ from ..action_blocks import to_blocks
 from ..configuration_lewm import LeWMConfig
 from ..proprioception_lewm import size_of
 from .cache import FrameCache
-from .episode_data import EpisodeData
+from .episode_data import EpisodeData, KeptFrames
 from .proprioception import proprioception_rows
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class WindowDataset(Dataset):
                 "%d of %d episodes are shorter than a window of %d rows: dropped", short, len(counts), self.span
             )
         self._ends = np.cumsum(counts)
-        self._cache = None if cache is None else FrameCache(self.episodes, cache, cache_dir)
+        self._cache: KeptFrames | None = None if cache is None else FrameCache(self.episodes, cache, cache_dir)
 
     def keep_frames(self, cache: str | None, cache_dir: str | Path | None = None) -> None:
         """Decodes every frame once, for all who use these episodes, or forgets them again; see the class.

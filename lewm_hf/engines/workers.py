@@ -11,7 +11,7 @@ from typing import Any
 # Errors that speak for themselves in one line; anything else is a defect, whose traceback the worker prints.
 REPORTED = (ValueError, OSError, ImportError)
 
-Report = Callable[[int], None]
+Report = Callable[[int], object]
 Work = Callable[[Any, Report], Any]
 
 

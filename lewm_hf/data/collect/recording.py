@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...tasks.rollout import SEEDS, BatchedExpert, Expert, episode_rng
+
+if TYPE_CHECKING:
+    from ...tasks.state_env import StateEnv
 
 # Not 0: trailing zeros change nothing about a seed sequence.
 _PHASE = 1
@@ -53,7 +57,7 @@ def episode_phase(seed: int, episode: int, every: int) -> int:
 
 
 def record(
-    env,
+    env: "StateEnv",
     expert: Expert,
     rng: np.random.Generator,
     max_steps: int,
@@ -79,7 +83,8 @@ def record(
     images, states, observations = [], [env.get_state()], [env.recorded(observation)]
     if pictures and phase == 0:
         images.append(env.render())
-    goals, success, actions = [env.goal_state], [env.is_success()], []
+    goals, success = [env.goal_state], [env.is_success()]
+    actions: list[np.ndarray] = []
     while len(actions) < max_steps and not env.over and not (stop_at_success and success[-1]):
         action = env.recorded_action(expert.act(env))
         observation, _, _, _, info = env.step(action)
@@ -92,11 +97,12 @@ def record(
         success.append(info["success"])
     if pictures and not images:
         images.append(env.render())
+    seen = _stacked(observations)
     kept = _kept(
         np.stack(states),
-        None if observations[0] is None else np.stack(observations).astype(np.float32),
+        None if seen is None else seen.astype(np.float32),
         np.array(actions, dtype=np.float32).reshape(-1, *env.action_space.shape),
-        None if goals[0] is None else np.stack(goals),
+        _stacked(goals),
         None if env.judge == "model" else np.array(success, dtype=bool),
         every,
         phase,
@@ -105,7 +111,7 @@ def record(
 
 
 def record_all(
-    env,
+    env: "StateEnv",
     expert: Expert,
     seed: int,
     episodes: Sequence[int],
@@ -117,8 +123,9 @@ def record_all(
     """The episodes with these numbers, each a pure function of `seed` and its number; see `record`."""
     rngs = [episode_rng(seed, episode) for episode in episodes]
     phases = [episode_phase(seed, episode, every) for episode in episodes]
-    batchable = stop_at_success and isinstance(expert, BatchedExpert)
-    rollouts = expert.roll_out_many(env, rngs, max_steps) if batchable else None
+    rollouts = None
+    if stop_at_success and isinstance(expert, BatchedExpert):
+        rollouts = expert.roll_out_many(env, rngs, max_steps)
     if rollouts is None:
         for rng, phase in zip(rngs, phases, strict=True):
             yield record(env, expert, rng, max_steps, stop_at_success, pictures, every, phase)
@@ -126,7 +133,15 @@ def record_all(
     for rollout, phase in zip(rollouts, phases, strict=True):
         goals = np.broadcast_to(rollout.goal, rollout.states.shape)
         kept = _kept(rollout.states, rollout.observations, rollout.actions, goals, rollout.success, every, phase)
-        yield replace(kept, images=env.draw_states(kept.states, kept.goals)) if pictures else kept
+        if pictures and kept.goals is not None:
+            kept = replace(kept, images=list(env.draw_states(kept.states, kept.goals)))
+        yield kept
+
+
+def _stacked(moments: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """`(n, k)` of all moments, `None` where there is nothing to record of any."""
+    known = [one for one in moments if one is not None]
+    return np.stack(known) if known else None
 
 
 def _kept(

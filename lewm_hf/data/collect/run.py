@@ -150,7 +150,7 @@ class _Probe:
     rows_per_episode: float
 
 
-def _probe(collection: Collection, task: Task, _work: None, _report) -> tuple:
+def _probe(collection: Collection, task: Task, _work: None, _report: Report) -> tuple:
     """Measures a few episodes; runs in a worker, because a renderer must not be made before processes are forked."""
     env, expert = collection.open(task)
     description = collection.description()
@@ -180,7 +180,7 @@ def _probe(collection: Collection, task: Task, _work: None, _report) -> tuple:
 
 
 def _collect_file(
-    collection: Collection, task: Task, versions: Mapping[str, str], out: Path, file: EpisodeFile, report
+    collection: Collection, task: Task, versions: Mapping[str, str], out: Path, file: EpisodeFile, report: Report
 ) -> None:
     """Writes `file` below `out`, which is another folder on another machine.
 

@@ -170,7 +170,7 @@ def _peculiar(env: "StateEnv") -> dict[str, Any]:
     return found
 
 
-def action_bounds(env) -> list[list[float]] | None:
+def action_bounds(env: "StateEnv") -> list[list[float]] | None:
     """Lowest and highest raw action of an environment's action space, `None` where it is not bounded."""
     bounds = env.action_space.low, env.action_space.high
     return [bound.astype(float).tolist() for bound in bounds] if np.isfinite(bounds).all() else None

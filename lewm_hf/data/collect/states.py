@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...engines.workers import run_tasks, usable_cores
+from ...engines.workers import Report, run_tasks, usable_cores
 from ...progress import progress_bar
 from ...tasks.task import Task
 from ..pace import rows_apart
@@ -99,7 +99,9 @@ def record_states(
     )
 
 
-def _run_file(collection: Collection, task: Task, numbers: range, report) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _run_file(
+    collection: Collection, task: Task, numbers: range, report: Report
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     env, expert = collection.open(task)
     steps, stop, every = collection.max_steps, collection.stop_at_success, collection.every
     lengths, states, actions = [], [], []

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...extras import requires_extra
 from ...tasks.task import Task
-from .mapping import ColumnMapping
+from .mapping import ColumnMapping, Defaults
 from .source import Source, agreed_fps, check_total, require_columns, sha256
 
 with requires_extra("hdf5"):
@@ -51,7 +51,7 @@ class Hdf5Source(Source):
         self.path, self._file = path, None
         shapes = self._shapes()
         per_row = [name for name in shapes if name not in (LENGTH, OFFSET)]
-        defaults = {"image": [("pixels",)], "action": [("action",)], **((task and task.columns) or DEFAULTS)}
+        defaults: Defaults = {"image": [("pixels",)], "action": [("action",)], **((task and task.columns) or DEFAULTS)}
         numeric = [name for name in per_row if shapes[name][1].kind in "fiub" and len(shapes[name][0]) <= 2]
         self.mapping = mapping.with_defaults(per_row, defaults).keeping(numeric)
         require_columns(path, self.mapping, per_row)
@@ -73,7 +73,7 @@ class Hdf5Source(Source):
     def frames(self, episode: int) -> Iterator[np.ndarray]:
         start, stop = self._offsets[episode], self._offsets[episode] + self.lengths[episode]
         for first in range(start, stop, FRAMES_AT_ONCE):
-            yield from self._read(self.mapping.image, first, min(first + FRAMES_AT_ONCE, stop))
+            yield from self._read(self.mapping.camera, first, min(first + FRAMES_AT_ONCE, stop))
 
     def files(self) -> list[Path]:
         return [self.path]
@@ -121,7 +121,7 @@ class Hdf5Source(Source):
         return shapes
 
     def _check_shapes(self, shapes: dict[str, tuple[tuple[int, ...], np.dtype]]) -> None:
-        image = self.mapping.image
+        image = self.mapping.camera
         shape, dtype = shapes[image]
         if len(shape) != 4 or shape[-1] != 3 or dtype != np.uint8:
             raise ValueError(

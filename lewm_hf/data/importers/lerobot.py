@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from ...tasks.task import Task
 from ..storage.encoding import decode
 from ..storage.parquet import read_columns, read_metadata, vectors
-from .mapping import ColumnMapping
+from .mapping import ColumnMapping, Defaults
 from .names import below, fill, visible
 from .source import Source, agreed_fps, camera_named, check_total, require_columns, sha256
 
@@ -35,7 +35,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 LARGE = 1 << 31
 NUMBERS = ("float", "double", "int", "uint", "bool")
-DEFAULTS = {
+DEFAULTS: Defaults = {
     "action": [("action",)],
     "observation": [("observation.state",)],
     "success": [("next.success",)],
@@ -60,7 +60,9 @@ class LeRobotSource(Source):
     def __init__(self, path: Path, mapping: ColumnMapping, task: Task | None):
         if not path.is_dir():
             raise FileNotFoundError(f"there is no directory {path}: give the directory of a LeRobot data set")
-        self.path, self._tables, self._images = path, {}, {}
+        self.path = path
+        self._tables: dict[Path, dict[str, np.ndarray]] = {}
+        self._images: dict[tuple[Path, int], pa.ChunkedArray] = {}
         self._info = self._read_info()
         features = self._info["features"]
         cameras = [name for name, feature in features.items() if feature.get("dtype") in ("image", "video")]
@@ -70,7 +72,7 @@ class LeRobotSource(Source):
                 "image_key of a training; several are put side by side"
             )
         if mapping.image is not None:
-            mapping = replace(mapping, image=camera_named(mapping.image, cameras))
+            mapping = replace(mapping, image=camera_named(mapping.camera, cameras))
         numeric = [name for name, feature in features.items() if feature.get("dtype", "").startswith(NUMBERS)]
         self.mapping = mapping.with_defaults(features, {"image": [tuple(cameras)], **DEFAULTS}).keeping(numeric)
         require_columns(path, self.mapping, features)
@@ -248,7 +250,7 @@ class LeRobotSource(Source):
 
     def _below(self, pattern: str, where: dict[str, int | str]) -> Path:
         """A path that `meta/info.json` gives a pattern of, with the fields in `where`."""
-        found = self._info.get(pattern)
+        found: Any = self._info.get(pattern)
         try:
             return below(self.path, fill(found, where))
         except (ValueError, TypeError) as error:
@@ -302,7 +304,8 @@ class LeRobotSource(Source):
 
     def _video(self, episode: int) -> tuple[Path, int | None]:
         """The episode's video and its first frame there; `None` where it has a video of its own."""
-        key, row = self.mapping.image, self._episodes[episode]
+        key, row = self.mapping.camera, self._episodes[episode]
+        where: dict[str, int | str]
         if not self._packed:
             chunk = episode // self._info.get("chunks_size", 1000)
             where = {"episode_chunk": chunk, "video_key": key, "episode_index": episode}

@@ -19,7 +19,7 @@ fit: crop                     # crop, pad or stretch frames to squares, and resi
 ```
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ MANY = ("action", "observation", "state", "goal")
 ONE = ("image", "success", "episode", "frame")
 KEPT = "kept:"
 EVERYTHING = ("*",)
+# By role the columns that a format usually has for it, the likeliest first.
+Defaults = Mapping[str, Sequence[tuple[str, ...]]]
 # What every table has, or what this package writes itself.
 BOOKKEEPING = (
     "episode_index", "frame_index", "index", "timestamp", "task_index", "next.done", "next.success", "action",
@@ -73,6 +75,13 @@ class ColumnMapping:
     fit: str | None = None
 
     @property
+    def camera(self) -> str:
+        """The column of pictures, of sources that take one."""
+        if not isinstance(self.image, str):
+            raise ValueError(f"image: {self.image!r} must be one column: several are read by a source each")
+        return self.image
+
+    @property
     def vectors(self) -> dict[str, tuple[str, ...]]:
         """The numeric roles that are mapped, with their columns."""
         roles = {role: getattr(self, role) for role in MANY} | {"success": (self.success,) if self.success else ()}
@@ -83,16 +92,17 @@ class ColumnMapping:
         """With the columns that `*` stands for: those of numbers that have no role, nor count rows or episodes."""
         if self.keep != EVERYTHING:
             return self
-        taken = {name for names in replace(self, keep=()).vectors.values() for name in names}
+        taken: set[str | None] = {name for names in replace(self, keep=()).vectors.values() for name in names}
         taken |= {*BOOKKEEPING, self.episode, self.frame, self.success}
         return replace(self, keep=tuple(name for name in numeric if name not in taken))
 
-    def with_defaults(self, present: Iterable[str], defaults: dict[str, list[tuple[str, ...]]]) -> "ColumnMapping":
+    def with_defaults(self, present: Iterable[str], defaults: Defaults) -> "ColumnMapping":
         """Fills roles that are not mapped with the first of their default columns that are all present."""
-        present, filled = set(present), {}
+        there = set(present)
+        filled: dict[str, Any] = {}
         for role, candidates in defaults.items():
             if not getattr(self, role):
-                found = next((names for names in candidates if set(names) <= present), None)
+                found = next((names for names in candidates if set(names) <= there), None)
                 if found:
                     filled[role] = found[0] if role in ONE else found
         return replace(self, **filled)
@@ -127,7 +137,7 @@ def read_mapping(path: str | Path | None) -> ColumnMapping:
         for name in found:
             if name not in known:
                 raise ValueError(f"{path} has an unknown entry {name!r}: use one of {', '.join(known)}")
-    values = {role: _names(path, role, names) for role, names in columns.items()}
+    values: dict[str, Any] = {role: _names(path, role, names) for role, names in columns.items()}
     return ColumnMapping(**values, **{name: _setting(path, name, value) for name, value in content.items()})
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...tasks.task import Task
 from .csv_table import Table, column_names, quantities, read_table
-from .mapping import ColumnMapping
+from .mapping import ColumnMapping, Defaults
 from .names import visible
 from .source import Source, agreed_fps, require_columns, sha256
 from .video import video_facts, video_frames
@@ -27,7 +27,7 @@ FRAME_COLUMNS = ("frame_index", "frame_idx", "frame", "step_idx", "step", "times
 TIME_COLUMNS = ("timestamp", "time")
 # Phones count seconds, not frames: the rate of one video is not quite that of the next.
 FPS_TOLERANCE = 0.02
-DEFAULTS = {
+DEFAULTS: Defaults = {
     "image": [(VIDEO,)],
     "action": [("action",)],
     "observation": [("observation",), ("state",)],

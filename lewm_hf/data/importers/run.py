@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ...engines.workers import run_tasks, usable_cores
+from ...engines.workers import Report, run_tasks, usable_cores
 from ...files import duration_text, local_folder, remove_leftovers, size_text
 from ...progress import progress_bar
 from ...tasks.registry import find_task, make_env
@@ -103,13 +103,9 @@ def import_dataset(
         OSError: one line where the disk is or would be full.
     """
     source, out = Path(source), local_folder(out)
-    image_size, seed, episodes_per_file, workers = (
-        _plain(name, value)
-        for name, value in {
-            "image_size": image_size, "seed": seed, "episodes_per_file": episodes_per_file,
-            "workers": usable_cores() if workers is None else workers,
-        }.items()
-    )  # fmt: skip
+    image_size = None if image_size is None else _whole("image_size", image_size)
+    seed, episodes_per_file = _whole("seed", seed), _whole("episodes_per_file", episodes_per_file)
+    workers = usable_cores() if workers is None else _whole("workers", workers)
     test_fraction = float(test_fraction)
     _check_arguments(format, env, image_size, test_fraction, seed, episodes_per_file, workers)
     task = None if env is None else find_task(env)
@@ -171,14 +167,20 @@ def open_source(format: str, path: Path, mapping: str | Path | ColumnMapping | N
     if isinstance(columns.image, tuple):
         return TiledSource([open_source(format, path, replace(columns, image=name), task) for name in columns.image])
     if format == "hdf5":
-        from .hdf5 import Hdf5Source as kind
-    elif format == "lerobot":
-        from .lerobot import LeRobotSource as kind
-    elif format == "table":
-        from .table import TableSource as kind
-    else:
-        from .mp4csv import Mp4CsvSource as kind
-    return kind(path, columns, task)
+        from .hdf5 import Hdf5Source
+
+        return Hdf5Source(path, columns, task)
+    if format == "lerobot":
+        from .lerobot import LeRobotSource
+
+        return LeRobotSource(path, columns, task)
+    if format == "table":
+        from .table import TableSource
+
+        return TableSource(path, columns, task)
+    from .mp4csv import Mp4CsvSource
+
+    return Mp4CsvSource(path, columns, task)
 
 
 def plan_files(
@@ -205,7 +207,15 @@ def plan_files(
     return files
 
 
-def _check_arguments(format, env, image_size, test_fraction, seed, episodes_per_file, workers) -> None:
+def _check_arguments(
+    format: str,
+    env: str | None,
+    image_size: int | None,
+    test_fraction: float,
+    seed: int,
+    episodes_per_file: int,
+    workers: int,
+) -> None:
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}: use one of {', '.join(FORMATS)}")
     if env is not None:
@@ -220,10 +230,10 @@ def _check_arguments(format, env, image_size, test_fraction, seed, episodes_per_
             raise ValueError(f"{name}={value} must be at least {least}")
 
 
-def _plain(name: str, value: Any) -> int | None:
+def _whole(name: str, value: Any) -> int:
     """A whole number as JSON knows it, NumPy's among them."""
     try:
-        return None if value is None else operator.index(value)
+        return operator.index(value)
     except TypeError as error:
         raise ValueError(f"{name}={value!r} must be a whole number") from error
 
@@ -262,7 +272,7 @@ def _settle(
         )
     if task is not None:
         probe = make_env(task)
-        stated = probe.metadata["render_fps"] / every
+        own_fps = probe.metadata["render_fps"] / every
         expected = {"action": every * probe.action_space.shape[0], "state": len(probe.state_names)}
         probe.close()
         for role, size in expected.items():
@@ -271,10 +281,10 @@ def _settle(
                     f"the {role}s of {path} have {sizes[role]} dimensions, {task.name} has {size}: map other columns, "
                     "or import without an environment"
                 )
-        fps = stated if fps is None else fps
-        if not np.isclose(fps, stated, rtol=1e-3):
+        fps = own_fps if fps is None else fps
+        if not np.isclose(fps, own_fps, rtol=1e-3):
             raise ValueError(
-                f"{path} has {fps:g} frames per second, {task.name} has {stated:g}: import without an environment, or "
+                f"{path} has {fps:g} frames per second, {task.name} has {own_fps:g}: import without an environment, or "
                 "correct fps in the mapping"
             )
     if fps is None:
@@ -315,7 +325,7 @@ def _announce(out: Path, work: Import, missing: Sequence[ImportFile], workers: i
         )
 
 
-def _import_file(work: Import, out: Path, key: str, file: ImportFile, report) -> None:
+def _import_file(work: Import, out: Path, key: str, file: ImportFile, report: Report) -> None:
     written = Written()
 
     def episodes() -> Iterator[ImportedEpisode]:

@@ -20,14 +20,14 @@ from ...tasks.task import Task
 from ..storage.arrow_copies import load_files, load_folder
 from ..storage.encoding import decode
 from ..storage.parquet import vectors
-from .mapping import EVERYTHING, ColumnMapping
+from .mapping import EVERYTHING, ColumnMapping, Defaults
 from .names import visible
 from .source import Source, camera_named, require_columns, sha256
 
 EPISODE = "episode_index"
 FRAME_COLUMNS = ("frame_index", "frame", "step_idx", "step", "timestep")
 TIMESTAMP = "timestamp"
-DEFAULTS = {
+DEFAULTS: Defaults = {
     "image": [("observation.image",), ("image",)],
     "action": [("action",)],
     "observation": [("observation.state",), ("state",)],
@@ -67,7 +67,7 @@ class TableSource(Source):
         kinds = self._table.features
         if mapping.image is not None:
             pictures = [name for name in names if isinstance(kinds[name], datasets.Image)]
-            mapping = replace(mapping, image=camera_named(mapping.image, pictures))
+            mapping = replace(mapping, image=camera_named(mapping.camera, pictures))
         numeric = filter(self._is_regular, names) if mapping.keep == EVERYTHING else ()
         self.mapping = mapping.with_defaults(names, DEFAULTS).keeping(numeric)
         require_columns(path, self.mapping, names)

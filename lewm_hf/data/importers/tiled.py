@@ -23,16 +23,16 @@ class TiledSource(Source):
         self.path, self.lengths, self.fps = first.path, first.lengths, first.fps
         self.metadata, self.packages, self.held_out = first.metadata, first.packages, first.held_out
         self.survives_fork = all(camera.survives_fork for camera in cameras)
-        self.mapping = replace(first.mapping, image=tuple(camera.mapping.image for camera in cameras))
+        self._names = tuple(camera.mapping.camera for camera in cameras)
+        self.mapping = replace(first.mapping, image=self._names)
 
     def column(self, name: str, episode: int) -> np.ndarray:
         return self._cameras[0].column(name, episode)
 
     def frames(self, episode: int) -> Iterator[np.ndarray]:
-        names = self.mapping.image
         for row, pictures in enumerate(zip(*(camera.frames(episode) for camera in self._cameras), strict=True)):
             try:
-                yield side_by_side(dict(zip(names, pictures, strict=True)))
+                yield side_by_side(dict(zip(self._names, pictures, strict=True)))
             except ValueError as error:
                 raise ValueError(f"row {row} of episode {episode} of {self.path}: {error}") from error
 

@@ -40,13 +40,13 @@ def video_facts(path: Path) -> VideoFacts:
         raise _damaged(path, error) from error
 
 
-def video_frames(path: Path, count: int, fps: float, first: int | None = None) -> Iterator[np.ndarray]:
+def video_frames(path: Path, count: int, fps: float | None, first: int | None = None) -> Iterator[np.ndarray]:
     """Decodes frames `(H, W, 3)` uint8 RGB, turned as the container says, like players do.
 
     Args:
         path: the video.
         count: how many.
-        fps: frames per second, which tells frames apart where `first` is given.
+        fps: frames per second, which tells frames apart; needed where `first` is given.
         first: number of the first one, for a video that holds several episodes; `None` where it has `count` frames.
 
     Raises:
@@ -68,10 +68,12 @@ def video_frames(path: Path, count: int, fps: float, first: int | None = None) -
         raise ValueError(_mismatch(path, f"{found} frames", count, first))
 
 
-def _numbered(container, path: Path, fps: float, first: int | None) -> Iterator[tuple[int, "av.VideoFrame"]]:
+def _numbered(
+    container: "av.container.InputContainer", path: Path, fps: float | None, first: int | None
+) -> Iterator[tuple[int, "av.VideoFrame"]]:
     """Frames from `first` on with their numbers, counted from there."""
     stream = _stream(container, path)
-    if first is None:
+    if first is None or fps is None:
         yield from enumerate(container.decode(stream))
         return
     # To the key frame before, by half a frame more because times are rounded.
@@ -108,7 +110,7 @@ def _mismatch(path: Path, found: str, count: int, first: int | None) -> str:
     )
 
 
-def _stream(container, path: Path):
+def _stream(container: "av.container.InputContainer", path: Path) -> "av.VideoStream":
     if not container.streams.video:
         raise ValueError(f"{path} has no video stream: give a video")
     return container.streams.video[0]

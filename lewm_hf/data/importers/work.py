@@ -51,7 +51,7 @@ class Import:
         if success is not None:
             success = success[:, 0] != 0
         elif self.env and states is not None and goals is not None:
-            reached = self._reached(states, goals)
+            reached = self._reached(self.env, states, goals)
             success = np.append(reached[1:], reached[-1])
         observations = found.get("observation")
         return ImportedEpisode(
@@ -64,10 +64,10 @@ class Import:
             kept={role.removeprefix(KEPT): values for role, values in found.items() if role.startswith(KEPT)},
         )
 
-    def _reached(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
+    def _reached(self, name: str, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
         from ...tasks.registry import make_env  # recordings without one need no environment's library
 
-        env = make_env(self.env, **self.env_kwargs)
+        env = make_env(name, **self.env_kwargs)
         env.reset(seed=0, options={"goal_image": False})
         reached = env.reached(states, goals)
         env.close()

@@ -1,7 +1,7 @@
 """A data set's description: `episodes.json` for programs, `README.md` for people, both measured on the files."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -255,7 +255,7 @@ def _by_split(facts: Facts, which: int) -> str:
     return f"{total:,} ({parts})"
 
 
-def _vector(values: list[float | None]) -> str:
+def _vector(values: Sequence[float | None]) -> str:
     return "[" + ", ".join("undefined" if value is None else f"{value:.4f}" for value in values) + "]"
 
 

@@ -23,7 +23,7 @@ from ...pictures import PNG_SIGNATURE
 try:
     import cv2  # decodes up to three times as fast as Pillow; comes with the extra "pusht"
 except ImportError:
-    cv2 = None
+    cv2 = None  # type: ignore[assignment]  # else a module
 
 WEBP_METHODS = {"webp0": 0, "webp1": 1}
 IMAGE_FORMATS = ("png", *WEBP_METHODS)
@@ -151,10 +151,10 @@ def _compress(filtered: np.ndarray, fresh: np.ndarray) -> bytes:
     rows = [*fresh.tolist(), height]
     for last, end in pairwise(rows):
         if end - last - 1 >= PASTED_ROWS:
-            parts += [deflate.compress(filtered[start : last + 1]), deflate.flush(zlib.Z_FULL_FLUSH)]
+            parts += [deflate.compress(filtered[start : last + 1].data), deflate.flush(zlib.Z_FULL_FLUSH)]
             parts.append(_zero_rows(end - last - 1, width))
             start = end
-    parts += [deflate.compress(filtered[start:]), deflate.flush(), struct.pack(">I", zlib.adler32(filtered))]
+    parts += [deflate.compress(filtered[start:].data), deflate.flush(), struct.pack(">I", zlib.adler32(filtered.data))]
     return b"".join(parts)
 
 
@@ -163,7 +163,7 @@ def _zero_rows(rows: int, width: int) -> bytes:
     zeros = np.zeros((rows, width), dtype=np.uint8)
     zeros[:, 0] = FILTER_UP
     deflate = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
-    return deflate.compress(zeros) + deflate.flush(zlib.Z_FULL_FLUSH)
+    return deflate.compress(zeros.data) + deflate.flush(zlib.Z_FULL_FLUSH)
 
 
 def _widest_view(rows: np.ndarray) -> np.ndarray:

@@ -65,7 +65,7 @@ def clean_text(text: str, suffix: str) -> tuple[str, dict[str, str]]:
     # Longest first: a path may be the beginning of another.
     for old in sorted(replaced, key=len, reverse=True):
         if suffix in (".yaml", ".yml"):
-            text = re.sub(rf"(?<![\w/.-]){re.escape(old)}(?![\w/.-])", lambda _, old=old: replaced[old], text)
+            text = re.sub(rf"(?<![\w/.-]){re.escape(old)}(?![\w/.-])", replaced[old].replace("\\", r"\\"), text)
             continue
         for ascii_only in (True, False):
             text = text.replace(
@@ -124,7 +124,7 @@ def _mapped(content: Any, place: bool) -> Any:
 def _is_absolute(value: str) -> bool:
     found = _BEGINS_ABSOLUTE.match(value)
     # One component and no more is a slash before a word.
-    return bool(found) and (re.search(r"[/\\]", value[found.end() :]) is not None or ":" in found[0])
+    return found is not None and (re.search(r"[/\\]", value[found.end() :]) is not None or ":" in found[0])
 
 
 def _is_local(value: str) -> bool:

@@ -17,6 +17,7 @@ from .encoding import FrameEncoder
 
 if TYPE_CHECKING:  # those who only read need no environment
     from ..collect.recording import Episode
+    from ..importers.source import ImportedEpisode
 
 INDEX = "index"
 # Rows of a row group: what a writer holds in memory, and what the Hub's viewer reads for one page.
@@ -27,12 +28,12 @@ CHUNKING = b"content_defined_chunking"
 
 def write_episodes(
     path: Path,
-    episodes: "Iterable[Episode]",
+    episodes: "Iterable[Episode | ImportedEpisode]",
     numbers: Sequence[int],
     encoder: FrameEncoder,
     fps: float,
     starts: Sequence[int],
-    report: Callable[[int], None],
+    report: Callable[[int], object],
     check: Callable[[Path], None] | None = None,
     key: str | None = None,
 ) -> None:
@@ -196,7 +197,7 @@ def _write(writer: pq.ParquetWriter, tables: Sequence[pa.Table]) -> None:
     writer.write_table(table, row_group_size=len(table))
 
 
-def _schema(episode: "Episode", key: str | None) -> pa.Schema:
+def _schema(episode: "Episode | ImportedEpisode", key: str | None) -> pa.Schema:
     known = episode.states, episode.observations
     state_dim, observation_dim = (None if matrix is None else matrix.shape[1] for matrix in known)
     goal, success = episode.goals is not None, episode.next_success is not None
@@ -207,7 +208,7 @@ def _schema(episode: "Episode", key: str | None) -> pa.Schema:
 
 
 def _table(
-    schema: pa.Schema, episode: "Episode", number: int, encoder: FrameEncoder, fps: float, start: int
+    schema: pa.Schema, episode: "Episode | ImportedEpisode", number: int, encoder: FrameEncoder, fps: float, start: int
 ) -> pa.Table:
     rows = len(episode)
     frames = np.arange(rows)
