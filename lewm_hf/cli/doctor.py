@@ -144,8 +144,8 @@ def check_device() -> Check:
     """The accelerator that models would run on, or why there is none."""
     device = torch.accelerator.current_accelerator(check_available=True)
     if device is not None:
-        module = getattr(torch, device.type, None)
-        named = module.get_device_name(0) if hasattr(module, "get_device_name") else ""
+        name_of = getattr(getattr(torch, device.type, None), "get_device_name", None)
+        named = "" if name_of is None else name_of(0)
         return Check("device", "ok", f"{device.type}, {torch.accelerator.device_count()} of them, {named}".rstrip(", "))
     threads = f"cpu, {torch.get_num_threads()} threads"
     if shutil.which("nvidia-smi"):
@@ -191,13 +191,13 @@ def check_rendering() -> list[Check]:
     names = tuple(DEBIAN_PACKAGES) if platform.system() == "Linux" else ("glfw",)
     errors = {name: _try(DRAW, MUJOCO_GL=name) for name in names}
     checks, works = [], [name for name in names if errors[name] is None]
-    for name in names:
-        if errors[name] is None:
+    for name, error in errors.items():
+        if error is None:
             checks.append(Check(f"rendering {name}", "ok", "works"))
         else:
             remedy = f"apt-get install {DEBIAN_PACKAGES[name]}" if name in DEBIAN_PACKAGES else "run it with a display"
             # One back end is enough.
-            checks.append(Check(f"rendering {name}", "note" if works else "problem", errors[name], remedy))
+            checks.append(Check(f"rendering {name}", "note" if works else "problem", error, remedy))
     asked = os.environ.get("MUJOCO_GL", "").strip().lower()
     if asked:
         checks.append(_check_choice(asked, works, errors))

@@ -1,11 +1,13 @@
 """Uploads: a model folder, a data set or both; what would go can be listed first, and only what belongs there goes."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from huggingface_hub import DatasetCard, HfApi, ModelCard
 from huggingface_hub.constants import EVAL_RESULTS_FOLDER
@@ -20,6 +22,8 @@ from ..data.storage.local_paths import SUFFIXES, clean_text
 from ..files import size_text
 from .cards.checks import CARD_FILE, check_card, check_folder, check_repo_id, read_json, weight_files
 from .cards.eval_results import check_eval_results, eval_result_files
+
+Answer = TypeVar("Answer")
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +76,8 @@ class Upload:
             lines.append(f"  {name}  {size_text(size)}{changed}")
         lines += [f"  {old} goes as {new}" for old, new in self.paths.items()]
         if self.left:
-            size = size_text(sum(size for _, size in self.left))
-            lines.append(f"stays here: {len(self.left)} files, {size} ({_some(name for name, _ in self.left)})")
+            left = size_text(sum(size for _, size in self.left))
+            lines.append(f"stays here: {len(self.left)} files, {left} ({_some(name for name, _ in self.left)})")
         return "\n".join(lines)
 
 
@@ -137,7 +141,7 @@ def push(
         raise ValueError("there is nothing to push: give model=DIR, dataset=DIR or both")
     if lerobot and dataset is None:
         raise ValueError("--lerobot is for data sets: add --dataset DIR")
-    if lerobot and not is_lerobot(Path(dataset)):
+    if dataset is not None and lerobot and not is_lerobot(Path(dataset)):
         with TemporaryDirectory(prefix="lewm-lerobot-") as temporary:
             exported = write_lerobot(dataset, Path(temporary) / Path(dataset).resolve().name)
             return push(
@@ -154,11 +158,11 @@ def push(
         return Pushed(uploads, [])
     api = HfApi(token=token)
     for upload in uploads:  # all of them, before the first upload
-        _ask(upload, lambda upload=upload: _prepare(api, upload, public, revision))
+        _ask(upload, partial(_prepare, api, upload, public, revision))
     urls = []
     for upload in uploads:
         logger.info("uploading %s to %s", upload.folder, upload.repo_id)
-        urls.append(_ask(upload, lambda upload=upload: _send(api, upload, revision, message)))
+        urls.append(_ask(upload, partial(_send, api, upload, revision, message)))
     return Pushed(uploads, urls)
 
 
@@ -192,7 +196,10 @@ def _plan(folder: Path, kind: str, repo_id: str, include: Sequence[str]) -> Uplo
         for path in eval_result_files(folder):
             check_eval_results(path.read_text(encoding="utf-8"), str(path))
     weights = weight_files(folder) if kind == "model" else []
-    files, left, cleaned, paths = [], [], {}, {}
+    files: list[tuple[str, int]] = []
+    left: list[tuple[str, int]] = []
+    cleaned: dict[str, bytes] = {}
+    paths: dict[str, str] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
         hidden = any(part.startswith(".") for part in name.removeprefix(f"{EVAL_RESULTS_FOLDER}/").split("/"))
@@ -271,20 +278,20 @@ def _send(api: HfApi, upload: Upload, revision: str | None, message: str | None)
 def _tag_version(api: HfApi, upload: Upload, revision: str) -> None:
     """lerobot loads the revision that is tagged with the version of the layout."""
     repo = {"repo_id": upload.repo_id, "repo_type": "dataset"}
-    version = read_json(upload.folder / INFO_FILE).get("codebase_version")
+    version = (read_json(upload.folder / INFO_FILE) or {}).get("codebase_version")
     if any(tag.name == version for tag in api.list_repo_refs(**repo).tags):
         api.delete_tag(**repo, tag=version)
     api.create_tag(**repo, tag=version, revision=revision)
 
 
-def _ask(upload: Upload, action: Callable[[], str | None]) -> str | None:
+def _ask(upload: Upload, action: Callable[[], Answer]) -> Answer:
     """Turns what the Hub and the way to it refuse into one line."""
     try:
         return action()
     # The client wraps a failed file in a RuntimeError.
     except (HTTPError, OSError, RuntimeError) as error:
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
-        status = getattr(getattr(cause, "response", None), "status_code", None)
+        status = getattr(getattr(cause, "response", None), "status_code", 0)
         reason = getattr(cause, "server_message", None) or " ".join(str(cause).split())[:300]
         remedy = {401: "log in with `hf auth login`", 403: "use a token that may write there"}.get(
             status, "run the command again, it continues where it stopped"
@@ -292,6 +299,6 @@ def _ask(upload: Upload, action: Callable[[], str | None]) -> str | None:
         raise OSError(f"{upload.kind} {upload.repo_id} was not uploaded ({reason}): {remedy}") from error
 
 
-def _some(names: Iterator[str], most: int = 5) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+def _some(names: Iterable[str], most: int = 5) -> str:
+    listed = list(names)
+    return ", ".join(listed[:most]) + (", ..." if len(listed) > most else "")

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ class ActorFit:
     near_share: float = 0.0
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "hidden_size", "layers", "max_blocks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
@@ -76,7 +77,12 @@ class _Pairs:
 
     def __init__(self, model: LeWMModel, processor: LeWMImageProcessor, parts: Sequence[EpisodeData], what: str):
         config, first_row = model.config, 0
-        starts, aheads, aparts, blocks, embeddings, features = [], [], [], [], [], []
+        starts: list[np.ndarray] = []
+        aheads: list[np.ndarray] = []
+        aparts: list[np.ndarray] = []
+        blocks: list[Tensor] = []
+        embeddings: list[Tensor] = []
+        features: list[Tensor] = []
         for episodes in parts:
             apart = episodes.rows_apart(config.frameskip)
             ends = np.repeat(episodes.offsets + episodes.lengths - 1, episodes.lengths)
@@ -111,7 +117,7 @@ class _Pairs:
         """
         chosen = generator.integers(len(self.starts), size=count)
         rows = self.starts[chosen]
-        farthest = max_blocks
+        farthest: int | np.ndarray = max_blocks
         if near_share:
             farthest = np.where(generator.random(count) < near_share, -(-max_blocks // 2), max_blocks)
         left = np.minimum(generator.integers(1, farthest + 1), self.ahead[chosen])
@@ -120,7 +126,7 @@ class _Pairs:
 
 
 @torch.no_grad()
-def _embed(model, processor, episodes: EpisodeData, what: str) -> tuple[Tensor, Tensor]:
+def _embed(model: Any, processor: Any, episodes: EpisodeData, what: str) -> tuple[Tensor, Tensor]:
     """Embeddings `(rows, D)` and features `(rows, width)` of all frames, in float32."""
     parts, body = [], None
     if size_of(model.config):
@@ -140,6 +146,7 @@ def _embed(model, processor, episodes: EpisodeData, what: str) -> tuple[Tensor, 
 def _error(model: LeWMModel, pairs: _Pairs, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
     """Mean squared error of each actor on some pairs, in z-scored units, where copying the mean gives about 1."""
     actor, blocks = model.actor, pairs.blocks[drawn["block"]]
+    assert actor is not None, "a model with an actor is fitted"
     now, goal, left = drawn["now"], drawn["goal"], drawn["left"].to(blocks.device)
     z, f = pairs.embeddings, pairs.features
     errors = {"embeddings": F.mse_loss(actor.on_embeddings(z[now], z[goal], left), blocks)}
@@ -250,9 +257,11 @@ def fit_actor(
             sum(errors.values()).backward()
             optimizer.step()
             bar.update()
-    measured = {}
-    for split, part in pairs.items():
+    measured: dict[str, float] = {}
+    for split, drawn_from in pairs.items():
         with torch.no_grad():
-            errors = _error(fitted, part, part.draw(np.random.default_rng(fit.seed + 1), 8192, fit.max_blocks))
+            errors = _error(
+                fitted, drawn_from, drawn_from.draw(np.random.default_rng(fit.seed + 1), 8192, fit.max_blocks)
+            )
         measured |= {f"{split}_{name}": float(value) for name, value in errors.items()}
     return fitted, measured

@@ -77,7 +77,7 @@ class RunRecipe:
         """Arguments of `load_episodes` for a recording whose columns have other names."""
         return {name: getattr(self, name) for name in COLUMN_KEYS if getattr(self, name) is not None}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in self.needed:
             if not getattr(self, name):
                 raise ValueError(f"the recipe gives no {name}: add `{name}: ...` to it, or --{name} to the command")
@@ -167,7 +167,7 @@ class TrainingRecipe(RunRecipe):
     }  # fmt: skip
     precisions: ClassVar[tuple[str, ...]] = (*RunRecipe.precisions, "bf16_encoder")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.moving_share <= 1:
             raise ValueError(f"moving_share={self.moving_share} must lie in [0, 1]")
@@ -184,7 +184,7 @@ def model_fields(model_type: str) -> type:
         ValueError: for an unknown `model_type`.
     """
     kind, _ = find_world_model(model_type)
-    plain = {float | int: float, dict | None: str | None}  # a mapping is given as YAML
+    plain: dict[Any, Any] = {float | int: float, dict | None: str | None}  # a mapping is given as YAML
     common = {entry.name for entry in dataclasses.fields(PreTrainedConfig)} | {"num_channels", *MEASURED}
     fields = []
     for entry in dataclasses.fields(kind):

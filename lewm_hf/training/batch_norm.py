@@ -22,14 +22,14 @@ class _Moments:
         self.mean = torch.zeros(channels, dtype=torch.float64)
         self.squares = torch.zeros(channels, dtype=torch.float64)
 
-    def merge(self, count: Tensor, mean: Tensor, squares: Tensor):
+    def merge(self, count: Tensor, mean: Tensor, squares: Tensor) -> None:
         total = self.count + count
         delta = mean - self.mean
         self.mean = self.mean + delta * (count / total)
         self.squares = self.squares + squares + delta.square() * (self.count * count / total)
         self.count = total
 
-    def observe(self, module: nn.Module, inputs: tuple[Tensor, ...]):
+    def observe(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         """A forward pre-hook: `(rows, channels, ...)` entering a BatchNorm."""
         rows = inputs[0].detach().transpose(0, 1).flatten(1).float()
         mean = rows.mean(1)

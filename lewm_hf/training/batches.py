@@ -4,8 +4,9 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import numpy as np
 import torch
@@ -90,7 +91,7 @@ class WindowBatches(Sampler[list[int]]):
         return self._favoring(order, np.random.default_rng(np.random.SeedSequence([self.seed, epoch, batch.start])))
 
     def _favoring(self, order: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        if self.favored_share:
+        if self.favored_share and self.favored is not None:
             chosen = generator.random(len(order)) < self.favored_share
             order[chosen] = generator.choice(self.favored, chosen.sum())
         return order
@@ -117,19 +118,25 @@ class _ObeyTheParentAlone:
     joins them at exit sends SIGTERM as well: it counts once `done` is set.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.done = multiprocessing.RawValue("b", 0)
 
-    def __call__(self, worker: int):
+    def __call__(self, worker: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._end)
 
-    def _end(self, signum, frame):
+    def _end(self, signum: int, frame: FrameType | None) -> None:
         if self.done.value:
             os._exit(0)
 
 
-def batch_loader(windows: Dataset, batches, num_workers: int, device: torch.device, worker_init_fn=None) -> DataLoader:
+def batch_loader(
+    windows: Dataset,
+    batches: Iterable[list[int]],
+    num_workers: int,
+    device: torch.device,
+    worker_init_fn: Callable[[int], None] | None = None,
+) -> DataLoader:
     """A loader of what `loading` passes on, for who ends it by himself."""
     # Workers share the cached frames of this process by being its forks, also where Python would not fork by itself.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
@@ -149,7 +156,9 @@ def batch_loader(windows: Dataset, batches, num_workers: int, device: torch.devi
 
 
 @contextmanager
-def loading(windows: Dataset, batches, num_workers: int, device: torch.device) -> Iterator[Iterator[Window]]:
+def loading(
+    windows: Dataset, batches: Iterable[list[int]], num_workers: int, device: torch.device
+) -> Iterator[Iterator[Window]]:
     """Batches of `pixel_values` uint8 `(B, T, H, W, 3)` and `actions` `(B, T, A)`; no worker survives the block.
 
     Args:
@@ -189,7 +198,7 @@ def loading(windows: Dataset, batches, num_workers: int, device: torch.device) -
                 worker.join()
 
 
-def _pass_on(iterator: Iterator[Window]) -> Iterator[Window]:
+def _pass_on(iterator: Iterator[Window]) -> Generator[Window, None, None]:
     """Once closed, it holds nothing, whoever still holds it."""
     yield from iterator
 

@@ -11,6 +11,7 @@ import json
 import zlib
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, Self
 
 import yaml
 from accelerate import Accelerator
@@ -76,7 +77,7 @@ class RunDirectory:
         self.state, self.metrics = self.path / "state", self.path / "metrics.jsonl"
         self._held, self._locked = ExitStack(), False
 
-    def lock(self):
+    def lock(self) -> None:
         """Keeps every other process from writing here, until the `with` block of this object or this process ends.
 
         Raises:
@@ -86,14 +87,14 @@ class RunDirectory:
             self._held.enter_context(only_one(self.path / LOCK))
             self._locked = True
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self._held.close()
         self._locked = False
 
-    def check_new(self):
+    def check_new(self) -> None:
         """Raises:
         ValueError: where the folder already holds something.
         """
@@ -106,7 +107,7 @@ class RunDirectory:
         if self.path.exists() and {path.name for path in self.path.iterdir()} - {LOCK}:
             raise ValueError(f"output_dir={self.path} is not empty: name a new folder")
 
-    def check_resumable(self, values: dict, facts: dict, defaults: dict | None = None):
+    def check_resumable(self, values: dict, facts: dict, defaults: dict | None = None) -> None:
         """Whether the run in this folder is the one that `values` describe.
 
         Args:
@@ -146,7 +147,7 @@ class RunDirectory:
     def _remedy(self) -> str:
         return f"restore it from a copy, or start anew in another folder ({self.path}/last and best stay usable)"
 
-    def _check_state(self):
+    def _check_state(self) -> None:
         """Raises:
         ValueError: one line that names the first file of state/ that is missing or is not what was written.
         """
@@ -167,7 +168,7 @@ class RunDirectory:
             if now[name][1] != crc:
                 raise ValueError(f"{self.state / name} is damaged: its content has changed; {self._remedy}")
 
-    def check_room(self, weight_bytes: int):
+    def check_room(self, weight_bytes: int) -> None:
         """Raises:
         OSError: where the disk has no room for the checkpoints of a model of that size.
         """
@@ -182,7 +183,7 @@ class RunDirectory:
                 f"checkpoints of this run take {needed / 2**20:,.0f} MiB: make room, or name a folder on another disk"
             )
 
-    def start(self, values: dict):
+    def start(self, values: dict) -> None:
         """Makes the folder of a new run.
 
         Raises:
@@ -205,12 +206,12 @@ class RunDirectory:
             raise ValueError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}; {self._remedy}")
         return progress
 
-    def save_progress(self, progress: dict):
+    def save_progress(self, progress: dict) -> None:
         if self.main:
             with named_write_errors(self.state):
                 write_text(self.state / PROGRESS, json.dumps(progress, indent=2))
 
-    def save_state(self, accelerator: Accelerator, progress: dict):
+    def save_state(self, accelerator: Accelerator, progress: dict) -> None:
         """Weights, optimizer and random generators of all ranks, and `progress`; every rank must call this."""
         if self.main:
             recover(self.state)
@@ -227,20 +228,20 @@ class RunDirectory:
                 publish(self.state)
         accelerator.wait_for_everyone()
 
-    def save_model(self, name: str, model, image_processor, facts: dict):
+    def save_model(self, name: str, model: Any, image_processor: Any, facts: dict) -> None:
         """Replaces `name` ("last" or "best") by a `from_pretrained` folder, with `facts` in its training.json."""
         with staged_directory(self.path / name) as folder:
             model.save_pretrained(folder)
             image_processor.save_pretrained(folder)
             write_text(folder / "training.json", json.dumps(facts, indent=2))
 
-    def log(self, record: dict):
+    def log(self, record: dict) -> None:
         """Appends one record to metrics.jsonl."""
         if self.main:
             with self.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
 
-    def truncate_metrics(self, step: int, evaluated: int):
+    def truncate_metrics(self, step: int, evaluated: int) -> None:
         """Forgets what was logged after `step` and evaluated after `evaluated`; a resumed run logs it again."""
         if not (self.main and self.metrics.exists()):
             return

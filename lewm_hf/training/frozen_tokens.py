@@ -5,11 +5,13 @@ import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
 import torch
 
+from ..data.episodes import EpisodeData
 from ..data.windows import Window, WindowDataset
 from ..files import replacing, size_text
 from ..progress import progress_bar
@@ -35,7 +37,14 @@ class TokenCache:
         OSError: where the disk is too small; nothing is written then.
     """
 
-    def __init__(self, episodes, model, processor, directory: str | Path | None = None, progress: bool = False):
+    def __init__(
+        self,
+        episodes: EpisodeData,
+        model: Any,
+        processor: Any,
+        directory: str | Path | None = None,
+        progress: bool = False,
+    ):
         config = model.config
         directory = Path(datasets.config.HF_DATASETS_CACHE, "lewm_tokens") if directory is None else Path(directory)
         key = (
@@ -48,7 +57,7 @@ class TokenCache:
             self._write(episodes, model, processor, progress)
         self._tokens = np.load(self._path, mmap_mode="r")
 
-    def _write(self, episodes, model, processor, progress: bool) -> None:
+    def _write(self, episodes: EpisodeData, model: Any, processor: Any, progress: bool) -> None:
         device = next(model.parameters()).device
 
         def tokens(rows: np.ndarray) -> np.ndarray:
@@ -74,10 +83,10 @@ class TokenCache:
         """`(n, P, width)` float16, a copy."""
         return self._tokens[rows]
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {"_path": self._path}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._tokens = np.load(self._path, mmap_mode="r")
 
@@ -90,7 +99,7 @@ class TokenWindows(WindowDataset):
         tokens: of these episodes.
     """
 
-    def __init__(self, episodes, config, tokens: TokenCache, **kwargs):
+    def __init__(self, episodes: EpisodeData, config: Any, tokens: TokenCache, **kwargs: Any):
         super().__init__(episodes, config, **kwargs)
         self._cache = tokens
 

@@ -58,7 +58,7 @@ class Progress:
 class Pace:
     """The clock of a run, which stands still while something else than training happens."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.began = self.since = time.perf_counter()
         self.steps, self.waited = 0, 0.0
 
@@ -220,7 +220,7 @@ class _Fit:
         progress.step, pace.steps = progress.step + 1, pace.steps + 1
         return losses
 
-    def log_step(self, losses: dict[str, Tensor], pace: Pace, bar) -> None:
+    def log_step(self, losses: dict[str, Tensor], pace: Pace, bar: Any) -> None:
         """Raises:
         ValueError: where the loss is not a number.
         """
@@ -284,7 +284,7 @@ class _Fit:
             return False
         return bool(self.accelerator.reduce(torch.tensor(float(stopping), device=self.device)) > 0)
 
-    def raise_stopped(self, stop: StopRequest):
+    def raise_stopped(self, stop: StopRequest) -> None:
         logger.warning(
             "stopped at step %d, its state is in %s: continue with --resume", self.progress.step, self.folder.state
         )

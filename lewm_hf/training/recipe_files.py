@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from transformers import HfArgumentParser
@@ -117,7 +117,7 @@ class _Parser(HfArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, formatter_class=_Defaults, **kwargs)
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         raise ValueError(f"the command line is wrong: {message}")
 
 

@@ -19,7 +19,7 @@ class RunLength:
     @classmethod
     def of(
         cls,
-        steps_per_epoch: int,
+        steps_per_epoch: float,
         max_steps: int | None = None,
         schedule_epochs: float | None = None,
         stop_epoch: float | None = None,

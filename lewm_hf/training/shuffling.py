@@ -51,7 +51,7 @@ class Permutation:
         return numbers.astype(np.int64)
 
     def _network(self, numbers: np.ndarray) -> np.ndarray:
-        high, low = numbers // self.low, numbers % self.low
+        high, low = np.divmod(numbers, self.low)
         for number, key in enumerate(self.keys):
             if number % 2:
                 low = (low + mixed(high, key) % self.low) % self.low

@@ -18,7 +18,7 @@ def _previous(target: Path) -> Path:
     return target.with_name(f".{target.name}.old")
 
 
-def _to_disk(path: Path):
+def _to_disk(path: Path) -> None:
     """Waits until a file, or the names inside a folder, would survive a power failure."""
     if os.name == "nt" and path.is_dir():
         return  # Windows writes folders through
@@ -29,7 +29,7 @@ def _to_disk(path: Path):
         os.close(descriptor)
 
 
-def publish(target: Path):
+def publish(target: Path) -> None:
     """Puts the complete staged folder in the place of `target`, which goes only once the new one is on disk."""
     for file in staging_of(target).iterdir():
         _to_disk(file)
@@ -41,7 +41,7 @@ def publish(target: Path):
     shutil.rmtree(_previous(target), ignore_errors=True)
 
 
-def recover(target: Path):
+def recover(target: Path) -> None:
     """Finishes what a process killed inside `publish` left undone, and drops what it had only half written."""
     if _previous(target).exists() and not target.exists():
         os.rename(_previous(target), target)
@@ -86,7 +86,7 @@ def staged_directory(target: Path) -> Iterator[Path]:
         publish(target)
 
 
-def write_text(path: Path, text: str):
+def write_text(path: Path, text: str) -> None:
     """Replaces a file at once or not at all."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.write_text(text, encoding="utf-8")

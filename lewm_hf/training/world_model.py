@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -72,7 +72,7 @@ class WorldModelLosses(LossModule):
         super().__init__(model)
         self._frozen = freeze_parts(model, freeze)
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         for part in self._frozen:
             part.eval()
@@ -107,7 +107,7 @@ class WorldModelJob(Job):
         }
         train = episodes["train"]
         config = with_proprioception(with_action_statistics(self.config, train), train)
-        if self.start and size_of(config) != size_of(self.config):  # which only the data set tells
+        if recipe.init_from and self.start and size_of(config) != size_of(self.config):  # which only the data set tells
             self.start = StartingPoint.open(recipe.init_from, config, recipe.init_from_revision)
         self.config = config
         self.goal_blocks = config.actor_max_blocks if getattr(config, "actor_weight", 0) else None
@@ -131,7 +131,7 @@ class WorldModelJob(Job):
             "train_windows": len(self.windows),
         }  # fmt: skip
         if recipe.init_from:
-            self.facts["base_model"] = self.start.facts if self.start else saved.get("base_model")
+            self.facts["base_model"] = self.start.facts if self.start else (saved or {}).get("base_model")
         self.remark = f", learning rate laid out for {self.length.schedule_steps:,}"
         self.remark += self.start.remark if self.start else ""
         self.remark += f"; frozen: {', '.join(recipe.freeze)}" if recipe.freeze else ""
@@ -224,7 +224,7 @@ class WorldModelJob(Job):
 
     def goodness(self, record: dict[str, Any]) -> tuple[float, float]:
         """Planning success first: prediction loss says little about it (VIScore, arXiv 2608.11174)."""
-        return record.get("eval/success", 0.0), -record.get("eval/prediction_loss", record.get("eval/loss"))
+        return record.get("eval/success", 0.0), -record.get("eval/prediction_loss", record.get("eval/loss", math.inf))
 
 
 def with_action_statistics(config: PreTrainedConfig, episodes: EpisodeData) -> PreTrainedConfig:
@@ -275,7 +275,7 @@ def with_proprioception(config: PreTrainedConfig, episodes: EpisodeData) -> PreT
 def initialize_from_data(model: PreTrainedModel, windows: WindowDataset, image_processor: LeWMImageProcessor) -> None:
     """Lets an encoder that wants to see frames before it starts see some, the same ones on every rank."""
     encoder = getattr(model, "encoder", None)
-    if hasattr(encoder, "initialize_from_data"):
+    if encoder is not None and hasattr(encoder, "initialize_from_data"):
         rows = np.linspace(0, windows.episodes.num_rows - 1, 128).astype(int)
         frames = torch.from_numpy(windows.episodes.frames(rows))
         encoder.initialize_from_data(image_processor.normalize(frames))

@@ -23,6 +23,6 @@ def _without_prefix(module: nn.Module, state_dict: dict[str, Tensor], prefix: st
         state_dict[prefix + name.removeprefix(inner)] = state_dict.pop(name)
 
 
-def _with_prefix(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *rest) -> None:
+def _with_prefix(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
     for name in [name for name in state_dict if name.startswith(prefix)]:
         state_dict[f"{prefix}model.{name.removeprefix(prefix)}"] = state_dict.pop(name)

@@ -126,7 +126,8 @@ def load_agent(
     commit = None if folder.exists() else commit_of(str(model), revision)
     facts = training_facts_of(model, revision)
     env_kwargs = {name: value for name, value in facts.get("env_kwargs", {}).items() if name != "image_size"}
-    recipe = facts.get("recipe") if isinstance(facts.get("recipe"), dict) else {}
+    told = facts.get("recipe")
+    recipe = told if isinstance(told, dict) else {}
     columns = {name: recipe[name] for name in COLUMN_KEYS if recipe.get(name) is not None}
     return Agent(loaded, processor, str(model), commit, facts.get("env_id"), env_kwargs, columns)
 
@@ -173,7 +174,7 @@ def training_facts_of(model: str | Path, revision: str | None) -> dict[str, Any]
     return facts
 
 
-def check_agent(agent: Agent, env, env_id: str) -> None:
+def check_agent(agent: Agent, env: Any, env_id: str) -> None:
     """Refuses a model that cannot act in this environment.
 
     Raises:

@@ -33,7 +33,7 @@ class FrameSample:
         return len(self.rows)
 
 
-def sample_frames(episodes, count: int, seed: int, lead: int = 0, together: int = 1) -> FrameSample:
+def sample_frames(episodes: Any, count: int, seed: int, lead: int = 0, together: int = 1) -> FrameSample:
     """Draws frames without replacement, equally many of every episode as far as they have them.
 
     Args:
@@ -102,7 +102,7 @@ def portions(count: int) -> list[slice]:
     return [slice(first, first + PORTION) for first in range(0, count, PORTION)]
 
 
-def sample_stretches(episodes, count: int, frames: int, frameskip: int, seed: int) -> Stretches:
+def sample_stretches(episodes: Any, count: int, frames: int, frameskip: int, seed: int) -> Stretches:
     """Draws stretches with different first frames, equally many of every episode as far as it is long enough.
 
     Args:
@@ -128,7 +128,7 @@ def sample_stretches(episodes, count: int, frames: int, frameskip: int, seed: in
     return Stretches(rows, last.episodes, actions.reshape(len(starts), -1, episodes.action_dim))
 
 
-def blocks_of(stretches: Stretches, config) -> Tensor:
+def blocks_of(stretches: Stretches, config: Any) -> Tensor:
     """Z-scored action blocks `(n, T - 1, A)`; block k leaves frame k."""
     return to_blocks(torch.from_numpy(np.ascontiguousarray(stretches.actions, dtype=np.float32)), config)
 
@@ -178,7 +178,7 @@ Reduction = Callable[[Tensor], Tensor]  # `(n, *latent)` -> `(n, ...)`, of one b
 
 @torch.no_grad()
 def encode(
-    model, processor, frames: np.ndarray, batch_size: int = BATCH, reduce: Reduction | None = None,
+    model: Any, processor: Any, frames: np.ndarray, batch_size: int = BATCH, reduce: Reduction | None = None,
     proprioception: np.ndarray | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """What the model makes of pictures, float32 on the CPU.
@@ -213,9 +213,9 @@ def encode(
 
 
 def encode_rows(
-    model,
-    processor,
-    episodes,
+    model: Any,
+    processor: Any,
+    episodes: Any,
     rows: np.ndarray,
     batch_size: int = BATCH,
     reduce: Reduction | None = None,

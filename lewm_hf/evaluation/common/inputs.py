@@ -4,19 +4,22 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ...configuration_lewm_decoder import LeWMDecoderConfig
 from ...data.episodes import EpisodeData, load_episodes
 from ...modeling_lewm_decoder import LeWMDecoder
-from ...tasks.registry import short_name
+from ...tasks.registry import make_env, short_name
 from ...world_models.base import latent_shape
 from .agent import Agent, first_sentence, load_agent
 from .embeddings import check_frozen
 from .facts import DatasetFacts
 from .provenance import dataset_fingerprint, hardware, latents_fingerprint, library_versions, model_fingerprint
+
+if TYPE_CHECKING:
+    from ...tasks.state_env import StateEnv
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,18 @@ class Inputs:
     episodes: Any
     source: str | None
     env: str | None
+
+    def make_env(self) -> "StateEnv":
+        """An environment like that of the recordings.
+
+        Raises:
+            ValueError: where the data set names none that is a task here.
+        """
+        if self.env is None:
+            raise ValueError(
+                f"the episodes are of environment {self.episodes.env_id!r}, which is not a task: register_task it"
+            )
+        return make_env(self.env, **self.episodes.env_kwargs)
 
     def facts(self) -> dict[str, Any]:
         """What a result records about them, and about the machine."""

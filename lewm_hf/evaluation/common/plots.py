@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ STYLE = {
 
 
 @contextmanager
-def figure(path: str | Path, width: float, height: float, **subplots) -> Iterator[object]:
+def figure(path: str | Path, width: float, height: float, **subplots: Any) -> Iterator[Any]:
     """Yields the axes of a new figure of `width` x `height` inches; it is written as PNG when the block ends well."""
     import matplotlib
 
@@ -62,7 +63,7 @@ def picture_grid(
     width, height = columns * across, lines * down
     with figure(path, side * (width + left), side * (height + above + below)) as axes:
         axes.set_axis_off()
-        words = {"fontsize": 7, "va": "center"}
+        words: dict[str, Any] = {"fontsize": 7, "va": "center"}
         for line, pictures in enumerate(rows):
             for column, picture in enumerate(pictures):
                 x, y = column * across, line * down

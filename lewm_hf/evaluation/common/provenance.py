@@ -41,9 +41,9 @@ def hardware(device: torch.device | str) -> dict[str, Any]:
         "render_backend": os.environ.get("MUJOCO_GL", "default"),
     }
     if device.type != "cpu":
-        module = getattr(torch, device.type, None)
-        if hasattr(module, "get_device_name"):
-            facts["device_name"] = module.get_device_name(device)
+        name_of = getattr(getattr(torch, device.type, None), "get_device_name", None)
+        if name_of is not None:
+            facts["device_name"] = name_of(device)
     return facts
 
 
@@ -72,7 +72,7 @@ def latents_fingerprint(model: torch.nn.Module) -> str:
     return model_fingerprint(model, getattr(model, "optional_heads", ()))
 
 
-def dataset_fingerprint(episodes) -> str:
+def dataset_fingerprint(episodes: Any) -> str:
     """SHA-256 over the environment, episode ids, lengths, actions and, where there are any, simulator states.
 
     Pictures are left out, so that it does not depend on their format.
@@ -89,7 +89,7 @@ def dataset_fingerprint(episodes) -> str:
     return digest.hexdigest()
 
 
-def has_states(episodes) -> bool:
+def has_states(episodes: Any) -> bool:
     """Whether episodes hold the simulator states that restore an environment; recordings of a robot do not."""
     # Episodes in memory that name no columns have all of them.
     return SIM_STATE in getattr(episodes, "column_names", (SIM_STATE,))

@@ -82,16 +82,17 @@ class Ranks:
         """
         if self.count == 1:
             return work()
-        done, refusal = None, None
+        done: list[Value] = []
+        refusal = None
         try:
-            done = work()
+            done.append(work())
         except REPORTED as error:
             refusal = as_reported(error)
         for refused in self.every(refusal):
             if refused is not None:
                 refused.add_note(_SHARED)
                 raise refused
-        return done
+        return done[0]
 
 
 ALONE = Ranks()

@@ -73,14 +73,14 @@ def score(rows: Sequence[EpisodeRow]) -> dict[str, Any]:
     result["distinct"] = Distinct(pairs=len(problems), episodes=len({episode for episode, _ in problems}))
     solved = sum(row.solved_at_start for row in rows)
     result["solved_at_start"] = Share(n=solved, share=solved / len(rows))
-    steps = [row.first_success_step for row in rows if row.success]
+    steps = [row.first_success_step for row in rows if row.first_success_step is not None]
     result["mean_steps_to_success"] = sum(steps) / len(steps) if steps else None
     result["per_seed"] = []
     for seed in dict.fromkeys(row.seed for row in rows):
         of_seed = [row for row in rows if row.seed == seed]
         by_chance = None
         if "random" in result["floors"]:
-            by_chance = sum(row.random_success for row in of_seed) / len(of_seed)
+            by_chance = sum(bool(row.random_success) for row in of_seed) / len(of_seed)
         found = rate([row.success for row in of_seed])
         result["per_seed"].append(SeedRate(**vars(found), seed=seed, random_rate=by_chance))
     return result

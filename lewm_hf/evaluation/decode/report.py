@@ -1,6 +1,7 @@
 """Decoded rollouts as strips of pictures, as a plot of pixel errors, and in words."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -20,7 +21,7 @@ WAY_NAMES = {
 WAY_COLORS = {"decoded": COLORS[2], "imagined": COLORS[0], "copy": COLORS[3], "background": COLORS[5]}
 
 
-def draw_strip(path: str | Path, strips, number: int, title: str) -> Path:
+def draw_strip(path: str | Path, strips: Any, number: int, title: str) -> Path:
     """One PNG: rows real, decoded and imagined; columns T environment steps after the last known frame, at most 10.
 
     Args:
@@ -35,7 +36,7 @@ def draw_strip(path: str | Path, strips, number: int, title: str) -> Path:
     )  # fmt: skip
 
 
-def draw_film(path: str | Path, strips, number: int, title: str) -> Path:
+def draw_film(path: str | Path, strips: Any, number: int, title: str) -> Path:
     """One GIF, a frame per action block: real, decoded and imagined side by side.
 
     Args:

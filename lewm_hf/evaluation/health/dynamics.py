@@ -1,5 +1,7 @@
 """Does the model listen to its actions? Open-loop errors under the true, under other and under no actions."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ WAYS = ("true", "swapped", "none", "copy")
 
 @torch.no_grad()
 def rollout_errors(
-    model, latents: Tensor, stretches: Stretches, seed: int, part: np.ndarray | slice = slice(None)
+    model: Any, latents: Tensor, stretches: Stretches, seed: int, part: np.ndarray | slice = slice(None)
 ) -> dict[str, np.ndarray]:
     """Mean squared error of imagined embeddings, `(n, horizon)` by what the model was told about the future.
 
@@ -50,7 +52,7 @@ def rollout_errors(
     return {way: found[:, number] for number, way in enumerate(WAYS)}
 
 
-def _portion(model, context: Tensor, plans: Tensor) -> int:
+def _portion(model: Any, context: Tensor, plans: Tensor) -> int:
     """Stretches whose futures fit into memory together."""
     _, samples, horizon, _ = plans.shape
     return max(1, min(len(context), MEMORY // max(1, samples * candidate_bytes(model, context, horizon))))

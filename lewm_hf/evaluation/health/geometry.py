@@ -2,17 +2,20 @@
 
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...measures.correlation import spearman
 from ...measures.significance import bootstrap_interval
-from ...tasks.registry import make_env
 from ..common.embeddings import FrameSample, other_episode, same_episode
 from ..common.inputs import Inputs
 from ..common.provenance import has_states
 from .result import DistanceCorrelation, Distances, Retrieval
 from .retrieval import draw_neighbors, nearest_neighbors
+
+if TYPE_CHECKING:
+    from ...tasks.state_env import StateEnv
 
 QUERIES, NEIGHBORS = 6, 5
 PLOTTED = 400
@@ -44,15 +47,15 @@ class Geometry:
         with closing(self._environment()) as env:
             return env.distance(states[first], states[second])
 
-    def _environment(self):
-        env = make_env(self.inputs.env, **self.inputs.episodes.env_kwargs)
+    def _environment(self) -> "StateEnv":
+        env = self.inputs.make_env()
         env.reset(seed=0, options={"goal_image": False})
         return env
 
     def distances(self) -> Distances | None:
         """Spearman correlation of latent and true distances, bootstrapped over pairs; `None` where no true ones are
         known."""
-        if self._true(np.zeros(1, dtype=int), np.zeros(1, dtype=int)) is None:
+        if not self._known:
             return None
         with closing(self._environment()) as env:
             unit = env.distance_unit
@@ -61,9 +64,11 @@ class Geometry:
         for name, partner in (("within_episode", self.within), ("across_episodes", self.across)):
             pairs = every[partner != every]
             true = self._true(pairs, partner[pairs])
+            if true is None:
+                return None
             latent = np.linalg.norm(self.vectors[pairs] - self.vectors[partner[pairs]], axis=1)
 
-            def correlation(index: np.ndarray, latent=latent, true=true) -> float:
+            def correlation(index: np.ndarray, latent: np.ndarray = latent, true: np.ndarray = true) -> float:
                 return spearman(latent[index], true[index])
 
             found[name] = DistanceCorrelation(
@@ -79,12 +84,13 @@ class Geometry:
         """True distance of the nearest neighbour and of a random frame of another episode, means over the frames."""
         every = np.arange(len(self.sample))
         near, random = self._true(every, self.neighbors.indices[:, 0]), self._true(every, self.across)
-        known = near is not None
+        if near is None or random is None:
+            return Retrieval(frames=len(self.sample), nearest=None, random=None, ratio=None)
         return Retrieval(
             frames=len(self.sample),
-            nearest=float(near.mean()) if known else None,
-            random=float(random.mean()) if known else None,
-            ratio=float(near.mean() / random.mean()) if known and random.mean() > 0 else None,
+            nearest=float(near.mean()),
+            random=float(random.mean()),
+            ratio=float(near.mean() / random.mean()) if random.mean() > 0 else None,
         )
 
     def draw(self, path: Path) -> None:

@@ -1,6 +1,7 @@
 """A model's health in words, and as four plots in one picture."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,9 +39,9 @@ def format_health(result: HealthResult) -> str:
             )
         )
     if distances:
-        for name, found in distances.by_pairs().items():
-            low, high = found.interval
-            lines.append(_line(f"distance {name}", f"Spearman {found.spearman:.3f} ({low:.3f} to {high:.3f})"))
+        for name, measured in distances.by_pairs().items():
+            low, high = measured.interval
+            lines.append(_line(f"distance {name}", f"Spearman {measured.spearman:.3f} ({low:.3f} to {high:.3f})"))
         near, random = result.retrieval.nearest, result.retrieval.random
         lines.append(_line("nearest neighbour", f"{near:.3g} away, a random frame {random:.3g} ({distances.unit})"))
     else:
@@ -69,7 +70,7 @@ def plot_health(path: str | Path, result: HealthResult) -> None:
         _distances(axes[1, 1], result.distances)
 
 
-def _spectrum(axis, spectrum: Spectrum) -> None:
+def _spectrum(axis: Any, spectrum: Spectrum) -> None:
     axis.plot(np.arange(1, len(spectrum.singular_values) + 1), spectrum.singular_values, color=COLORS[0])
     axis.set_ylim(bottom=0)
     axis.set_xlabel("direction")
@@ -77,7 +78,7 @@ def _spectrum(axis, spectrum: Spectrum) -> None:
     axis.set_title(f"effective rank {spectrum.effective_rank:.1f} of {spectrum.dimensions}")
 
 
-def _normality(axis, normality: Normality) -> None:
+def _normality(axis: Any, normality: Normality) -> None:
     both = np.concatenate([normality.raw.per_dimension, normality.standardized.per_dimension])
     bins = np.geomspace(max(both.min(), 1e-2), max(both.max() * 1.01, 2.0), 30)
     for name, found, color in (
@@ -96,7 +97,7 @@ def _normality(axis, normality: Normality) -> None:
     axis.legend()
 
 
-def _dynamics(axis, result: HealthResult) -> None:
+def _dynamics(axis: Any, result: HealthResult) -> None:
     steps = result.settings.frameskip * np.arange(1, result.settings.horizon + 1)
     for number, (way, curve) in enumerate(result.dynamics.errors.items()):
         axis.plot(steps, curve.mean, color=COLORS[number], marker=".", label=WAY_NAMES[way])
@@ -108,7 +109,7 @@ def _dynamics(axis, result: HealthResult) -> None:
     axis.legend()
 
 
-def _distances(axis, distances: Distances | None) -> None:
+def _distances(axis: Any, distances: Distances | None) -> None:
     if distances is None:
         axis.text(0.5, 0.5, "no true distances for these episodes", ha="center", transform=axis.transAxes)
         axis.set_axis_off()

@@ -144,7 +144,7 @@ class HealthAnalysis(Analysis):
         spectrum, normality = _spectrum(embeddings), _normality(embeddings.flatten(1), agent.model.config)
         del embeddings
         angles, errors = _along(agent, episodes, self.parts, seed, ranks)
-        sections = {
+        sections: dict[str, Any] = {
             "straightness": _straightness(episodes, self.parts.rows, angles),
             "spectrum": spectrum,
             "normality": normality,
@@ -166,7 +166,9 @@ class HealthAnalysis(Analysis):
         self.geometry.draw(out / "neighbors.png")
 
 
-def _along(agent, episodes, stretches, seed: int, ranks: Ranks) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
+def _along(
+    agent: Any, episodes: Any, stretches: Any, seed: int, ranks: Ranks
+) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
     """Cosines of consecutive velocities and errors of imagined latents, stretch by stretch.
 
     In portions, because the latents of all stretches together may be larger than memory.
@@ -179,7 +181,7 @@ def _along(agent, episodes, stretches, seed: int, ranks: Ranks) -> tuple[torch.T
     return torch.cat(angles), {way: np.concatenate([one[way] for one in errors]) for way in errors[0]}
 
 
-def _straightness(episodes, rows: np.ndarray, angles: torch.Tensor) -> Straightness:
+def _straightness(episodes: Any, rows: np.ndarray, angles: torch.Tensor) -> Straightness:
     known = angles[angles.isfinite()]
     per_stretch = angles.nanmean(1)
     per_stretch = per_stretch[per_stretch.isfinite()]
@@ -210,13 +212,14 @@ def _spectrum(embeddings: torch.Tensor) -> Spectrum:
     )
 
 
-def _normality(embeddings: torch.Tensor, config) -> Normality:
+def _normality(embeddings: torch.Tensor, config: Any) -> Normality:
     """Per dimension, of which some thousands are listed; `usual` is the 95 % quantile of as many Gaussian draws."""
-    knots = {"knots": getattr(config, "sigreg_knots", 17), "t_max": getattr(config, "sigreg_t_max", 3.0)}
+    knots, t_max = getattr(config, "sigreg_knots", 17), getattr(config, "sigreg_t_max", 3.0)
     draws = min(len(embeddings), 500)
     found = {}
     for name, values in (("raw", embeddings), ("standardized", standardized(embeddings))):
-        statistic, usual = epps_pulley(values, **knots), normal_quantile(draws, fitted=name == "standardized")
+        statistic = epps_pulley(values, knots=knots, t_max=t_max)
+        usual = normal_quantile(draws, fitted=name == "standardized")
         found[name] = EppsPulley(
             per_dimension=statistic[:: -(-len(statistic) // DRAWN)].tolist(),
             mean=float(statistic.mean()),

@@ -43,7 +43,7 @@ class Sketch:
     Narrower latents are flattened and otherwise left alone.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.used = False
         self._directions: dict[int, Tensor] = {}
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ def _untrained(model: torch.nn.Module) -> torch.nn.Module:
     return fresh.eval().to(device)
 
 
-def _small_pictures(episodes, rows: np.ndarray, ranks: Ranks) -> np.ndarray:
+def _small_pictures(episodes: Any, rows: np.ndarray, ranks: Ranks) -> np.ndarray:
     """Pictures of 32 x 32 pixels, flattened: `(*rows.shape, 3072)` float32 in [0, 1]."""
 
     def work(some: np.ndarray) -> dict[str, torch.Tensor]:

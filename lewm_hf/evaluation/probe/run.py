@@ -138,8 +138,10 @@ class ProbeAnalysis(Analysis):
         if targets is None and columns is None and observes_alone(self.inputs):
             columns = [STATE]
         self.recorded = None if columns is None else column_values(self.inputs.episodes, columns)
-        chosen = self.recorded is None
-        self.targets = choose_targets(self.inputs, targets) if chosen else tuple(map(Target, self.recorded))
+        if self.recorded is None:
+            self.targets = choose_targets(self.inputs, targets)
+        else:
+            self.targets = tuple(map(Target, self.recorded))
         usable = int((self.inputs.episodes.lengths >= WINDOW).sum())
         if usable < LEAST_EPISODES:
             found = f"{usable} episode{'s' * (usable != 1)} of {WINDOW} frames or more"

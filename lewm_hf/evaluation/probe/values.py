@@ -7,7 +7,7 @@ import numpy as np
 
 from ...data.schema import STATE
 from ...tasks.measurable import Target
-from ...tasks.registry import knows_goals, make_env, task_names
+from ...tasks.registry import knows_goals, task_names
 from ..common.embeddings import FrameSample
 from ..common.inputs import Inputs
 
@@ -29,7 +29,7 @@ def choose_targets(inputs: Inputs, names: Sequence[str] | None) -> tuple[Target,
             f"numbers to probe (--columns observation.state), use episodes of "
             f"{', '.join(task_names())}, or register_task it"
         )
-    with closing(make_env(inputs.env, **inputs.episodes.env_kwargs)) as env:
+    with closing(inputs.make_env()) as env:
         known = {target.name: target for target in env.probe_targets}
         kind = type(env).__name__
     if not known:
@@ -47,7 +47,7 @@ def choose_targets(inputs: Inputs, names: Sequence[str] | None) -> tuple[Target,
 def target_values(inputs: Inputs, chosen: Sequence[Target], sample: FrameSample) -> dict[str, np.ndarray]:
     """Raw values `(n, k)` of every target, without columns that never change."""
     states = inputs.episodes.states
-    with closing(make_env(inputs.env, **inputs.episodes.env_kwargs)) as env:
+    with closing(inputs.make_env()) as env:
         env.reset(seed=0, options={"goal_image": False})
         here, before = states[sample.rows], states[sample.rows - 1]
         # Between rows that are several steps apart a velocity is the mean one.

@@ -48,7 +48,7 @@ def success_figure(results: Mapping[str, EvaluationResult]) -> str:
         figure = Figure(figsize=(5.6, 0.8 + 1.05 * len(results)), layout="constrained")
         axes = figure.subplots()
         position, ticks = 0.0, []
-        for group, result in reversed(results.items()):
+        for group, result in reversed(list(results.items())):
             bars = [("model", result.success, BLUE)]
             bars += [(name, floor, GREY) for name, floor in result.floors.items()]
             for name, value, color in reversed(bars):
@@ -83,7 +83,7 @@ def training_figures(
     judged = [record for record in records if "eval/prediction_loss" in record]
     figures = {}
 
-    def draw(title: str, key: str, plot, *, log: bool = False) -> None:
+    def draw(title: str, key: str, plot: Any, *, log: bool = False) -> None:
         if not any(key in record for record in (judged if key.startswith("eval/") else steps)):
             return
         with matplotlib.rc_context(STYLE):
@@ -99,24 +99,24 @@ def training_figures(
                 axes.legend()
             figures[title] = _svg(figure)
 
-    def prediction(axes):
+    def prediction(axes: Any) -> None:
         _curve(axes, steps, "prediction_loss", BLUE, "training")
         _curve(axes, judged, "eval/prediction_loss", ORANGE, "held-out", marker="o", markersize=4)
 
-    def sigreg(axes):
+    def sigreg(axes: Any) -> None:
         _curve(axes, steps, "sigreg_loss", BLUE)
         if sigreg_bounds:
             _reference(axes, sigreg_bounds[0], f"Gaussian: {sigreg_bounds[0]:.3g}", above=False)
             _reference(axes, sigreg_bounds[1], f"collapsed: {sigreg_bounds[1]:.3g}")
             axes.set_ylim(0.6 * sigreg_bounds[0], 2.5 * sigreg_bounds[1])
 
-    def rank(axes):
+    def rank(axes: Any) -> None:
         _curve(axes, steps, "effective_rank", BLUE)
         if embed_dim:
             _reference(axes, embed_dim, f"all {embed_dim} dimensions")
         axes.set_ylim(0, 1.12 * embed_dim if embed_dim else None)
 
-    def spread(axes):
+    def spread(axes: Any) -> None:
         x = [record["step"] for record in steps]
         low, high = ([record[f"embedding_std_{end}"] for record in steps] for end in ("min", "max"))
         axes.fill_between(x, low, high, color=BLUE, alpha=0.18, lw=0, label="least to largest dimension")
@@ -124,12 +124,12 @@ def training_figures(
         axes.axhline(1, color=MUTED, lw=1, ls="--")
         axes.set_ylim(bottom=0)
 
-    def copy_last(axes):
+    def copy_last(axes: Any) -> None:
         _curve(axes, steps, "prediction_over_copy_last", BLUE, "training")
         _curve(axes, judged, "eval/prediction_over_copy_last", ORANGE, "held-out", marker="o", markersize=4)
         _reference(axes, 1, "predicting that nothing moves")
 
-    def success(axes):
+    def success(axes: Any) -> None:
         for key, color, label in (("success", GREEN, "planning"), ("random_success", GREY, "random policy")):
             points = [(record["step"], 100 * record[f"eval/{key}"]) for record in judged if f"eval/{key}" in record]
             if points:
@@ -146,13 +146,13 @@ def training_figures(
     return figures
 
 
-def _curve(axes, records: Sequence[Record], key: str, color: str, label: str | None = None, **style) -> None:
+def _curve(axes: Any, records: Sequence[Record], key: str, color: str, label: str | None = None, **style: Any) -> None:
     points = [(record["step"], record[key]) for record in records if isinstance(record.get(key), int | float)]
     if points:
         axes.plot(*zip(*points, strict=True), color=color, label=label, **style)
 
 
-def _reference(axes, value: float, text: str, above: bool = True) -> None:
+def _reference(axes: Any, value: float, text: str, above: bool = True) -> None:
     axes.axhline(value, color=MUTED, lw=1, ls="--")
     across = axes.get_yaxis_transform()
     side = "bottom" if above else "top"

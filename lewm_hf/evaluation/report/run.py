@@ -267,7 +267,7 @@ def _results_table(shown: Sequence[Shown]) -> dict[str, list]:
     return {"head": head, "rows": rows}
 
 
-def _curves(records, recipe: dict[str, Any]) -> list[dict[str, str]]:
+def _curves(records: Any, recipe: dict[str, Any]) -> list[dict[str, str]]:
     figures = training_figures(records, _sigreg_bounds(recipe), recipe.get("embed_dim"))
     return [_image(svg.encode(), "svg+xml", name) for name, svg in figures.items()]
 

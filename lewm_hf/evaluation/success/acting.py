@@ -65,10 +65,16 @@ def check_proprioception(config: Any, env: StateEnv, env_id: str) -> None:
     if list(config.proprioception_key or ()) != [STATE]:
         raise ValueError(
             f"this model was trained with {columns_of(config)}, but an environment gives {STATE} alone: evaluate it "
-            "with `lewm health` and `lewm probe`, or train with proprioception_key={STATE}"
+            f"with `lewm health` and `lewm probe`, or train with proprioception_key={STATE}"
         )
     seen = env.recorded(env.observe())
-    if env.own_goals or env.judge == "model" or not env.restorable or np.shape(seen) != (size_of(config),):
+    if (
+        env.own_goals
+        or env.judge == "model"
+        or not env.restorable
+        or seen is None
+        or np.shape(seen) != (size_of(config),)
+    ):
         raise ValueError(
             f"this model was trained with {columns_of(config)}, which {env_id} does not give of a state and of a goal: "
             "add get_state, set_state and is_success to the environment, or train on pictures alone"
@@ -80,7 +86,7 @@ def seen_frames(policy: str, planner: Planner, agent: Agent) -> int:
     return planner.frames(agent.model.config) if policy == "planner" else 1
 
 
-def describe_bounds(policy: str, planner: Planner, agent: Agent, action_space) -> dict[str, Any] | None:
+def describe_bounds(policy: str, planner: Planner, agent: Agent, action_space: Any) -> dict[str, Any] | None:
     """Bounds that actions are kept within and where they come from; `None` where nothing is clipped."""
     clipped = planner.clip_actions != "none" if policy == "planner" else policy == "actor"
     config = agent.model.config
@@ -106,7 +112,7 @@ def make_policy(policy: str, planner: Planner, agent: Agent, vector_env: GoalVec
     if policy == "zero":
         return ZeroPolicy(space, vector_env.num_envs)
     bounds = (space.low.tolist(), space.high.tolist()) if space.is_bounded() else None
-    shared = {"num_envs": vector_env.num_envs, "action_bounds": bounds}
+    shared: dict[str, Any] = {"num_envs": vector_env.num_envs, "action_bounds": bounds}
     if policy == "actor":
         return ActorPolicy(agent.model, agent.processor, retry=planner.retry, **shared)
     return MPCPolicy(agent.model, agent.processor, planner, seed=seed, **shared)

@@ -73,7 +73,7 @@ class EvaluateArguments:
     device: torch.device | str | None = None
     progress: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_out(self.out)
         for name, least in (("n", 1), ("num_envs", 1), ("videos", 0), ("video_successes", 0)):
             value = getattr(self, name)

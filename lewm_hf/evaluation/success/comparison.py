@@ -1,5 +1,6 @@
 """Two evaluations on the same start-goal pairs: which one solves more, and could that be chance?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,7 @@ def _rows_of(folder: str | Path, result: EvaluationResult) -> list[EpisodeRow]:
     return rows
 
 
-def _check_pairs(first, second, results) -> None:
+def _check_pairs(first: str | Path, second: str | Path, results: Sequence[EvaluationResult]) -> None:
     drawn = [{one.seed: one.hash for one in result.manifests} for result in results]
     if drawn[0] == drawn[1]:
         return
@@ -161,7 +162,7 @@ def _check_pairs(first, second, results) -> None:
     )
 
 
-def _differences(results) -> dict[str, list[Any]]:
+def _differences(results: Sequence[EvaluationResult]) -> dict[str, list[Any]]:
     """Values of the protocol, the planner, the environment and the versions that are not the same."""
     alike = len({result.policy for result in results}) == 1  # an actor alone has hardly a setting of a search
     values = [

@@ -42,7 +42,7 @@ def film(
     outcomes: Sequence[Outcome],
     first_frame: str,
     context_frames: int,
-    episodes,
+    episodes: Any,
     failures: int,
     successes: int = 0,
     decoder: LeWMDecoder | None = None,
@@ -103,7 +103,7 @@ def _decoded(decoder: LeWMDecoder, embeddings: Tensor) -> np.ndarray:
     return decoder.pictures(embeddings.flatten(1).to(next(decoder.parameters()).device)).cpu().numpy()
 
 
-def _bank_frames(env, manifests: Sequence[Manifest], episodes) -> np.ndarray:
+def _bank_frames(env: Any, manifests: Sequence[Manifest], episodes: Any) -> np.ndarray:
     if episodes is not None:
         rows = np.linspace(0, len(episodes.states) - 1, min(BANK_SIZE, len(episodes.states))).astype(int)
         return episodes.frames(rows)

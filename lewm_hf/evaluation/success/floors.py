@@ -1,6 +1,7 @@
 """The floors under every success rate: what blind policies reach on the same pairs."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box
@@ -16,7 +17,7 @@ class BlindPolicy:
     def __init__(self, action_space: Box, num_envs: int):
         self.action_space, self.num_envs = action_space, num_envs
 
-    def reset(self, env_ids: Sequence[int], problems: Sequence[int], goals=None, steps_left=None) -> None:
+    def reset(self, env_ids: Sequence[int], problems: Sequence[int], goals: Any = None, steps_left: Any = None) -> None:
         """Starts new problems in these environments."""
 
     def release(self, env_ids: Sequence[int]) -> None:
@@ -29,7 +30,7 @@ class BlindPolicy:
 class ZeroPolicy(BlindPolicy):
     """Zero action, always: what the start state and its velocity reach by themselves."""
 
-    def act(self, frames=()) -> np.ndarray:
+    def act(self, frames: Any = (), proprioception: Any = None) -> np.ndarray:
         return np.zeros((self.num_envs, *self.action_space.shape), dtype=np.float32)
 
 
@@ -47,15 +48,15 @@ class RandomPolicy(BlindPolicy):
         self.seed = seed
         self._streams: list[np.random.Generator | None] = [None] * num_envs
 
-    def reset(self, env_ids, problems, goals=None, steps_left=None):
+    def reset(self, env_ids: Sequence[int], problems: Sequence[int], goals: Any = None, steps_left: Any = None) -> None:
         for env_id, problem in zip(env_ids, problems, strict=True):
             self._streams[env_id] = np.random.default_rng([self.seed, problem])
 
-    def release(self, env_ids):
+    def release(self, env_ids: Sequence[int]) -> None:
         for env_id in env_ids:
             self._streams[env_id] = None
 
-    def act(self, frames=()) -> np.ndarray:
+    def act(self, frames: Any = (), proprioception: Any = None) -> np.ndarray:
         actions = np.full((self.num_envs, *self.action_space.shape), np.nan, dtype=np.float32)
         for env_id, stream in enumerate(self._streams):
             if stream is not None:

@@ -42,6 +42,7 @@ def reserve(task: Prepared) -> Unfinished:
         }
         for one in task.manifests
     }
+    assert task.given.out is not None, "files are written where a folder was given"
     kept = Unfinished(task.given.out, contents)
     kept.check(task.given.overwrite)
     return kept
@@ -65,7 +66,7 @@ def write_files(
     Returns:
         The films' files, failures first.
     """
-    given, out = task.given, Path(task.given.out)
+    given, out = task.given, kept.out
     clear(out, WRITTEN)
     outcomes = [outcome for seed in measured for outcome in seed.outcomes]
     files = film(

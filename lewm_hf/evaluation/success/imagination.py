@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ class FrameBank:
     embeddings: Tensor
 
     @classmethod
-    def of(cls, model, processor, frames: np.ndarray) -> "FrameBank":
+    def of(cls, model: Any, processor: Any, frames: np.ndarray) -> "FrameBank":
         """Encodes the pictures."""
         return cls(frames, encode(model, processor, frames)["embeddings"].flatten(1))
 
@@ -44,8 +45,8 @@ def _context(plan_step: int, frameskip: int, context_frames: int) -> range:
 
 @torch.no_grad()
 def imagine(
-    model,
-    processor,
+    model: Any,
+    processor: Any,
     pictures: Mapping[int, np.ndarray],
     plan_steps: Sequence[int],
     actions: np.ndarray,

@@ -162,29 +162,29 @@ class JudgedVectorEnv(GoalVectorEnv):
         self._goals: list[Tensor | None] = [None] * num_envs
         self._distances = np.full(num_envs, np.nan)
 
-    def reset_to(self, indices, states, goals):
+    def reset_to(self, indices: Sequence[int], states: np.ndarray, goals: np.ndarray) -> None:
         super().reset_to(indices, states, goals)
         self._forget(indices)
         for index, latent in zip(indices, self._encode(self.goal_images(indices)), strict=True):
             self._goals[index] = latent
         self._measure(self._indices(indices))
 
-    def step(self, actions, active=None):
+    def step(self, actions: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
         super().step(actions, active)
-        moved = np.flatnonzero(np.ones(self.num_envs, dtype=bool) if active is None else active)
+        moved = np.flatnonzero(np.ones(self.num_envs, dtype=bool) if active is None else active).tolist()
         self._forget(moved)
         self._measure(moved)
         success = np.zeros(self.num_envs, dtype=bool)
         success[moved] = self._distances[moved] <= self._threshold
         return success
 
-    def successes(self, indices=None):
+    def successes(self, indices: Sequence[int] | None = None) -> np.ndarray:
         return self._distances[self._indices(indices)] <= self._threshold
 
-    def distances(self, indices, states, goals):
+    def distances(self, indices: Sequence[int], states: np.ndarray, goals: np.ndarray) -> np.ndarray:
         return self._distances[self._indices(indices)].copy()
 
-    def render(self, indices=None):
+    def render(self, indices: Sequence[int] | None = None) -> np.ndarray:
         chosen = self._indices(indices)
         if missing := [index for index in chosen if index not in self._pictures]:
             self._pictures |= dict(zip(missing, super().render(missing), strict=True))

@@ -146,7 +146,7 @@ class Manifest:
                     f"{name}={getattr(protocol, name)}: use a manifest of this protocol, or override {name}"
                 )
 
-    def check_episodes(self, episodes) -> None:
+    def check_episodes(self, episodes: Any) -> None:
         """Refuses a data set that the pairs were not drawn from.
 
         Raises:
@@ -165,7 +165,7 @@ def protocol_env_kwargs(env_id: str, env_kwargs: Mapping[str, Any], protocol: Pr
     return {**env_kwargs, **find_task(env_id).environment_arguments(protocol)}
 
 
-def sample_manifest(episodes, protocol: Protocol, n: int, seed: int) -> Manifest:
+def sample_manifest(episodes: Any, protocol: Protocol, n: int, seed: int) -> Manifest:
     """Draws `n` start-goal pairs from the episodes by the protocol's rule (see `select_pairs`).
 
     Args:

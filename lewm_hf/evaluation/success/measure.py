@@ -13,7 +13,7 @@ from .floors import RandomPolicy, ZeroPolicy
 from .manifest import Manifest
 from .prepare import Prepared
 from .protocol import Protocol
-from .rollouts import Outcome, Rollouts, StoredFrames, run_policy
+from .rollouts import Outcome, Policy, Rollouts, StoredFrames, run_policy
 from .unfinished import SeedResult
 
 
@@ -39,8 +39,8 @@ def measure(
     acted = _act(task, vector_env, mine, progress)
     blind = _floors(vector_env, mine, task.protocol) if floors else {}
     outcomes = tuple(ranks.together(acted.outcomes))
-    blind = {name: ranks.together(of_floor) for name, of_floor in blind.items()}
-    plans, planning_seconds = (sum(ranks.every(value)) for value in (acted.plans, acted.planning_seconds))
+    blind = {name: tuple(ranks.together(of_floor)) for name, of_floor in blind.items()}
+    plans, planning_seconds = sum(ranks.every(acted.plans)), sum(ranks.every(acted.planning_seconds))
     rows = tuple(_rows(manifest, outcomes, blind))
     return SeedResult(rows, outcomes, plans, planning_seconds, max(ranks.every(time.perf_counter() - clock)))
 
@@ -72,7 +72,7 @@ def _act(task: Prepared, vector_env: GoalVectorEnv, manifest: Manifest, progress
 
 def _floors(vector_env: GoalVectorEnv, manifest: Manifest, protocol: Protocol) -> dict[str, tuple[Outcome, ...]]:
     space = vector_env.single_action_space
-    policies = {
+    policies: dict[str, Policy] = {
         "random": RandomPolicy(space, vector_env.num_envs, manifest.seed),
         "zero_action": ZeroPolicy(space, vector_env.num_envs),
     }

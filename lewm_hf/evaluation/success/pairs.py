@@ -1,6 +1,7 @@
 """Which start-goal pairs a protocol admits, and drawing some of them, the same on every machine and NumPy version."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,9 @@ class PairCounts:
     episodes: int
 
 
-def select_pairs(episodes, env: StateEnv, protocol: Protocol, n: int, seed: int):
+def select_pairs(
+    episodes: Any, env: StateEnv, protocol: Protocol, n: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, PairCounts]:
     """Draws `n` pairs by the protocol's rule.
 
     Every pair (and, for `draw: episodes`, every episode) has a pseudo-random rank, a pure function of the seed, the
@@ -77,8 +80,8 @@ def select_pairs(episodes, env: StateEnv, protocol: Protocol, n: int, seed: int)
     order = draw_order("rows", seed, ids, frames)
     if protocol.draw == "episodes":
         # First the best frame of every episode, then the best episodes.
-        _, first = np.unique(ids[order], return_index=True)
-        order = order[first]
+        _, best = np.unique(ids[order], return_index=True)
+        order = order[best]
         order = order[draw_order("episodes", seed, ids[order], frames[order])]
     if len(order) < n:
         unit = "episodes with an admitted pair" if protocol.draw == "episodes" else "admitted pairs"

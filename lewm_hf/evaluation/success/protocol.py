@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +59,15 @@ class Protocol:
     default_planner: str = "goal-time"
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):
             if entry.name in ("seeds", "overrides"):
                 continue
             value = getattr(self, entry.name)
             if type(value) is not entry.type:
                 raise ValueError(
-                    f"protocol {self.name}: {entry.name}={value!r} must be of type {entry.type.__name__}, "
-                    f"not {type(value).__name__}"
+                    f"protocol {self.name}: {entry.name}={value!r} must be of type "
+                    f"{getattr(entry.type, '__name__', entry.type)}, not {type(value).__name__}"
                 )
         self._check_seeds()
         for name, allowed in CHOICES.items():
@@ -78,7 +79,7 @@ class Protocol:
             if getattr(self, name) < 1:
                 raise ValueError(f"protocol {self.name}: {name}={getattr(self, name)} must be at least 1")
 
-    def _check_seeds(self):
+    def _check_seeds(self) -> None:
         seeds = self.seeds
         if isinstance(seeds, int) and not isinstance(seeds, bool):
             seeds = (seeds,)
@@ -182,5 +183,5 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
 _FIELDS = tuple(entry.name for entry in dataclasses.fields(Protocol) if entry.name != "overrides")
 
 
-def _folder():
+def _folder() -> Traversable:
     return files("lewm_hf.evaluation.success") / "protocols"

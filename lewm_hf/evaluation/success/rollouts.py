@@ -1,7 +1,7 @@
 """Runs a policy on the pairs of a manifest, many at a time; on a CPU no pair's outcome depends on its neighbours."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,20 +20,20 @@ class Policy(Protocol):
 
     plans: int
 
-    def reset(self, env_ids, problems, goals, **told) -> None:
+    def reset(self, env_ids: Sequence[int], problems: Sequence[int], goals: Any, *more: Any, **told: Any) -> None:
         """Starts problems in these environments; `goals` `(n, H, W, 3)` uint8.
 
         Where a deadline is told: `steps_left`, environment steps until the goal is due; where `wants_proprioception`
         is true, `goal_proprioception` `(n, observation)`.
         """
 
-    def release(self, env_ids) -> None:
+    def release(self, env_ids: Sequence[int]) -> None:
         """Ends the problems of these environments: they want no frames and get no actions until the next reset."""
 
     def wants_frame(self) -> np.ndarray:
         """`(num_envs,)` bool: which environments need a picture before they can act."""
 
-    def act(self, frames, *proprioception) -> np.ndarray:
+    def act(self, frames: Any, proprioception: Any = None) -> np.ndarray:
         """Pictures `(n, H, W, 3)` of the environments that want one -> `(num_envs, action)` in environment units.
 
         Where `wants_proprioception` is true, what their `observation.state` is comes beside them."""
@@ -46,7 +46,7 @@ class StoredFrames:
         episodes: an `EpisodeData` that holds the manifest's episodes.
     """
 
-    def __init__(self, episodes):
+    def __init__(self, episodes: Any) -> None:
         self.episodes = episodes
         self._offset = {int(e): int(o) for e, o in zip(episodes.episode_ids, episodes.offsets, strict=True)}
 
@@ -129,14 +129,14 @@ def run_policy(
         starting_states = vector_env.envs[0].at_rest(starting_states)
     for first in range(0, len(manifest), vector_env.num_envs):
         pairs = list(manifest.pairs[first : first + vector_env.num_envs])
-        members = np.arange(len(pairs))
+        members = list(range(len(pairs)))
         rows = slice(first, first + len(pairs))
         clock = time.perf_counter()
         vector_env.reset_to(members, starting_states[rows], goal_states[rows])
         images = None
         if see_goals:
             images = vector_env.goal_images(members) if goals is None else goals(pairs)
-        told = {} if steps_left is None else {"steps_left": steps_left}
+        told: dict[str, Any] = {} if steps_left is None else {"steps_left": steps_left}
         wants_proprioception = getattr(policy, "wants_proprioception", False)
         if wants_proprioception:
             told["goal_proprioception"] = vector_env.recorded_goals(members)
@@ -151,18 +151,18 @@ def run_policy(
         actions: list[list[np.ndarray]] = [[] for _ in pairs]
         plan_steps: list[list[int]] = [[] for _ in pairs]
         for step in range(budget):
-            wanted = np.flatnonzero(policy.wants_frame())
+            wanted = np.flatnonzero(policy.wants_frame()).tolist()
             frames: Any = ()
-            if len(wanted):
+            if wanted:
                 frames = starts(pairs)[wanted] if step == 0 and starts is not None else vector_env.render(wanted)
             plans, before = policy.plans, time.perf_counter()
-            beside = (vector_env.recorded(wanted),) if wants_proprioception and len(wanted) else ()
+            beside = (vector_env.recorded(wanted),) if wants_proprioception and wanted else ()
             chosen = policy.act(frames, *beside)
             planned = policy.plans > plans
             if planned:
                 planning_seconds += time.perf_counter() - before
             success = vector_env.step(chosen, active)
-            running = np.flatnonzero(active)
+            running = np.flatnonzero(active).tolist()
             for env_id, state in zip(running, vector_env.states(running), strict=True):
                 states[env_id].append(state)
                 actions[env_id].append(chosen[env_id])
@@ -175,7 +175,7 @@ def run_policy(
             clock = now
             ended = active & (success | vector_env.over())
             active &= ~ended
-            policy.release(np.flatnonzero(ended))
+            policy.release(np.flatnonzero(ended).tolist())
             if on_progress is not None and (ended.any() or step + 1 == budget):
                 reached = sum(found is not None for found in first_success)
                 finished = len(pairs) if step + 1 == budget else len(pairs) - int(active.sum())

@@ -70,7 +70,7 @@ def format_summary(result: EvaluationResult) -> str:
         _line("success", format_rate(success)),
     ]
     lines += [_line(_FLOOR_NAMES[name], format_rate(floor)) for name, floor in result.floors.items()]
-    if "random" in result.floors:
+    if result.mcnemar_against_random is not None:
         p_value = result.mcnemar_against_random.p_value
         lines.append(
             _line("excess over random", f"{100 * result.excess['random']:+7.1f} points   McNemar p = {p_value:.2g}")

@@ -126,13 +126,13 @@ class Unfinished:
             "planning_seconds": result.planning_seconds,
             "seconds": result.seconds,
         }
-        arrays = {
-            "facts": np.array(json.dumps(facts)),
-            "states": np.concatenate([outcome.states for outcome in result.outcomes]),
-            "actions": np.concatenate([outcome.actions for outcome in result.outcomes]),
-        }
         file = io.BytesIO()
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(
+            file,
+            facts=np.array(json.dumps(facts)),
+            states=np.concatenate([outcome.states for outcome in result.outcomes]),
+            actions=np.concatenate([outcome.actions for outcome in result.outcomes]),
+        )
         write_atomic(self._path(seed), file.getvalue())
 
     def remove(self) -> None:

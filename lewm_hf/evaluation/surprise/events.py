@@ -33,7 +33,7 @@ class Take:
     actions: np.ndarray
 
 
-def events_of(env) -> Events:
+def events_of(env: Any) -> Events:
     """The events of an environment.
 
     Raises:
@@ -48,7 +48,7 @@ def events_of(env) -> Events:
 
 
 def record_takes(
-    env, *, env_name: str, seed: int, episode: int, frames: int, frameskip: int, event: int
+    env: Any, *, env_name: str, seed: int, episode: int, frames: int, frameskip: int, event: int
 ) -> dict[str, Take]:
     """The three variants of one episode. They are the same before frame `event`, which is the first to show the change.
 
@@ -74,8 +74,7 @@ def record_takes(
         for frame in range(frames):
             if frame == event:
                 happen(env, variant, np.random.default_rng([seed, episode, 1]))
-            shared = before is not None and frame < event
-            pictures.append(before.frames[frame] if shared else env.render())
+            pictures.append(before.frames[frame] if before is not None and frame < event else env.render())
             states.append(env.get_state())
             if frame + 1 < frames:
                 actions += [_advance(env, policy) for _ in range(frameskip)]
@@ -83,13 +82,13 @@ def record_takes(
     return takes
 
 
-def _advance(env, policy: Expert) -> np.ndarray:
+def _advance(env: Any, policy: Expert) -> np.ndarray:
     action = policy.act(env)
     env.step(action)
     return action
 
 
-def happen(env, variant: str, rng: np.random.Generator) -> dict[str, Any]:
+def happen(env: Any, variant: str, rng: np.random.Generator) -> dict[str, Any]:
     """Makes the event happen now, in an environment that looks as it does by default. The goal stays.
 
     Returns:
@@ -107,7 +106,7 @@ def happen(env, variant: str, rng: np.random.Generator) -> dict[str, Any]:
     return changed
 
 
-def _other_color(env, name: str, rng: np.random.Generator) -> np.ndarray:
+def _other_color(env: Any, name: str, rng: np.random.Generator) -> np.ndarray:
     factor, old = env.variation_space.factors[name], np.asarray(env.variation[name], dtype=float)
     span = np.asarray(factor.high, dtype=float) - factor.low
     return draw_until(

@@ -52,7 +52,7 @@ class Surprise:
 
 
 @torch.no_grad()
-def surprise_curve(model, latents: Tensor, blocks: Tensor) -> np.ndarray:
+def surprise_curve(model: Any, latents: Tensor, blocks: Tensor) -> np.ndarray:
     """Surprise at every frame that has `history_size` frames before it.
 
     Args:
@@ -218,7 +218,7 @@ def _environment(agent: Agent, env_id: str | None) -> str:
     return name
 
 
-def _layout(config, steps: int) -> tuple[int, int]:
+def _layout(config: Any, steps: int) -> tuple[int, int]:
     """Number of frames, and the first one after the event."""
     frames = steps // config.frameskip + 1
     event = frames // 2
@@ -232,7 +232,7 @@ def _layout(config, steps: int) -> tuple[int, int]:
     return frames, event
 
 
-def _check_actions(agent: Agent, environment, name: str) -> None:
+def _check_actions(agent: Agent, environment: Any, name: str) -> None:
     made_for, (found,) = agent.model.config.action_dim, environment.action_space.shape
     if made_for != found:
         raise ValueError(
@@ -275,7 +275,9 @@ def _compare(rows: Sequence[SurpriseRow], variant: str) -> dict[str, Detection]:
         n = len(usual)
         labels = np.repeat([0, 1], n)
 
-        def area(index: np.ndarray, usual=usual, odd=odd, labels=labels) -> float:
+        def area(
+            index: np.ndarray, usual: np.ndarray = usual, odd: np.ndarray = odd, labels: np.ndarray = labels
+        ) -> float:
             return roc_auc(np.concatenate([usual[index], odd[index]]), labels)
 
         compared[where] = Detection(

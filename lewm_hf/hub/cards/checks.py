@@ -78,10 +78,10 @@ def check_folder(folder: Path) -> None:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}: give the folder of a checkpoint, such as RUN/best")
     weight_files(folder)
-    config, processor = (read_json(folder / name) for name in ("config.json", "preprocessor_config.json"))
+    config, processor = (read_json(folder / name) or {} for name in ("config.json", "preprocessor_config.json"))
     known = config.get("model_type") in CONFIG_MAPPING
     kind = MODEL_MAPPING.get(CONFIG_MAPPING[config["model_type"]], None) if known else None
-    if not (hasattr(kind, "encode") or kind is LeWMDecoder):
+    if kind is None or not (hasattr(kind, "encode") or kind is LeWMDecoder):
         raise ValueError(
             f"{folder}/config.json has model_type={config.get('model_type')!r}: only world models and their decoders "
             "have a card here"

@@ -5,9 +5,12 @@ import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .checks import lacks, read_json, write_text
+
+if TYPE_CHECKING:
+    from ...data.collect.settings import Collection
 
 COLLECTION_FILE = "collection.json"
 _KEPT = ("env", "env_kwargs", "collector", "versions")
@@ -85,7 +88,7 @@ def collect_command(collection: Mapping[str, Any], out: str) -> str | None:
     every = collection.get("every", defaults["every"])
     limit = None if steps == task.max_episode_steps else steps
 
-    def settled(expert: str, expert_kwargs: Mapping[str, Any]):
+    def settled(expert: str, expert_kwargs: Mapping[str, Any]) -> "Collection":
         return settle(CollectArguments(
             env, out, collector["episodes"], seed=collector["seed"], image_size=size, expert=expert,
             expert_kwargs=expert_kwargs, env_kwargs=env_kwargs, test_fraction=fraction, max_steps=limit, every=every,

@@ -6,6 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from ...configuration_lewm_decoder import LeWMDecoderConfig
 from ...data.storage.local_paths import published
 from ...modeling_lewm_decoder import LeWMDecoder
 from ..export.code import export_code
@@ -98,6 +99,8 @@ def write_decoder_card(
         missing += [f"{TRAINING_FILE}: evaluation.{name}" for name in METRICS if found.get(name) is None]
     collection, lacking = needed_collection(folder, training, episodes) if local else (None, [])
     check_nothing_missing(folder, missing + lacking)
+    assert training is not None  # else it was among what is missing
+    known = {name: value for name, value in given.items() if value}
     config = LeWMDecoder.from_pretrained(folder).config
     if config.world_model_fingerprint != training["world_model"]:
         raise ValueError(
@@ -126,10 +129,10 @@ def write_decoder_card(
         tags=[*TAGS, training["env_id"].partition("/")[2].partition("-")[0].lower()],
         datasets=[dataset_id] if dataset_id else None,
         base_model=world_model,
-        model_name=given["repo-id"].rpartition("/")[2],
+        model_name=known["repo-id"].rpartition("/")[2],
         eval_results=results,
     )
-    text = render(data, "decoder_card.md", _values(given, training, config, weight_hashes(folder), collection, folder))
+    text = render(data, "decoder_card.md", _values(known, training, config, weight_hashes(folder), collection, folder))
     check_card(text, "model")
     if with_code:
         export_code(folder)
@@ -141,7 +144,7 @@ def write_decoder_card(
 def _values(
     given: Mapping[str, str],
     training: Mapping[str, Any],
-    config,
+    config: LeWMDecoderConfig,
     weights: Mapping[str, str],
     collection: Mapping[str, Any] | None,
     folder: Path,

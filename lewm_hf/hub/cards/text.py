@@ -50,7 +50,7 @@ def own_fields(kind: type) -> list[str]:
 def model_values(facts: "CardFacts") -> dict[str, Any]:
     """What `templates/model_card.md` is filled with."""
     config, source = facts.config, facts.repo_id
-    parameters = (facts.training or facts.conversion)["parameters"]
+    parameters = facts.origin["parameters"]
     learned = f"`{facts.env_id}`" if facts.env_id else "recordings without an environment"
     known = facts.training["env_kwargs"] if facts.training else facts.results[0].env.kwargs
     shape = f"({5 * config.frameskip}, {config.action_dim})"
@@ -73,7 +73,7 @@ def model_values(facts: "CardFacts") -> dict[str, Any]:
         else _imitates(source),
         "remote_code": facts.remote_code,
         "interface": _interface(config, facts.latent),
-        "origin": _training(facts) if facts.training else _conversion(facts.conversion),
+        "origin": _training(facts.training, facts.config) if facts.training else _conversion(facts.origin),
         "data": _data(facts),
         "limits": _limits(facts),
         "licenses": {"weights": facts.license, "data": facts.data_license},
@@ -149,7 +149,7 @@ statistics: {statistics}."""
 
 
 def _statistics(config: LeWMConfig) -> str:
-    mean, std = ([round(value, 4) for value in values] for values in (config.action_mean, config.action_std))
+    mean, std = ([round(value, 4) for value in values or ()] for values in (config.action_mean, config.action_std))
     return f"mean {mean}, population std {std}; exact in `config.json`"
 
 
@@ -178,9 +178,10 @@ def _statistics_of(facts: "CardFacts") -> str:
 
 
 def _local_data(facts: "CardFacts") -> str:
-    if facts.training:
+    if facts.training and facts.collection:
         return collected_text(facts.collection, relative(facts.training["recipe"]["dataset"]))
-    return f"That of the release `{facts.conversion['release']}`. " if facts.conversion.get("release") else "Unknown. "
+    release = facts.origin.get("release")
+    return f"That of the release `{release}`. " if release else "Unknown. "
 
 
 def collected_text(collection: Mapping[str, Any], folder: str) -> str:
@@ -201,13 +202,13 @@ def collected_text(collection: Mapping[str, Any], folder: str) -> str:
     return text
 
 
-def _training(facts: "CardFacts") -> str:
-    training, recipe = facts.training, facts.training["recipe"]
+def _training(training: Mapping[str, Any], config: Any) -> str:
+    recipe = training["recipe"]
     hours = training["seconds"] * training["num_processes"] / 3600
     rows = "\n".join(
         f"| `{name}` | {plain(value)} |"
         for name, value in published(recipe).items()
-        if name not in (*_NOT_RECIPE, *own_fields(type(facts.config)))
+        if name not in (*_NOT_RECIPE, *own_fields(type(config)))
     )
     return f"""## Training
 

@@ -109,6 +109,11 @@ class CardFacts:
         return self.results[0].env.id if self.results else (self.training or {}).get("env_id")
 
     @property
+    def origin(self) -> dict[str, Any]:
+        """Content of `training.json`, else of `conversion.json`."""
+        return self.training or self.conversion or {}
+
+    @property
     def name(self) -> str:
         return self.repo_id.rpartition("/")[2]
 
@@ -129,7 +134,7 @@ def write_card(folder: str | Path, **given: Any) -> Path:
             raise ValueError(f"{folder} is a data set, whose card is measured on its files: omit {', '.join(given)}")
         return write_dataset_card(folder)
     check_folder(folder)
-    if read_json(folder / "config.json")["model_type"] == LeWMDecoderConfig.model_type:
+    if (read_json(folder / "config.json") or {}).get("model_type") == LeWMDecoderConfig.model_type:
         if "results" in given:
             raise ValueError(f"{folder} is a decoder, whose results stand in its {TRAINING_FILE}: omit --results")
         return write_decoder_card(folder, **given)
@@ -256,6 +261,7 @@ def collect_facts(
         if result.model.fingerprint != fingerprint:
             raise ValueError(f"{path} was measured on other weights than those of {folder}: evaluate this checkpoint")
     analyses = analyses_of(folder, fingerprint)
+    assert repo_id and license and data_license  # else they were among what is missing
     remote_code, notes = (folder / "pipeline_lewm.py").exists(), folder / NOTES_FILE
     return CardFacts(
         repo_id, license, data_license, dataset_id, dataset_revision, model.config, latent_shape(model), *method(model),

@@ -72,7 +72,9 @@ def convert_state_dict(released: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ValueError: for an unknown key, two keys that mean the same tensor, or a query, key or value projection without
             its partners.
     """
-    converted, thirds, seen = {}, {}, {}
+    converted: dict[str, Tensor] = {}
+    thirds: dict[str, dict[str, Tensor]] = {}
+    seen: dict[str, str] = {}
     for key, tensor in released.items():
         new = rename(key)
         if new in seen:

@@ -117,7 +117,7 @@ def export(
     return out
 
 
-def describe(agent, format: str, differences: dict[str, float]) -> dict[str, Any]:
+def describe(agent: Any, format: str, differences: dict[str, float]) -> dict[str, Any]:
     """What a program needs to know to use the graphs: names, shapes, normalization, action statistics."""
     config, processor = agent.model.config, agent.processor
     size, history = config.image_size, config.history_size
@@ -221,7 +221,7 @@ def compare(graph: Encoder | Predictor, run: Run, generator: torch.Generator) ->
     return largest
 
 
-def _random_inputs(graph, batch: int, time: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+def _random_inputs(graph: Any, batch: int, time: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     config = graph.model.config
     sizes = {
         "pixel_values": (config.num_channels, config.image_size, config.image_size),
