@@ -18,11 +18,12 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ from lewm_hf.planning import PlanSettings, plan
 from lewm_hf.planning.solvers import make_solver, solver_name, solver_names, solver_settings
 from lewm_hf.planning.world_model import for_search
 
-DTYPES = {"fp32": None, "bf16": "bfloat16"}
+DTYPES: dict[str, Literal["bfloat16"] | None] = {"fp32": None, "bf16": "bfloat16"}
 PEAK_SIZE = 2048
 
 Planner = Callable[[LeWMModel, Tensor, Tensor, PlanSettings], object]
@@ -55,7 +56,7 @@ def seconds(function: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def in_turn(functions: list[Callable[[], object]], repeats: int, warmups: int, device: torch.device) -> list[float]:
+def in_turn(functions: Sequence[Callable[[], object]], repeats: int, warmups: int, device: torch.device) -> list[float]:
     """Median milliseconds of each function, one call of each after the other, `warmups` rounds not counted."""
     rounds = [[seconds(function, device) for function in functions] for _ in range(warmups + repeats)]
     return [1000 * statistics.median(times) for times in zip(*rounds[warmups:], strict=True)]
@@ -245,7 +246,7 @@ def bench(arguments: argparse.Namespace) -> None:
     print("|---|---|---|---|---|---|---|---|", flush=True)
     rows = []
     for (samples, iterations), variant, settings in cases:
-        solver, judged = solver_name(settings.solver), roll_outs(model, context, goal, settings)
+        solver, judged = solver_name(settings.search), roll_outs(model, context, goal, settings)
         for problems in arguments.problems:
             given = (model, context[:problems], goal[:problems], settings)
             planners = [plan, other] if other else [plan]

@@ -9,19 +9,27 @@ planned for by the nearest one (min) or by all (mean, the same plans as for the 
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from lewm_hf import MPCPolicy, load_planner, load_protocol, make_env
 from lewm_hf.evaluation.common.agent import load_agent
+from lewm_hf.evaluation.success.manifest import Pair
 from lewm_hf.evaluation.success.rollouts import run_policy
 from lewm_hf.evaluation.success.shipped import shipped_manifests
 from lewm_hf.measures.intervals import wilson_interval
 from lewm_hf.tasks.vector import GoalVectorEnv
 
 ENV, SEED = "two_room", 42
+
+
+def of_pairs(shown: Mapping[Pair, np.ndarray], pairs: Sequence[Pair]) -> np.ndarray:
+    """What policies are shown as the goals of these pairs."""
+    return np.stack([shown[pair] for pair in pairs])
 
 
 def pictures(env, states: np.ndarray, off: float, count: int) -> np.ndarray:
@@ -59,7 +67,7 @@ def main() -> int:
             policy = MPCPolicy(agent.model, agent.processor, planner, num_envs=envs.num_envs, seed=SEED, goals=goals)
             outcomes = run_policy(
                 envs, policy, manifest, protocol.budget, steps_left=protocol.goal_offset,
-                goals=lambda pairs, shown=shown: np.stack([shown[pair] for pair in pairs]),
+                goals=partial(of_pairs, shown),
             ).outcomes  # fmt: skip
             solved = sum(outcome.success for outcome in outcomes)
             low, high = wilson_interval(solved, args.n)

@@ -56,15 +56,16 @@ def plan(model: LeWMModel, context: Tensor, goal: Tensor, settings: PlanSettings
         settings: `solver.samples`, `solver.iterations`, the elites of CEM (30 by default), `horizon`, `seed`,
             `rollout_dtype`.
     """
-    dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(settings.rollout_dtype)
+    dtype = {None: None, "bfloat16": torch.bfloat16, "float16": torch.float16}[settings.rollout_dtype]
     generator = torch.Generator(context.device).manual_seed(settings.seed)
-    elites = min(getattr(settings.solver, "elites", 30), settings.solver.samples)
+    search = settings.search
+    elites = min(getattr(search, "elites", 30), search.samples)
     plans = []
     for frame, wanted in zip(context.split(1), goal.split(1), strict=True):
-        shape = (1, settings.solver.samples, settings.horizon, model.config.action_block_size)
+        shape = (1, search.samples, settings.horizon, model.config.action_block_size)
         mean = torch.zeros(shape[2:], device=context.device)
         std = torch.ones_like(mean)
-        for _ in range(settings.solver.iterations):
+        for _ in range(search.iterations):
             candidates = mean + std * torch.randn(shape, generator=generator, device=context.device)
             candidates[:, 0] = mean
             with torch.autocast(context.device.type, dtype or torch.bfloat16, enabled=dtype is not None):

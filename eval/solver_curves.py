@@ -81,10 +81,10 @@ def planned_points(solvers: list[str], points: list[str], proposals: list[str]) 
     """
     sizes = []
     for point in points:
-        samples, _, iterations = point.partition("x")
-        if not (samples.isdigit() and iterations.isdigit() and int(samples) > 1 and int(iterations) > 0):
+        first, _, second = point.partition("x")
+        if not (first.isdigit() and second.isdigit() and int(first) > 1 and int(second) > 0):
             raise ValueError(f"point {point!r} is not SAMPLESxITERATIONS, like 300x30, with 2 samples at least")
-        sizes.append((int(samples), int(iterations)))
+        sizes.append((int(first), int(second)))
     for samples, iterations in sorted(sizes, key=lambda size: size[0] * size[1]):
         for proposal in proposals:
             for name in solvers:
@@ -165,7 +165,7 @@ def draw(path: Path, points: list[dict[str, Any]]) -> None:
 
 def table_10(models: list[Path], args: argparse.Namespace) -> None:
     """Mean and population std over the seeds, in %, as the paper prints it."""
-    rows = {}
+    rows: dict[str, list[dict[str, Any]]] = {}
     for name, changes in TABLE_10.items():
         rows[name] = []
         for model in models:

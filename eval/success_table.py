@@ -22,7 +22,7 @@ def rows(folders: list[Path]) -> list[str]:
         ValueError: where protocols differ: such rates are not comparable.
     """
     lines = [f"{'':<32}{'success':>18}{'random':>10}{'excess':>10}{'pairs':>8}{'seeds':>7}"]
-    protocols = {}
+    protocols: dict[str, str] = {}
     for folder in folders:
         found = [read_result(path) for path in sorted(folder.rglob("results.json"))]
         if not found:

@@ -16,7 +16,8 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -26,6 +27,7 @@ from data_baselines import Reader, as_documented, forget_pages, hdf5, only_what_
 from PIL import Image
 
 from lewm_hf import LeWMConfig
+from lewm_hf.data.cache import FrameCache
 from lewm_hf.data.collect import collect
 from lewm_hf.data.collect.recording import record_all
 from lewm_hf.data.collect.run import PROBE_EPISODES
@@ -46,7 +48,9 @@ SAMPLED_FRAMES = 60
 Clock = Callable[[], float]
 
 
-def best_rates(works: dict[str, Callable[[], int]], seconds: float, clock: Clock, rounds: int = 5) -> dict[str, float]:
+def best_rates(
+    works: Mapping[str, Callable[[], int]], seconds: float, clock: Clock, rounds: int = 5
+) -> dict[str, float]:
     """Units per second of each work, which returns how many it did: the best of rounds that alternate between them."""
     rates = dict.fromkeys(works, 0.0)
     for _ in range(rounds):
@@ -90,10 +94,14 @@ def bench_formats(frames: np.ndarray, seconds: float, clock: Clock) -> None:
         if not all(np.array_equal(decode(data), frame) for data, frame in zip(stored, frames, strict=True)):
             raise ValueError(f"{name} is not lossless")
     order = {name: endless(lambda: iter(range(len(frames)))) for name in encoders}
-    writing = {
-        name: lambda encode=encode, at=order[name]: bool(encode(frames[next(at)])) for name, encode in encoders.items()
-    }
-    reading = {name: lambda data=data, at=order[name]: decode(data[next(at)]).ndim // 3 for name, data in files.items()}
+
+    def write(name: str) -> int:
+        return bool(encoders[name](frames[next(order[name])]))
+
+    def read_one(name: str) -> int:
+        return decode(files[name][next(order[name])]).ndim // 3
+
+    writing, reading = ({name: partial(work, name) for name in encoders} for work in (write, read_one))
     written, read = best_rates(writing, seconds, clock), best_rates(reading, seconds, clock)
     for name, stored in files.items():
         size = np.mean([len(data) for data in stored])
@@ -117,12 +125,12 @@ def bench_collection(
     env.reset(seed=0)
     policy = make_expert(env_name, expert)
     policy.reset(env, np.random.default_rng(0))
-    naive, start = 0, clock()
+    steps, start = 0, clock()
     while clock() - start < min(spent, 5.0):
         pillow_png(env.render())
         env.step(policy.act(env))
-        naive += 1
-    naive /= clock() - start
+        steps += 1
+    naive = steps / (clock() - start)
     env.close()
     print(
         f"\ncollection, one core: {ours:,.0f} frames/s with {size:,.0f} bytes/frame in the files ({rows:,} frames, "
@@ -165,6 +173,7 @@ def bench_loader(
         return lambda: len(next(loader)["actions"])
 
     def cold() -> int:
+        assert isinstance(mapped._cache, FrameCache)
         forget_pages(mapped._cache)
         return len(mapped.batch(rng.integers(len(mapped), size=min(batch_size, len(mapped))))["actions"])
 

@@ -134,7 +134,8 @@ def main() -> None:
     parser.add_argument("--measure", type=Path, nargs=2, metavar=("SET", "CACHE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
-        print(json.dumps(measure(*args.measure, CLOCKS[args.clock])))
+        folder, cache = args.measure
+        print(json.dumps(measure(folder, cache, CLOCKS[args.clock])))
         return
     if (least := min(args.episodes)) < BATCH:
         parser.error(f"--episodes {least} do not fill a batch: give at least {BATCH}")

@@ -20,8 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset
@@ -61,7 +62,7 @@ class RandomWindows(Dataset):
         return {"pixel_values": self.frames[start : start + self.time], "actions": self.actions[index % 64]}
 
 
-def synchronize(device: torch.device):
+def synchronize(device: torch.device) -> None:
     if device.type != "cpu":
         getattr(torch, device.type).synchronize(device)
 
@@ -111,7 +112,12 @@ def load_step(name: str) -> Callable:
 
 
 def measure(
-    recipe: TrainingRecipe, config: LeWMConfig, windows: Dataset, variant: str, batch_size: int, args
+    recipe: TrainingRecipe,
+    config: LeWMConfig,
+    windows: Dataset,
+    variant: str,
+    batch_size: int,
+    args: argparse.Namespace,
 ) -> dict[str, float]:
     """Seconds of a step, seconds of it spent waiting for data, and seconds of a step of `--against`, medians."""
     torch.manual_seed(0)
@@ -138,7 +144,7 @@ def measure(
         other = load_step(args.against)(config, job.device, dtype, recipe.seed) if args.against != "none" else None
         waited = 0.0
 
-        def ours(batches, number: int) -> None:
+        def ours(batches: Iterator[Any], number: int) -> None:
             nonlocal waited
             asked = time.perf_counter()
             batch = next(batches)
@@ -149,7 +155,8 @@ def measure(
                 optimizer.step()
                 optimizer.zero_grad()
 
-        def theirs(batches, number: int) -> None:
+        def theirs(batches: Iterator[Any], number: int) -> None:
+            assert other is not None
             other(next(batches), number)
 
         def order() -> WindowBatches:
@@ -159,6 +166,7 @@ def measure(
             loading(windows, order(), args.num_workers, job.device) as loaded,
             loading(windows, order(), args.num_workers, job.device) as loaded_too,
         ):
+            sides: list[tuple[Callable[[Iterator[Any], int], None], Iterator[Any], list[float]]]
             sides = [(ours, job.prepared(loaded), []), *([(theirs, loaded_too, [])] if other else [])]
             for round in range(ROUNDS + 1):  # the first one warms up
                 waited = 0.0 if round == 1 else waited

@@ -5,6 +5,7 @@ import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import h5py
@@ -85,6 +86,7 @@ def hdf5(path: Path, span: int, skip: int):
 
 def forget_pages(cache: FrameCache) -> None:
     """Takes a mapped file out of memory, so that it is read from the disk again."""
-    cache._frames._mmap.madvise(mmap.MADV_DONTNEED)
+    frames: Any = cache._frames  # whose map into memory has no public name
+    frames._mmap.madvise(mmap.MADV_DONTNEED)
     with open(cache._path, "rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
