@@ -77,7 +77,7 @@ lint: types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# The public face, as a user's type checker sees it.
+# The whole package and the scripts beside it; the public face also as a user's type checker sees it.
 types: $(VENV)/.installed
 	$(BIN)/mypy
 

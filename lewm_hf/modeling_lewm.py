@@ -158,9 +158,10 @@ class LeWMModel(LeWMPreTrainedModel):
         """
         check_given(self.config, proprioception, pixel_values.shape[:2])
         features = self.features(pixel_values)
-        if proprioception is None:
+        encoder = self.proprioception_encoder
+        if proprioception is None or encoder is None:  # either both are there or neither, or it was refused above
             return self.projector(features), features
-        body = self.proprioception_encoder(proprioception.to(self.proprioception_encoder.weight.dtype))
+        body = encoder(proprioception.to(encoder.weight.dtype))
         return self.projector(features + body.to(features.dtype)), features
 
     def act(
@@ -229,14 +230,14 @@ class LeWMModel(LeWMPreTrainedModel):
         shared = context.shape[1] - 1
         condition = self.action_encoder(candidates.flatten(0, 1))
         modulations = [layer.modulate(condition) for layer in self.predictor.layers]
-        known = self.action_encoder(executed) if shared else None
+        known = None if executed is None else self.action_encoder(executed)
         imagined = [context[:, -1:].repeat_interleave(samples, 0)]
         past, begin = None, 0  # keys and values of the window's tokens before `begin`
         for end in range(shared + 1, shared + 1 + horizon):
             start = max(0, end - history)
             if past is None or start > 0:
                 past, begin = None, max(start, shared)
-                if start < shared:
+                if known is not None and start < shared:
                     _, past = self.predictor(context[:, start:shared], known[:, start:shared], last_only=True)
                     past = [tuple(x.repeat_interleave(samples, 0) for x in layer) for layer in past]
             new = slice(begin - shared, end - shared)
@@ -278,7 +279,7 @@ class LeWMModel(LeWMPreTrainedModel):
                 f"{self.config.action_block_size})"
             )
         seen = min(frames, self.config.history_size)
-        return context[:, -seen:], executed[:, 1 - seen :] if seen > 1 else None
+        return context[:, -seen:], None if executed is None or seen == 1 else executed[:, 1 - seen :]
 
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
@@ -367,7 +368,7 @@ class LeWMModel(LeWMPreTrainedModel):
             if self.inverse_dynamics is not None:
                 inverse_loss = F.mse_loss(read.float(), blocks.float())
                 loss = loss + self.config.inverse_weight * inverse_loss
-            if self.actor is not None:
+            if actor_loss is not None:
                 loss = loss + self.config.actor_weight * actor_loss
         return self.output_class(
             loss=loss, prediction_loss=prediction_loss, embeddings=embeddings, predicted_embeddings=predicted,
@@ -415,7 +416,7 @@ class LeWMModel(LeWMPreTrainedModel):
         """What makes tokens of pixels in the ViT; other encoders as a whole."""
         return getattr(self.encoder, "patch_embedding", self.encoder)
 
-    def set_input_embeddings(self, value: nn.Module):
+    def set_input_embeddings(self, value: nn.Module) -> None:
         """Replaces what `get_input_embeddings` returns."""
         if hasattr(self.encoder, "patch_embedding"):
             self.encoder.patch_embedding = value

@@ -1,6 +1,7 @@
 """What the models of this package share: how checkpoints are loaded, what inputs they refuse, and initial weights."""
 
 import math
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -33,7 +34,9 @@ class LeWMPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs):
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any
+    ) -> Any:
         """Like `PreTrainedModel.from_pretrained`, but safetensors only and strict.
 
         Raises:
@@ -89,7 +92,7 @@ class LeWMPreTrainedModel(PreTrainedModel):
             )
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         # Children come before their parents, and every function of `init` skips what a checkpoint has filled.
         super()._init_weights(module)
         if isinstance(module, LeWMModulation):

@@ -113,7 +113,8 @@ def bench_collection(
 ) -> Path:
     """Collects in this process alone, and the same frames one by one through Pillow."""
     start = clock()
-    out = collect(env_name, folder / "episodes", episodes, image_size=image_size, expert=expert or "default", workers=1)
+    out = folder / "episodes"
+    collect(env_name, out, episodes, image_size=image_size, expert=expert or "default", workers=1)
     spent = clock() - start
     data = load_episodes(out, "train", cache_dir=folder / "cache")
     rows = sum(load_episodes(out, split, cache_dir=folder / "cache").num_rows for split in ("train", "test"))

@@ -24,7 +24,7 @@ class Processes(Engine):
     fork: bool
 
     @property
-    def at_once(self) -> int:
+    def at_once(self) -> int:  # type: ignore[override]  # follows what the others say
         return min(self.workers, usable_cores())
 
     def run(self, work: Work, tasks: Sequence[Any], report: Report) -> list[Any]:

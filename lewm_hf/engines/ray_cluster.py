@@ -101,7 +101,7 @@ class RayCluster(Engine):
     workers: int | None
 
     @property
-    def at_once(self) -> int:
+    def at_once(self) -> int:  # type: ignore[override]  # follows the cluster
         cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
         return cores if self.workers is None else min(self.workers, cores)
 

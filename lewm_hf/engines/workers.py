@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 # Errors that speak for themselves in one line; anything else is a defect, whose traceback the worker prints.
@@ -42,10 +43,10 @@ def run_tasks(work: Work, tasks: Sequence[Any], workers: int, report: Report, fo
     """
     if workers == 1:
         return [work(task, report) for task in tasks]
-    context = multiprocessing.get_context("fork" if fork and sys.platform == "linux" else "spawn")
+    context: Any = multiprocessing.get_context("fork" if fork and sys.platform == "linux" else "spawn")
     waiting = list(reversed(list(enumerate(tasks))))
     results: list[Any] = [None] * len(tasks)
-    processes: dict[Connection, multiprocessing.Process] = {}
+    processes: dict[Connection, BaseProcess] = {}
     running: dict[Connection, int] = {}
 
     def give_task(connection: Connection) -> None:
@@ -61,7 +62,8 @@ def run_tasks(work: Work, tasks: Sequence[Any], workers: int, report: Report, fo
             processes[ours] = process
             give_task(ours)
         while running:
-            for connection in wait(list(running)):
+            ready = set(wait(list(running)))
+            for connection in [one for one in running if one in ready]:
                 kind, value = _receive(connection, processes[connection])
                 if kind == "error":
                     raise value
@@ -80,7 +82,7 @@ def run_tasks(work: Work, tasks: Sequence[Any], workers: int, report: Report, fo
             connection.close()
 
 
-def _receive(connection: Connection, process) -> tuple[str, Any]:
+def _receive(connection: Connection, process: BaseProcess) -> tuple[str, Any]:
     try:
         return connection.recv()
     except EOFError as error:

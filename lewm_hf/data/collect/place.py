@@ -3,13 +3,14 @@
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import datasets
 
+from ...engines.workers import Report
 from ...files import is_address, local_folder
 from ..storage.continuing import at_work, complete_by, finishing, is_complete, known_description
 from ..storage.dataset_card import CARD_FILE, DESCRIPTION_FILE, write_description
@@ -77,7 +78,7 @@ class Place:
         """Says what will be here."""
         write_description(self.path, description)
 
-    def reporting(self, names: Iterable[str], report: Callable[[int], None]) -> Callable[[int], None]:
+    def reporting(self, names: Iterable[str], report: Report) -> Report:
         """What the work on these files reports to."""
         return report
 
@@ -153,7 +154,7 @@ class RemotePlace(Place):
         super().begin(description)
         self._send(DESCRIPTION_FILE)
 
-    def reporting(self, names: Iterable[str], report: Callable[[int], None]) -> Callable[[int], None]:
+    def reporting(self, names: Iterable[str], report: Report) -> Report:
         names = list(names)
 
         def reported(count: int) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from ...arguments_of import arguments_of
 from ...engines.base import Engine
 from ...engines.registry import check_engine, opened_engine
+from ...engines.workers import Report
 from ...files import duration_text, remove_leftovers, size_text
 from ...progress import progress_bar
 from ...tasks.task import Task

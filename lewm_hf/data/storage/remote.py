@@ -56,7 +56,7 @@ class RemoteFolder:
 
     address: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         kind = self.address.partition("://")[0]
         try:
             fsspec.get_filesystem_class(kind)

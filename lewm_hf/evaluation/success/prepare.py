@@ -133,7 +133,7 @@ def prepare(given: EvaluateArguments) -> Prepared:
     )
 
 
-def _given_manifests(given: Any, protocol: Protocol, episodes, n: int | None) -> list[Manifest]:
+def _given_manifests(given: Any, protocol: Protocol, episodes: Any, n: int | None) -> list[Manifest]:
     given = [given] if isinstance(given, Manifest | str | Path) else list(given)
     manifests = [one if isinstance(one, Manifest) else load_manifest(one) for one in given]
     if not manifests:
