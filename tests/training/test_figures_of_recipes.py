@@ -1,0 +1,60 @@
+"""Counts that recipes and planners state are those of committed result files, on pairs that settings were chosen on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import lewm_hf
+from lewm_hf.evaluation.common.results import read_result
+
+ROOT = Path(lewm_hf.__file__).parent
+MEASURED = ROOT.parent / "docs" / "measurements" / "validation"
+CARDS = ROOT.parent / "model_cards"
+
+
+def rate(name: str):
+    return read_result(MEASURED / f"{name}.json").success
+
+
+def flat(path: str) -> str:
+    """A file's comments as running text."""
+    return " ".join((ROOT / path).read_text(encoding="utf-8").replace("\n#", "\n").split())
+
+
+def test_the_planner_that_meets_goals_closely():
+    close, before = rate("reacher-goal-time-close"), rate("reacher-goal-time-small")
+    text = flat("planning/planners/goal-time-close.yaml")
+    assert close.n == before.n == 300
+    assert (
+        f"of {close.n} validation pairs of Reacher it reaches {close.successes} instead of {before.successes}." in text
+    )
+
+
+def test_the_actor_of_push_t():
+    near, far = rate("pusht-actor"), rate("pusht-50-actor")
+    text = flat("training/recipes/pusht-mini.yaml")
+    assert near.n == 400
+    assert f"5 (10) more {100 * near.rate:.1f} % {100 * far.rate:.1f} % of {far.n}" in text
+
+
+def test_the_actor_of_two_room():
+    search, actor, guided = (rate(f"tworoom-{name}") for name in ("goal-time-small", "actor", "actor-guided"))
+    clean = rate("tworoom-clean-actor-guided")
+    text = flat("training/recipes/tworoom-mini.yaml")
+    assert (
+        f"search alone {search.successes} of {search.n}, the actor alone {actor.successes}, search guided by it "
+        f'{guided.successes}; as "clean" draws them, guided {clean.successes} of {clean.n}.' in text
+    )
+
+
+@pytest.mark.parametrize("path", sorted(MEASURED.glob("*.json")), ids=lambda path: path.stem)
+def test_they_are_of_the_weights_that_ship_and_of_other_pairs(path):
+    result = json.loads(path.read_text(encoding="utf-8"))
+    shipped = [
+        json.loads(file.read_text(encoding="utf-8"))
+        for file in (CARDS / Path(result["model"]["source"]).name).glob("evaluation/*/results.json")
+    ]
+    if path.stem != "tworoom-goal-time-small":  # of the same latents before there was an actor
+        assert {one["model"]["fingerprint"] for one in shipped} == {result["model"]["fingerprint"]}
+    assert result["pairs"] == "given" and result["rows_hash"] not in {one["rows_hash"] for one in shipped}
