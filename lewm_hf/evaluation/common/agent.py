@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import hf_hub_download
@@ -19,6 +19,9 @@ from ...world_models.registry import import_offered
 from .facts import ModelFacts
 from .outputs import read_object
 from .provenance import model_fingerprint
+
+if TYPE_CHECKING:
+    from ...tasks.state_env import StateEnv
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ def training_facts_of(model: str | Path, revision: str | None) -> dict[str, Any]
     return facts
 
 
-def check_agent(agent: Agent, env: Any, env_id: str) -> None:
+def check_agent(agent: Agent, env: "StateEnv", env_id: str) -> None:
     """Refuses a model that cannot act in this environment.
 
     Raises:

@@ -12,8 +12,9 @@ from ...measures.significance import mean_interval
 from ...measures.spectrum import effective_rank, isometric, singular_values, token_rows
 from ...measures.straightness import cosines, pixel_straightness
 from ...planning.world_model import check_imagines, check_ready
+from ..common.agent import Agent
 from ..common.analysis import Analysis
-from ..common.embeddings import encode_rows, portions, sample_frames, sample_stretches
+from ..common.embeddings import Stretches, encode_rows, portions, sample_frames, sample_stretches
 from ..common.inputs import open_inputs
 from ..common.ranks import ALONE, Ranks
 from ..success.protocol import content_hash
@@ -167,7 +168,7 @@ class HealthAnalysis(Analysis):
 
 
 def _along(
-    agent: Any, episodes: Any, stretches: Any, seed: int, ranks: Ranks
+    agent: Agent, episodes: Any, stretches: Stretches, seed: int, ranks: Ranks
 ) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
     """Cosines of consecutive velocities and errors of imagined latents, stretch by stretch.
 

@@ -5,13 +5,16 @@ nothing announces them.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...tasks.measurable import Events, draw_until
 from ...tasks.policies import make_expert
 from ...tasks.rollout import Expert, episode_rng, reset_episode
+
+if TYPE_CHECKING:
+    from ...tasks.state_env import StateEnv
 
 VARIANTS = ("unperturbed", "color", "teleport")
 # Of the range, in at least one channel: a color that is told from the old one at a glance.
@@ -33,7 +36,7 @@ class Take:
     actions: np.ndarray
 
 
-def events_of(env: Any) -> Events:
+def events_of(env: "StateEnv") -> Events:
     """The events of an environment.
 
     Raises:
@@ -48,7 +51,7 @@ def events_of(env: Any) -> Events:
 
 
 def record_takes(
-    env: Any, *, env_name: str, seed: int, episode: int, frames: int, frameskip: int, event: int
+    env: "StateEnv", *, env_name: str, seed: int, episode: int, frames: int, frameskip: int, event: int
 ) -> dict[str, Take]:
     """The three variants of one episode. They are the same before frame `event`, which is the first to show the change.
 
@@ -82,13 +85,13 @@ def record_takes(
     return takes
 
 
-def _advance(env: Any, policy: Expert) -> np.ndarray:
+def _advance(env: "StateEnv", policy: Expert) -> np.ndarray:
     action = policy.act(env)
     env.step(action)
     return action
 
 
-def happen(env: Any, variant: str, rng: np.random.Generator) -> dict[str, Any]:
+def happen(env: "StateEnv", variant: str, rng: np.random.Generator) -> dict[str, Any]:
     """Makes the event happen now, in an environment that looks as it does by default. The goal stays.
 
     Returns:
@@ -99,15 +102,16 @@ def happen(env: Any, variant: str, rng: np.random.Generator) -> dict[str, Any]:
         changed = {events.color: _other_color(env, events.color, rng)}
     elif variant == "teleport":
         state = env.teleport(state, rng)
-    options = {
+    options: dict[str, Any] = {
         "variation": [], "variation_values": changed, "state": state, "goal": env.goal_state, "goal_image": False,
     }  # fmt: skip
     env.reset(options=options)
     return changed
 
 
-def _other_color(env: Any, name: str, rng: np.random.Generator) -> np.ndarray:
-    factor, old = env.variation_space.factors[name], np.asarray(env.variation[name], dtype=float)
+def _other_color(env: "StateEnv", name: str, rng: np.random.Generator) -> np.ndarray:
+    factor: Any = env.variation_space.factors[name]  # one with a range
+    old = np.asarray(env.variation[name], dtype=float)
     span = np.asarray(factor.high, dtype=float) - factor.low
     return draw_until(
         lambda: factor.draw(rng), lambda color: np.abs((color - old) / span).max() >= COLOR_CHANGE, f"color of {name}"

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...evaluation.common.agent import load_agent
+from ...evaluation.common.agent import Agent, load_agent
 from ...extras import requires_extra
 from ...proprioception_lewm import check_pictures_alone
 from ...world_models.base import latent_shape
@@ -117,7 +117,7 @@ def export(
     return out
 
 
-def describe(agent: Any, format: str, differences: dict[str, float]) -> dict[str, Any]:
+def describe(agent: Agent, format: str, differences: dict[str, float]) -> dict[str, Any]:
     """What a program needs to know to use the graphs: names, shapes, normalization, action statistics."""
     config, processor = agent.model.config, agent.processor
     size, history = config.image_size, config.history_size
