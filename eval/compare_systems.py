@@ -198,7 +198,9 @@ def compare_task(task: str, arguments) -> list[dict[str, Any]]:
     episodes = folder / "episodes"
     if not (episodes / "episodes.json").exists():
         collect(task, episodes, arguments.episodes or TASKS[task][1], seed=0, image_size=64, test_fraction=0.3)
-    held_out, rows, plain = load_episodes(episodes, "test"), [], {}
+    held_out = load_episodes(episodes, "test")
+    rows: list[dict[str, Any]] = []
+    plain: dict[str, list[bool]] = {}
     for name in arguments.systems:
         system, trained, looked = SYSTEMS[name], [], []
         for seed in arguments.seeds:
@@ -207,7 +209,8 @@ def compare_task(task: str, arguments) -> list[dict[str, Any]]:
             plans = any("planner" in how for how in system.acts.values())
             looked.append(look(run / "last", episodes, folder / name / f"looks-{seed}", plans))
         for row, how in system.acts.items():
-            success, seconds = {}, []
+            success: dict[str, dict[str, Any]] = {}
+            seconds = []
             for goals in arguments.goals:
                 outcomes: list[bool] = []
                 for seed in arguments.seeds:

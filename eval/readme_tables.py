@@ -224,7 +224,7 @@ def world_models_table() -> str:
     return "\n".join(lines)
 
 
-TABLES = {
+TABLES: dict[Path, dict[str, Callable[[], str]]] = {
     README: {
         "planning time": planning_table,
         "decisions": decisions_table,
