@@ -1,0 +1,84 @@
+"""Halves a finished checkpoint: matrices are stored in bfloat16, and BatchNorm's statistics measured anew with them.
+
+    python training/store_bfloat16.py runs/tworoom-cpu/last --episodes runs/episodes/two_room-224 --out runs/half
+
+The model still computes in float32, and vectors (biases, norms, statistics) are stored so: the inputs of a projector's
+BatchNorm may have means far from zero, whose rounding would move every embedding.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from lewm_hf.data.episodes import load_episodes
+from lewm_hf.data.windows import WindowDataset
+from lewm_hf.evaluation.common.agent import load_agent
+from lewm_hf.evaluation.common.outputs import check_out
+from lewm_hf.training.batch_norm import recalibrate_batch_norm
+
+KEPT = ("config.json", "preprocessor_config.json", "training.json")
+
+
+def rounded(tensor: Tensor) -> Tensor:
+    """A matrix as it is going to be stored; other tensors as they are."""
+    return tensor.to(torch.bfloat16) if tensor.dim() > 1 and tensor.is_floating_point() else tensor
+
+
+def halve(checkpoint: str, episodes: str, out: Path, batches: int, batch_size: int) -> None:
+    """Writes the checkpoint to `out`, a new folder."""
+    agent = load_agent(checkpoint)
+    model = agent.model.float()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(rounded(parameter))
+    windows = WindowDataset(load_episodes(episodes, "train"), model.config)
+    drawn = np.random.default_rng(0).choice(len(windows), (batches, batch_size), replace=False)
+
+    def inputs(rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        batch = windows.batch(rows)
+        frames = torch.as_tensor(batch["pixel_values"])
+        pixels = agent.processor(list(frames.flatten(0, 1)), return_tensors="pt")["pixel_values"]
+        return pixels.unflatten(0, frames.shape[:2]), torch.as_tensor(batch["actions"])
+
+    with torch.no_grad():
+        recalibrate_batch_norm(model, (inputs(rows) for rows in tqdm(drawn, unit="batch")))
+    out.mkdir(parents=True, exist_ok=True)
+    state = {name: rounded(tensor).contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, out / "model.safetensors", metadata={"format": "pt"})
+    for name in KEPT:
+        if (Path(checkpoint) / name).is_file():
+            shutil.copy(Path(checkpoint) / name, out / name)
+    config = json.loads((out / "config.json").read_text(encoding="utf-8")) | {"dtype": "float32"}
+    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    print(f"wrote {out}: {(out / 'model.safetensors').stat().st_size / 1e6:.1f} MB")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", help="folder with model.safetensors")
+    parser.add_argument("--episodes", required=True, help="that it was trained on: folder or Hub id")
+    parser.add_argument("--out", type=Path, required=True, help="a new folder")
+    parser.add_argument("--batches", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=32, help="windows")
+    arguments = parser.parse_args(argv)
+    try:
+        check_out(arguments.out)
+        if arguments.out.exists() and any(arguments.out.iterdir()):
+            raise ValueError(f"{arguments.out} is not empty: give a new folder")
+        halve(arguments.checkpoint, arguments.episodes, arguments.out, arguments.batches, arguments.batch_size)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
