@@ -44,7 +44,7 @@ def propose(
         raise ValueError(f"an actor goes to one goal, but goal has shape {tuple(goal.shape)}: give one per problem")
     known = features is not None and goal_features is not None
     seen = (features, goal_features) if known else (None, None)
-    imagine = (model if imaginer is None else imaginer).rollout
+    world: Imaginer = model if imaginer is None else imaginer  # not asked for one block: a model may only imitate
     before = list(context.unbind(1)), [] if executed is None else list(executed.unbind(1))
     latents, blocks = (part[-model.config.history_size :] for part in before)
     for step in range(horizon):
@@ -53,7 +53,7 @@ def propose(
         if step + 1 < horizon:  # imagined frames are context like real ones: one block further instead of all anew
             window = latents[-model.config.history_size :]
             between = torch.stack(blocks[-len(window) : -1], 1) if len(window) > 1 else None
-            further = imagine(torch.stack(window, 1), blocks[-1][:, None, None], between)
+            further = world.rollout(torch.stack(window, 1), blocks[-1][:, None, None], between)
             latents.append(further[:, 0, 0].to(goal.dtype))
     return torch.stack(blocks[-horizon:], 1)
 
