@@ -44,7 +44,8 @@ def propose(
         raise ValueError(f"an actor goes to one goal, but goal has shape {tuple(goal.shape)}: give one per problem")
     known = features is not None and goal_features is not None
     seen = (features, goal_features) if known else (None, None)
-    world: Imaginer = model if imaginer is None else imaginer  # not asked for one block: a model may only imitate
+    # Not asked for a single block: a model may only imitate.
+    world: ActingWorldModel | Imaginer = model if imaginer is None else imaginer
     before = list(context.unbind(1)), [] if executed is None else list(executed.unbind(1))
     latents, blocks = (part[-model.config.history_size :] for part in before)
     for step in range(horizon):
