@@ -49,12 +49,14 @@ def find(results: list[dict], protocol: str, offset: int, planner: str) -> dict 
     return None
 
 
-def cell(success: dict | None, strong: bool = False) -> str:
+def cell(success: dict | None, strong: bool = False, usual: int | None = None) -> str:
+    """A rate and its interval, and how many pairs it is of where that is not as `usual`."""
     if success is None:
         return "-"
+    number = f", n = {success['n']}" if usual not in (None, success["n"]) else ""
     low, high = (100 * bound for bound in success["interval"])
     rate = f"{100 * success['rate']:.1f} %"
-    return (f"**{rate}**" if strong else rate) + f" ({low:.1f}-{high:.1f})"
+    return (f"**{rate}**" if strong else rate) + f" ({low:.1f}-{high:.1f}{number})"
 
 
 def link(name: str) -> str:
@@ -77,7 +79,10 @@ def success_table() -> str:
         found = {c: find(results, "clean", 25, c) for c in used}
         best = max((r["success"]["rate"] for r in found.values() if r), default=0)
         shown = next(r for r in found.values() if r)
-        cells = [cell(r["success"], r["success"]["rate"] == best) if r else "-" for r in (found[c] for c in used)]
+        cells = [
+            cell(r["success"], r["success"]["rate"] == best, shown["success"]["n"]) if r else "-"
+            for r in (found[c] for c in used)
+        ]
         lines.append(
             f"| {link(name)} | {shown['success']['n']} | {' | '.join(cells)} | {cell(shown['floors']['random'])} |"
         )

@@ -21,10 +21,10 @@ from tqdm import tqdm
 from lewm_hf.data.episodes import load_episodes
 from lewm_hf.data.windows import WindowDataset
 from lewm_hf.evaluation.common.agent import load_agent
-from lewm_hf.evaluation.common.outputs import check_out
+from lewm_hf.hub.staging import check_new_folder, new_folder
 from lewm_hf.training.batch_norm import recalibrate_batch_norm
 
-KEPT = ("config.json", "preprocessor_config.json", "training.json")
+KEPT = ("preprocessor_config.json", "training.json")
 
 
 def rounded(tensor: Tensor) -> Tensor:
@@ -50,14 +50,14 @@ def halve(checkpoint: str, episodes: str, out: Path, batches: int, batch_size: i
 
     with torch.no_grad():
         recalibrate_batch_norm(model, (inputs(rows) for rows in tqdm(drawn, unit="batch")))
-    out.mkdir(parents=True, exist_ok=True)
     state = {name: rounded(tensor).contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, out / "model.safetensors", metadata={"format": "pt"})
-    for name in KEPT:
-        if (Path(checkpoint) / name).is_file():
-            shutil.copy(Path(checkpoint) / name, out / name)
-    config = json.loads((out / "config.json").read_text(encoding="utf-8")) | {"dtype": "float32"}
-    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    config = json.loads((Path(checkpoint) / "config.json").read_text(encoding="utf-8")) | {"dtype": "float32"}
+    with new_folder(out) as folder:
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        for name in KEPT:
+            if (Path(checkpoint) / name).is_file():
+                shutil.copy(Path(checkpoint) / name, folder / name)
     print(f"wrote {out}: {(out / 'model.safetensors').stat().st_size / 1e6:.1f} MB")
 
 
@@ -70,9 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, default=32, help="windows")
     arguments = parser.parse_args(argv)
     try:
-        check_out(arguments.out)
-        if arguments.out.exists() and any(arguments.out.iterdir()):
-            raise ValueError(f"{arguments.out} is not empty: give a new folder")
+        check_new_folder(arguments.out)
         halve(arguments.checkpoint, arguments.episodes, arguments.out, arguments.batches, arguments.batch_size)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
