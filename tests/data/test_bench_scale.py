@@ -26,6 +26,7 @@ def test_the_measured_data_set_is_a_real_one(tmp_path, monkeypatch):
     found = scale.measure(folder, tmp_path / "cache", time.perf_counter)
     # A window is 4 frames, 5 steps apart, as are the 10 rows of an episode: 7 of them.
     assert (found["episodes"], found["rows"], found["windows"]) == (400, 4000, 2800)
-    assert found["windows_per_second"] > 0 and found["imports_gb"] <= found["peak_gb"] < 10
+    assert found["windows_per_second"] > 0
+    assert found["imports_gb"] <= found["peak_gb"] + 0.01 < 10  # the kernel counts pages in batches
     pictures = load_episodes(folder, "test", cache_dir=tmp_path / "cache").frames(range(100))
     assert pictures.shape == (100, 16, 16, 3) and len({picture.tobytes() for picture in pictures}) > 20
