@@ -20,8 +20,9 @@ import torch
 from bench_planning import in_turn, processor_name
 
 from lewm_hf.evaluation.common.agent import Agent, load_agent
-from lewm_hf.evaluation.common.outputs import check_out, write_atomic
+from lewm_hf.evaluation.common.outputs import check_out
 from lewm_hf.evaluation.common.provenance import library_versions
+from lewm_hf.files import write_atomic
 from lewm_hf.planning import ActorPolicy, MPCPolicy, load_planner, planner_names
 from lewm_hf.planning.block_policy import BlockPolicy
 from lewm_hf.planning.world_model import has_actor

@@ -30,9 +30,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from lewm_hf import LeWMConfig, LeWMModel
-from lewm_hf.evaluation.common.outputs import check_out, write_atomic
+from lewm_hf.evaluation.common.outputs import check_out
 from lewm_hf.evaluation.common.plots import figure
 from lewm_hf.evaluation.common.provenance import library_versions
+from lewm_hf.files import write_atomic
 from lewm_hf.planning import PlanSettings, plan
 from lewm_hf.planning.solvers import make_solver, solver_name, solver_names, solver_settings
 from lewm_hf.planning.world_model import for_search

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from lewm_hf import DinoWMConfig, DinoWMModel, LeWMConfig, LeWMModel
-from lewm_hf.evaluation.common.outputs import write_atomic
 from lewm_hf.evaluation.common.provenance import hardware, library_versions
+from lewm_hf.files import write_atomic
 from lewm_hf.planning import goal_cost
 from lewm_hf.training.precision import mixed_precision
 

@@ -26,13 +26,13 @@ import yaml
 
 from lewm_hf.data.collect import collect
 from lewm_hf.data.episodes import load_episodes
-from lewm_hf.evaluation.common.outputs import write_atomic
 from lewm_hf.evaluation.common.results import read_result, read_rows
 from lewm_hf.evaluation.probe.run import probe
 from lewm_hf.evaluation.success.manifest import Manifest, sample_manifest
 from lewm_hf.evaluation.success.protocol import load_protocol
 from lewm_hf.evaluation.success.run import evaluate
 from lewm_hf.evaluation.surprise.run import surprise
+from lewm_hf.files import write_atomic
 from lewm_hf.measures.intervals import mcnemar, paired_difference_interval, wilson_interval
 from lewm_hf.tasks.registry import make_env
 from lewm_hf.training.arguments import known_keys, read_recipe

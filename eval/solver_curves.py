@@ -20,10 +20,11 @@ from typing import Any
 import torch
 
 from lewm_hf import LeWMConfig
-from lewm_hf.evaluation.common.outputs import check_out, write_atomic
+from lewm_hf.evaluation.common.outputs import check_out
 from lewm_hf.evaluation.common.plots import COLORS, figure
 from lewm_hf.evaluation.common.results import read_result
 from lewm_hf.evaluation.success.run import evaluate
+from lewm_hf.files import write_atomic
 from lewm_hf.planning import Planner, load_planner
 from lewm_hf.planning.solvers import Solver, solver_names, solver_settings
 

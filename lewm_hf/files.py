@@ -65,6 +65,18 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_atomic(path: str | Path, content: str | bytes) -> Path:
+    """Writes a file at once, making its folder; an interrupted write leaves what was there.
+
+    Raises:
+        OSError: one line where the disk is full.
+    """
+    path = Path(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
 def _refusal(path: Path, number: int) -> str:
     return f"{path} cannot be written ({os.strerror(number)}): give a folder that you may write to"
 

@@ -28,8 +28,8 @@ from lewm_hf.data.storage.dataset_card import FORMAT, finish_dataset, write_desc
 from lewm_hf.data.storage.encoding import FrameEncoder
 from lewm_hf.data.storage.layout import FILES, file_names
 from lewm_hf.data.windows import WindowDataset
-from lewm_hf.evaluation.common.outputs import write_atomic
 from lewm_hf.evaluation.common.provenance import hardware
+from lewm_hf.files import write_atomic
 from lewm_hf.training.batches import WindowBatches
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}

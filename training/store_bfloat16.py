@@ -21,7 +21,7 @@ from tqdm import tqdm
 from lewm_hf.data.episodes import load_episodes
 from lewm_hf.data.windows import WindowDataset
 from lewm_hf.evaluation.common.agent import load_agent
-from lewm_hf.hub.staging import check_new_folder, new_folder
+from lewm_hf.folders import check_new_folder, new_folder
 from lewm_hf.training.batch_norm import recalibrate_batch_norm
 
 KEPT = ("preprocessor_config.json", "training.json")

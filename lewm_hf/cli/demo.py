@@ -16,13 +16,13 @@ from typing import Any
 
 from ..data.collect import collect
 from ..data.episodes import load_episodes
-from ..evaluation.common.outputs import write_atomic
 from ..evaluation.common.results import read_result
 from ..evaluation.report.run import write_report
 from ..evaluation.success.manifest import sample_manifest
 from ..evaluation.success.protocol import Protocol, content_hash, load_protocol, parse_overrides, split_overrides
 from ..evaluation.success.run import evaluate
 from ..evaluation.success.summary import format_summary
+from ..files import write_atomic
 from ..planning.planners import Planner, load_planner
 from ..training.arguments import read_recipe
 

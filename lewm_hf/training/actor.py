@@ -23,12 +23,12 @@ from ..data.episode_data import EpisodeData
 from ..data.proprioception import proprioception_rows
 from ..evaluation.common.agent import load_agent, training_facts_of
 from ..evaluation.common.inputs import load_for
+from ..folders import check_new_folder, new_folder
 from ..image_processing_lewm import LeWMImageProcessor
 from ..modeling_lewm import LeWMModel
 from ..progress import progress_bar
 from ..proprioception_lewm import size_of
 from .schedule import learning_rate
-from .staging import staged_directory, write_text
 
 FRAMES_AT_ONCE = 512
 
@@ -179,8 +179,7 @@ def add_actor(
         ValueError, FileNotFoundError, OSError: one line, before any work where the input is at fault.
     """
     out = Path(out)
-    if out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} is not empty: name a new folder")
+    check_new_folder(out)
     agent = load_agent(source, revision=revision)
     if not isinstance(agent.model, LeWMModel):
         raise ValueError(f"{source} is a {type(agent.model).__name__}: actors are heads of LeWMModel")
@@ -190,11 +189,10 @@ def add_actor(
     facts = training_facts_of(source, revision)
     facts["parameters"] = sum(parameter.numel() for parameter in fitted.parameters())
     facts["actor"] = asdict(fit) | {"more_episodes": [str(one) for one in more], "mean_squared_error": errors}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with staged_directory(out) as folder:
+    with new_folder(out) as folder:
         fitted.save_pretrained(folder)
         agent.processor.save_pretrained(folder)
-        write_text(folder / "training.json", json.dumps(facts, indent=2))
+        (folder / "training.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
     return errors
 
 

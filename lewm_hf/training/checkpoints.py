@@ -16,10 +16,11 @@ from typing import Any, Self
 import yaml
 from accelerate import Accelerator
 
-from ..files import only_one
-from .staging import free_bytes, named_write_errors, publish, recover, staged_directory, staging_of, write_text
+from ..files import only_one, write_atomic
+from ..folders import free_bytes, named_write_errors, publish, recover, replacing_folder, staging_of
 
 CHECKSUMS, PROGRESS, LOCK = "checksums.json", "progress.json", ".lock"
+RESUME = "continue with --resume, what was saved before is intact"
 
 # A resumed run may differ in these keys: none changes what is trained, or (data set, precision) what they stand for is
 # compared instead of what they say.
@@ -194,7 +195,7 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         self.lock()
         self.check_new()
-        write_text(self.path / "recipe.yaml", yaml.safe_dump(values, sort_keys=False))
+        write_atomic(self.path / "recipe.yaml", yaml.safe_dump(values, sort_keys=False))
 
     def progress(self) -> dict | None:
         """The record of the saved state, or None where nothing was saved yet."""
@@ -208,32 +209,33 @@ class RunDirectory:
 
     def save_progress(self, progress: dict) -> None:
         if self.main:
-            with named_write_errors(self.state):
-                write_text(self.state / PROGRESS, json.dumps(progress, indent=2))
+            with named_write_errors(self.state, RESUME):
+                write_atomic(self.state / PROGRESS, json.dumps(progress, indent=2))
 
     def save_state(self, accelerator: Accelerator, progress: dict) -> None:
         """Weights, optimizer and random generators of all ranks, and `progress`; every rank must call this."""
+        staged = staging_of(self.state)
         if self.main:
             recover(self.state)
-            with named_write_errors(self.state):
-                staging_of(self.state).mkdir()
+            with named_write_errors(self.state, RESUME):
+                staged.mkdir()
         accelerator.wait_for_everyone()
-        with named_write_errors(self.state):
-            accelerator.save_state(str(staging_of(self.state)))
+        with named_write_errors(self.state, RESUME):
+            accelerator.save_state(str(staged))
         accelerator.wait_for_everyone()
         if self.main:
-            with named_write_errors(self.state):
-                write_text(staging_of(self.state) / PROGRESS, json.dumps(progress, indent=2))
-                write_text(staging_of(self.state) / CHECKSUMS, json.dumps(checksums(staging_of(self.state)), indent=2))
+            with named_write_errors(self.state, RESUME):
+                write_atomic(staged / PROGRESS, json.dumps(progress, indent=2))
+                write_atomic(staged / CHECKSUMS, json.dumps(checksums(staged), indent=2))
                 publish(self.state)
         accelerator.wait_for_everyone()
 
     def save_model(self, name: str, model: Any, image_processor: Any, facts: dict) -> None:
         """Replaces `name` ("last" or "best") by a `from_pretrained` folder, with `facts` in its training.json."""
-        with staged_directory(self.path / name) as folder:
+        with replacing_folder(self.path / name, RESUME) as folder:
             model.save_pretrained(folder)
             image_processor.save_pretrained(folder)
-            write_text(folder / "training.json", json.dumps(facts, indent=2))
+            write_atomic(folder / "training.json", json.dumps(facts, indent=2))
 
     def log(self, record: dict) -> None:
         """Appends one record to metrics.jsonl."""
@@ -258,4 +260,4 @@ class RunDirectory:
                     ) from error
                 if keep:
                     kept.append(line)
-        write_text(self.metrics, "".join(kept))
+        write_atomic(self.metrics, "".join(kept))

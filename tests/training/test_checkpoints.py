@@ -1,66 +1,9 @@
 import json
-import os
 
 import pytest
 
-from lewm_hf.training import checkpoints, staging
+from lewm_hf.training import checkpoints
 from lewm_hf.training.checkpoints import RunDirectory
-from lewm_hf.training.staging import publish, recover, staged_directory
-
-
-def test_a_folder_is_replaced_only_when_complete(tmp_path):
-    target = tmp_path / "last"
-    with staged_directory(target) as folder:
-        (folder / "a").write_text("1")
-        assert not target.exists()
-    with staged_directory(target) as folder:
-        (folder / "a").write_text("2")
-        assert (target / "a").read_text() == "1"
-    assert (target / "a").read_text() == "2"
-    assert os.listdir(tmp_path) == ["last"]
-
-
-def test_a_failed_write_leaves_the_previous_folder_and_one_line(tmp_path):
-    target = tmp_path / "last"
-    with staged_directory(target) as folder:
-        (folder / "a").write_text("1")
-    with (
-        pytest.raises(OSError, match="cannot write .*last .*No space left.* MiB are free") as error,
-        staged_directory(target) as folder,
-    ):
-        (folder / "a").write_text("half")
-        raise OSError(28, "No space left on device")
-    assert "\n" not in str(error.value)
-    assert (target / "a").read_text() == "1"
-    assert os.listdir(tmp_path) == ["last"]
-
-
-@pytest.mark.parametrize("killed_after", [0, 1, 2])
-def test_a_kill_at_any_moment_of_publishing_leaves_one_complete_folder(tmp_path, monkeypatch, killed_after):
-    target = tmp_path / "state"
-    target.mkdir()
-    (target / "a").write_text("old")
-    staged = tmp_path / ".state.new"
-    staged.mkdir()
-    (staged / "a").write_text("new")
-    calls = iter(range(10))
-    rename = os.rename
-
-    def dying_rename(source, destination):
-        if next(calls) == killed_after:
-            raise KeyboardInterrupt
-        rename(source, destination)
-
-    monkeypatch.setattr(staging.os, "rename", dying_rename)
-    if killed_after < 2:
-        with pytest.raises(KeyboardInterrupt):
-            publish(target)
-    else:
-        publish(target)
-    monkeypatch.setattr(staging.os, "rename", rename)
-    recover(target)
-    assert (target / "a").read_text() == ("new" if killed_after == 2 else "old")
-    assert os.listdir(tmp_path) == ["state"]
 
 
 def test_a_folder_with_anything_in_it_is_refused(tmp_path):

@@ -5,8 +5,6 @@ Training episodes come first, then the test episodes, numbered from 0 in the ord
 """
 
 import io
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import yaml
 from PIL import Image
 
 from ...files import local_folder
+from ...folders import new_folder
 from ...pictures import PNG_SIGNATURE
 from ..schema import IMAGE, TASK
 from .dataset_card import CARD_FILE, SIZE_CATEGORIES, check_complete, read_description
@@ -51,16 +50,8 @@ def write_lerobot(source: str | Path, out: str | Path, *, task: str | None = Non
         raise FileNotFoundError(f"{source} is not a data set of this package: collect or import the episodes first")
     check_complete(source, description)
     whole_fps(description, source)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is not empty: give a new or empty directory")
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        _write(source, temporary, description, task)
-        if out.exists():
-            out.rmdir()
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with new_folder(out) as folder:
+        _write(source, folder, description, task)
     return out
 
 

@@ -1,4 +1,4 @@
-"""Results appear whole or not at all, in folders that are looked at before any work starts."""
+"""Folders of results: looked at before any work starts, and cleared of what an earlier run left."""
 
 import json
 import os
@@ -6,19 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ...files import local_folder, replacing
-
-
-def write_atomic(path: str | Path, content: str | bytes) -> Path:
-    """Writes a file at once, making its folder; an interrupted write leaves what was there.
-
-    Raises:
-        OSError: one line where the disk is full.
-    """
-    path = Path(path)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
+from ...files import local_folder
 
 
 def check_out(out: str | Path | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...extras import requires_extra
-from .outputs import write_atomic
+from ...files import write_atomic
 
 with requires_extra("eval"):
     from matplotlib.figure import Figure

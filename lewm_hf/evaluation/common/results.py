@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...files import write_atomic
 from ...measures.intervals import mcnemar, wilson_interval
 from ..success.protocol import content_hash
 from ..success.result import Distinct, EvaluationResult, Rate, SeedRate, Share
 from .older_results import upgraded
-from .outputs import read_object, write_atomic
+from .outputs import read_object
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ...files import write_atomic
 from ..common.films import gif
-from ..common.outputs import write_atomic
 from ..common.plots import COLORS, figure, picture_grid
 from .result import DecodeResult
 

@@ -11,8 +11,8 @@ from typing import Any
 import jinja2
 import yaml
 
+from ...files import write_atomic
 from ...measures.collapse import collapse_warning
-from ..common.outputs import write_atomic
 from ..common.results import read_result
 from ..success.result import EvaluationResult, Rate
 from ..success.summary import planner_values, protocol_values, success_words

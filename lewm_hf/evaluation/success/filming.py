@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...files import write_atomic
 from ...modeling_lewm_decoder import LeWMDecoder
 from ...tasks.registry import make_env
 from ..common.agent import Agent
-from ..common.outputs import write_atomic
 from .episode_film import draw_episode
 from .imagination import FrameBank, imagine, seen_steps
 from .manifest import Manifest

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ...files import write_atomic
 from ...tasks.registry import find_task, make_env
 from ...tasks.state_env import StateEnv
-from ..common.outputs import read_object, write_atomic
+from ..common.outputs import read_object
 from ..common.provenance import dataset_fingerprint
 from .pairs import PairCounts, draw_order, select_pairs
 from .protocol import CHOICES, Protocol, content_hash

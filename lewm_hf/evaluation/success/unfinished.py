@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..common.outputs import write_atomic
+from ...files import write_atomic
 from ..common.results import EpisodeRow
 from .manifest import Manifest
 from .protocol import Protocol

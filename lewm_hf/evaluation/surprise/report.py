@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ...files import write_atomic
 from ..common.films import gif
-from ..common.outputs import write_atomic
 from ..common.plots import COLORS, INK, PALE, figure
 from .events import VARIANTS, Take
 from .result import SurpriseResult

@@ -15,7 +15,6 @@ from transformers import CONFIG_MAPPING, MODEL_MAPPING
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ...evaluation.common.agent import check_processor
-from ...files import replacing
 from ...modeling_lewm_decoder import LeWMDecoder
 from ..convert.weights import sha256
 
@@ -189,9 +188,3 @@ def lacks(content: Mapping[str, Any], name: str) -> bool:
             return True
         content = content[part]
     return False
-
-
-def write_text(path: Path, text: str) -> Path:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return path

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .checks import lacks, read_json, write_text
+from ...files import write_atomic
+from .checks import lacks, read_json
 
 if TYPE_CHECKING:
     from ...data.collect.settings import Collection
@@ -68,7 +69,7 @@ def needed_collection(
 
 def save_collection(folder: Path, collection: Mapping[str, Any]) -> None:
     """Keeps it as `collection.json`, so that the next card does without the episodes."""
-    write_text(folder / COLLECTION_FILE, json.dumps(collection, indent=1) + "\n")
+    write_atomic(folder / COLLECTION_FILE, json.dumps(collection, indent=1) + "\n")
 
 
 def collect_command(collection: Mapping[str, Any], out: str) -> str | None:

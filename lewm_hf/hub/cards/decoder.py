@@ -8,6 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ...configuration_lewm_decoder import LeWMDecoderConfig
 from ...data.storage.local_paths import published
+from ...files import write_atomic
 from ...modeling_lewm_decoder import LeWMDecoder
 from ..export.code import export_code
 from .checks import (
@@ -24,7 +25,6 @@ from .checks import (
     render,
     weight_hashes,
     weights_text,
-    write_text,
 )  # fmt: skip
 from .collected import needed_collection, save_collection
 from .results import relative
@@ -138,7 +138,7 @@ def write_decoder_card(
         export_code(folder)
     if collection is not None:
         save_collection(folder, collection)
-    return write_text(folder / CARD_FILE, text)
+    return write_atomic(folder / CARD_FILE, text)
 
 
 def _values(

@@ -14,6 +14,7 @@ from ...configuration_lewm_decoder import LeWMDecoderConfig
 from ...evaluation.common.provenance import model_fingerprint
 from ...evaluation.common.results import read_result
 from ...evaluation.success.result import EvaluationResult
+from ...files import write_atomic
 from ...world_models.base import latent_shape
 from ..convert.released import find_release
 from ..export.code import export_code
@@ -32,7 +33,6 @@ from .checks import (
     read_json,
     render,
     weight_hashes,
-    write_text,
 )  # fmt: skip
 from .collected import needed_collection, save_collection
 from .decoder import write_decoder_card
@@ -202,8 +202,8 @@ def write_model_card(
         with suppress(OSError):  # not there, or with other files in it
             (folder / EVAL_RESULTS_FILE).parent.rmdir()
     else:
-        write_text(folder / EVAL_RESULTS_FILE, entries)
-    return write_text(folder / CARD_FILE, text)
+        write_atomic(folder / EVAL_RESULTS_FILE, entries)
+    return write_atomic(folder / CARD_FILE, text)
 
 
 def collect_facts(
@@ -334,7 +334,7 @@ def write_dataset_card(folder: str | Path) -> Path:
     facts, _ = cards.measure_directory(folder, description)
     text = cards.render_card(description, facts, is_lerobot(folder))
     check_card(text, "dataset")
-    return write_text(folder / CARD_FILE, text)
+    return write_atomic(folder / CARD_FILE, text)
 
 
 def _result_files(path: Path) -> list[Path]:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from ... import __version__
 from ...configuration_lewm import LeWMConfig
+from ...folders import check_new_folder, new_folder
 from ...image_processing_lewm import LeWMImageProcessor
 from ...modeling_lewm import LeWMModel
 from ..cards.results import relative
 from ..cards.write import conversion_card
-from ..staging import check_new_folder, new_folder
 from .action_statistics import ActionStatistics, measure_actions
 from .keys import convert_state_dict
 from .original_config import read_original_config

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ...evaluation.common.agent import Agent, load_agent
 from ...extras import requires_extra
+from ...folders import check_new_folder, new_folder
 from ...proprioception_lewm import check_pictures_alone
 from ...world_models.base import latent_shape
-from ..staging import check_new_folder, new_folder
 
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt"}
 # Largest difference to PyTorch, on embeddings whose entries are of order one.
