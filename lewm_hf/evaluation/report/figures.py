@@ -1,7 +1,8 @@
 """The plots of a report, as SVG text."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
 
@@ -9,6 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg", force=False)
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter  # noqa: E402
 
 from ..success.result import EvaluationResult  # noqa: E402
 
@@ -69,35 +71,79 @@ def success_figure(results: Mapping[str, EvaluationResult]) -> str:
         return _svg(figure)
 
 
+@dataclass(frozen=True)
+class Curve:
+    """One plot over the steps of a training.
+
+    Attributes:
+        title: a headline.
+        plot: draws it on the axes it is given.
+        log: whether its values are drawn on a logarithmic scale.
+    """
+
+    title: str
+    plot: Callable[[Any], None]
+    log: bool = False
+
+    def draw(self, axes: Any) -> None:
+        if self.log:
+            # Matplotlib's own labels of such an axis are formulas, which STYLE leaves unparsed.
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        self.plot(axes)
+        axes.set_title(self.title)
+        axes.set_xlabel("step")
+        axes.margins(x=0.01)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend()
+
+
 def training_figures(
     records: Sequence[Record], sigreg_bounds: tuple[float, float] | None = None, embed_dim: int | None = None
 ) -> dict[str, str]:
-    """Curves of a run by title; a curve whose values are missing is left out.
+    """Curves of a run by title, one SVG each; a curve whose values are missing is left out.
 
     Args:
         records: lines of metrics.jsonl, training steps and evaluations mixed.
         sigreg_bounds: SIGReg on Gaussian and on collapsed embeddings.
         embed_dim: the most that the effective rank can be.
     """
-    steps = [record for record in records if "prediction_loss" in record]
-    judged = [record for record in records if "eval/prediction_loss" in record]
     figures = {}
-
-    def draw(title: str, key: str, plot: Any, *, log: bool = False) -> None:
-        if not any(key in record for record in (judged if key.startswith("eval/") else steps)):
-            return
+    for curve in _curves(records, sigreg_bounds, embed_dim):
         with matplotlib.rc_context(STYLE):
             figure = Figure(figsize=(4.6, 2.9), layout="constrained")
-            axes = figure.subplots()
-            if log:
-                axes.set_yscale("log")
-            plot(axes)
-            axes.set_title(title)
-            axes.set_xlabel("step")
-            axes.margins(x=0.01)
-            if axes.get_legend_handles_labels()[0]:
-                axes.legend()
-            figures[title] = _svg(figure)
+            curve.draw(figure.subplots())
+            figures[curve.title] = _svg(figure)
+    return figures
+
+
+def training_picture(
+    records: Sequence[Record], sigreg_bounds: tuple[float, float] | None = None, embed_dim: int | None = None
+) -> bytes | None:
+    """The curves of `training_figures` side by side, three in a row, as one PNG; `None` where there is none."""
+    curves = _curves(records, sigreg_bounds, embed_dim)
+    if not curves:
+        return None
+    with matplotlib.rc_context(STYLE):
+        columns = min(3, len(curves))
+        rows = -(-len(curves) // columns)
+        figure = Figure(figsize=(4.2 * columns, 2.8 * rows), layout="constrained")
+        places = figure.subplots(rows, columns, squeeze=False).flatten()
+        for curve, axes in zip(curves, places, strict=False):
+            curve.draw(axes)
+        for axes in places[len(curves) :]:
+            axes.set_axis_off()
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=90, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _curves(records: Sequence[Record], sigreg_bounds: tuple[float, float] | None, embed_dim: int | None) -> list[Curve]:
+    """What a run's records allow to be drawn, in the order in which to show it."""
+    steps = [record for record in records if "prediction_loss" in record]
+    judged = [record for record in records if "eval/prediction_loss" in record]
 
     def prediction(axes: Any) -> None:
         _curve(axes, steps, "prediction_loss", BLUE, "training")
@@ -137,13 +183,16 @@ def training_figures(
         axes.set_ylim(0, 102)
         axes.set_xlim(left=0)
 
-    draw("Prediction loss", "prediction_loss", prediction, log=True)
-    draw("SIGReg", "sigreg_loss", sigreg, log=True)
-    draw("Effective rank of the embeddings", "effective_rank", rank)
-    draw("Standard deviation per dimension", "embedding_std_mean", spread)
-    draw("Prediction loss over copy-last", "prediction_over_copy_last", copy_last, log=True)
-    draw("Goals reached while training, %", "eval/success", success)
-    return figures
+    offered = {
+        "prediction_loss": Curve("Prediction loss", prediction, log=True),
+        "sigreg_loss": Curve("SIGReg", sigreg, log=True),
+        "effective_rank": Curve("Effective rank of the embeddings", rank),
+        "embedding_std_mean": Curve("Standard deviation per dimension", spread),
+        "prediction_over_copy_last": Curve("Prediction loss over copy-last", copy_last, log=True),
+        "eval/success": Curve("Goals reached while training, %", success),
+    }
+    known = {key for record in steps for key in record} | {key for record in judged for key in record}
+    return [curve for key, curve in offered.items() if key in known]
 
 
 def _curve(axes: Any, records: Sequence[Record], key: str, color: str, label: str | None = None, **style: Any) -> None:

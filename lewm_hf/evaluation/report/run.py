@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -268,7 +268,7 @@ def _results_table(shown: Sequence[Shown]) -> dict[str, list]:
 
 
 def _curves(records: Any, recipe: dict[str, Any]) -> list[dict[str, str]]:
-    figures = training_figures(records, _sigreg_bounds(recipe), recipe.get("embed_dim"))
+    figures = training_figures(records, sigreg_bounds_of(recipe), recipe.get("embed_dim"))
     return [_image(svg.encode(), "svg+xml", name) for name, svg in figures.items()]
 
 
@@ -278,7 +278,8 @@ def _collapse(records: Sequence[dict[str, Any]], recipe: dict[str, Any]) -> str 
     return collapse_warning(evaluations[-1], recipe) if evaluations else None
 
 
-def _sigreg_bounds(recipe: dict[str, Any]) -> tuple[float, float] | None:
+def sigreg_bounds_of(recipe: Mapping[str, Any]) -> tuple[float, float] | None:
+    """SIGReg of a recipe's batches on Gaussian and on collapsed embeddings; `None` for a recipe without batches."""
     from ...configuration_lewm import LeWMConfig
     from ...sigreg import sigreg_bounds
 

@@ -65,6 +65,7 @@ def model_values(facts: "CardFacts") -> dict[str, Any]:
         "measured": measured_text(facts),
         "notes": facts.notes,
         "analyses": facts.analyses,
+        "curves": facts.curves is not None,
         "install": install(facts.env_id),
         "snippet": planner_snippet(
             source, facts.env_id, published(known or {}), config.image_size, shape, size_of(config)

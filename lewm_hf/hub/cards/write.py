@@ -11,6 +11,7 @@ from transformers import AutoModel
 
 from ...configuration_lewm import LeWMConfig
 from ...configuration_lewm_decoder import LeWMDecoderConfig
+from ...evaluation.common.outputs import write_atomic
 from ...evaluation.common.provenance import model_fingerprint
 from ...evaluation.common.results import read_result
 from ...evaluation.success.result import EvaluationResult
@@ -39,10 +40,12 @@ from .decoder import write_decoder_card
 from .eval_results import EVAL_RESULTS_FILE, eval_results_text
 from .results import PIPELINE_TAG, model_index, relative
 from .text import conversion_values, model_values
+from .training_curves import draw_training
 
 PROVENANCE_FILE = "conversion.json"
 # Remarks of people, which a card takes over as they are.
 NOTES_FILE = "NOTES.md"
+CURVES_FILE = "assets/training.png"
 TAGS = ("lewm", "world-model", "world-model-planning", "jepa", "model-predictive-control")
 TRAINING_FACTS = (
     "steps", "epochs", "seconds", "parameters", "env_id", "train_windows", "train_fingerprint", "num_processes",
@@ -79,6 +82,7 @@ class CardFacts:
         notes: remarks of people, Markdown.
         film: path within the folder of a GIF of the agent.
         analyses: what else was measured of these weights.
+        curves: PNG of the training's curves, `None` where no `metrics.jsonl` of it is at hand.
     """
 
     repo_id: str
@@ -102,6 +106,7 @@ class CardFacts:
     notes: str | None = None
     film: str | None = None
     analyses: tuple[AnalysisText, ...] = ()
+    curves: bytes | None = None
 
     @property
     def env_id(self) -> str | None:
@@ -161,8 +166,10 @@ def write_model_card(
     Args:
         folder: a `from_pretrained` folder with `training.json` or `conversion.json`. A `NOTES.md` in it, remarks of
             people in Markdown, goes below the table of results as it is. Analyses whose results lie below
-            `folder/evaluation` (probe, surprise, health, ...) are shown as `lewm report` shows them. The card begins
-            with `assets/agent.gif`, else with a film that an evaluation in the folder left, where there is one.
+            `folder/evaluation` (probe, surprise, health, ...) are shown as `lewm report` shows them. Curves of the
+            training are drawn to `assets/training.png` where `metrics.jsonl` lies in the folder, or in the run whose
+            `last` or `best` it is. The card begins with `assets/agent.gif`, else with a film that an evaluation in the
+            folder left, where there is one.
         repo_id: where the checkpoint will live, `org/name`.
         license: of the weights, a Hub identifier such as `apache-2.0`.
         data_license: of the training episodes.
@@ -197,6 +204,8 @@ def write_model_card(
         export_code(folder)
     if facts.collection is not None:
         save_collection(folder, facts.collection)
+    if facts.curves is not None:
+        write_atomic(folder / CURVES_FILE, facts.curves)
     if entries is None:
         (folder / EVAL_RESULTS_FILE).unlink(missing_ok=True)
         with suppress(OSError):  # not there, or with other files in it
@@ -268,6 +277,7 @@ def collect_facts(
         hasattr(model, "rollout"), read, weight_hashes(folder), training, conversion, remote_code,
         tuple(_within(folder, path) for path in paths), local, collection,
         notes.read_text(encoding="utf-8").strip() if notes.is_file() else None, find_film(folder), analyses,
+        draw_training(folder, training, model.config),
     )  # fmt: skip
 
 

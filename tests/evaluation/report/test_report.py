@@ -1,4 +1,5 @@
 import base64
+import io
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 import yaml
+from PIL import Image
 
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
 from lewm_hf.evaluation.common.results import read_result
@@ -15,7 +17,7 @@ from lewm_hf.evaluation.health.run import health
 from lewm_hf.evaluation.probe.report import format_probe
 from lewm_hf.evaluation.probe.run import probe
 from lewm_hf.evaluation.report.analyses import FoundAnalysis
-from lewm_hf.evaluation.report.figures import success_figure, training_figures
+from lewm_hf.evaluation.report.figures import success_figure, training_figures, training_picture
 from lewm_hf.evaluation.report.run import read_run, write_report
 from lewm_hf.evaluation.success.run import evaluate
 
@@ -268,6 +270,18 @@ def test_the_curves_of_a_run(tmp_path):
     assert "all 32 dimensions" in texts(figures["Effective rank of the embeddings"])
     assert {"training", "held-out"} <= set(texts(figures["Prediction loss"]))
     assert list(training_figures([{"step": 1, "prediction_loss": 0.5}])) == ["Prediction loss"]
+    for svg in figures.values():  # no label is a formula that nobody parsed
+        assert not [text for text in texts(svg) if "$" in text or "\\" in text]
+
+
+def test_the_curves_of_a_run_as_one_picture(tmp_path):
+    records, recipe = read_run(write_run(tmp_path))
+    picture = training_picture(records, (1.05, 51.5), recipe["embed_dim"])
+    assert training_picture(records, (1.05, 51.5), recipe["embed_dim"]) == picture
+    wide = Image.open(io.BytesIO(picture))
+    alone = Image.open(io.BytesIO(training_picture([{"step": 1, "prediction_loss": 0.5}])))
+    assert (wide.width, wide.height) == (3 * alone.width, 2 * alone.height)  # six curves in rows of three
+    assert training_picture([{"step": 1, "seconds": 0.5}]) is None
 
 
 def test_the_bars_say_what_was_measured(run):

@@ -162,6 +162,34 @@ def test_results_for_leaderboards_say_the_same(trained, online):
         assert "\n" not in str(caught.value)
 
 
+def test_curves_of_the_run_that_a_checkpoint_comes_from(trained, online):
+    """Of its own run, in or above its folder, until its step; of another run, none."""
+    write_card(trained, **GIVEN)
+    assert "training.png" not in (trained / "README.md").read_text(encoding="utf-8")
+
+    told = {"eval/prediction_loss": 0.25, "eval/straightness": 0.5}
+    facts = json.loads((trained / "training.json").read_text())
+    (trained / "training.json").write_text(json.dumps(facts | {"evaluation": told}))
+    steps = [{"step": step, "prediction_loss": 1 / step, "sigreg_loss": 2.0} for step in (1, 350, 700)]
+    own = [*steps, {"step": 700} | told]
+    later = {"step": 1400, "eval/prediction_loss": 0.125, "eval/straightness": 0.75}
+
+    def card(place, records):
+        for old in (trained, trained.parent):
+            (old / "metrics.jsonl").unlink(missing_ok=True)
+        (trained / "assets" / "training.png").unlink(missing_ok=True)
+        (place / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+        write_card(trained, **GIVEN)
+        assert "](assets/training.png)" in (trained / "README.md").read_text(encoding="utf-8")
+        return (trained / "assets" / "training.png").read_bytes()
+
+    picture = card(trained, own)
+    assert picture == card(trained.parent, own) == card(trained.parent, [*own, later])  # it is `best` of that run
+    assert picture != card(trained, [{"step": 1, "prediction_loss": 0.5}, *own])
+    with pytest.raises(ValueError, match=r"metrics.jsonl is of another training .* eval/straightness=0.75"):
+        card(trained, [*own, later | {"step": 700, "eval/prediction_loss": 0.25}])
+
+
 def edited(folder, name, protocol, rate, planner=None, **changes):
     """A further result beside the measured one: another protocol, other values of its planner, another rate."""
     result = copy.deepcopy(result_of(folder)) | changes
