@@ -10,7 +10,6 @@ environment; the median over episodes of an episode's time over its decisions, a
 
 import argparse
 import json
-import logging
 import sys
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from lewm_hf.files import write_atomic
 from lewm_hf.planning import ActorPolicy, MPCPolicy, load_planner, planner_names
 from lewm_hf.planning.block_policy import BlockPolicy
 from lewm_hf.planning.world_model import has_actor
+from lewm_hf.scripts import run_script, script_parser
 
 ACTOR, STEPS = "actor", 25
 
@@ -56,18 +56,6 @@ def episode(policy: BlockPolicy, pictures: np.ndarray) -> int:
         decisions += int(wanted[0])
         policy.act(picture[None][wanted])
     return decisions
-
-
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoints", nargs="+", help="folders or Hub ids")
-    parser.add_argument(
-        "--planners", nargs="+", help="names, files, or actor; default: all that a checkpoint can follow"
-    )
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
-    parser.add_argument("--repeats", type=int, default=7, help="episodes of each")
-    parser.add_argument("--out", help="folder for decisions.json")
-    return parser.parse_args(argv)
 
 
 def bench(arguments: argparse.Namespace) -> None:
@@ -104,14 +92,16 @@ def bench(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    try:
-        bench(parse_arguments(argv))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    parser = script_parser(__doc__)
+    parser.add_argument("checkpoints", nargs="+", help="folders or Hub ids")
+    parser.add_argument(
+        "--planners", nargs="+", help="names, files, or actor; default: all that a checkpoint can follow"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch")
+    parser.add_argument("--repeats", type=int, default=7, help="episodes of each")
+    parser.add_argument("--out", help="folder for decisions.json")
+    return run_script(parser, bench, argv)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     sys.exit(main())

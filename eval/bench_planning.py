@@ -13,7 +13,6 @@ square matrix products, measured in the same run. `--out` writes planning.json a
 
 import argparse
 import json
-import logging
 import platform
 import statistics
 import sys
@@ -37,6 +36,7 @@ from lewm_hf.files import write_atomic
 from lewm_hf.planning import PlanSettings, plan
 from lewm_hf.planning.solvers import make_solver, solver_name, solver_names, solver_settings
 from lewm_hf.planning.world_model import for_search
+from lewm_hf.scripts import run_script, script_parser
 
 DTYPES: dict[str, Literal["bfloat16"] | None] = {"fp32": None, "bf16": "bfloat16"}
 PEAK_SIZE = 2048
@@ -174,32 +174,6 @@ def draw(rows: list[dict], title: str, path: Path) -> None:
         axes.legend()
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="checkpoint; default: the released size with random weights")
-    parser.add_argument("--device", help="default: the first accelerator, else the CPU")
-    parser.add_argument("--threads", type=int, help="CPU threads of torch; default: OMP_NUM_THREADS, else all cores")
-    parser.add_argument("--solvers", nargs="+", choices=solver_names(), default=["cem"])
-    parser.add_argument("--problems", type=int, nargs="+", default=[1], help="problems planned at once")
-    parser.add_argument("--variants", nargs="+", default=["fp32", "bf16"], help="fp32, bf16, fp32+compile, ...")
-    parser.add_argument("--searches", nargs="+", default=["300x30"], help="samples x iterations")
-    parser.add_argument("--horizon", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--warmups", type=int, default=1)
-    parser.add_argument("--against", default="reference_planner:plan", help="MODULE:CALLABLE, or none")
-    parser.add_argument("--out", help="folder for planning.json and planning.png")
-    return parser.parse_args(argv)
-
-
-def main(argv: list[str] | None = None) -> int:
-    try:
-        bench(parse_arguments(argv))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
 def bench(arguments: argparse.Namespace) -> None:
     other = None if arguments.against == "none" else load_planner(arguments.against)
     searches = [parse_search(text) for text in arguments.searches]
@@ -269,6 +243,22 @@ def bench(arguments: argparse.Namespace) -> None:
         draw(rows, f"{facts['processor']}, {facts['threads']} threads", Path(arguments.out) / "planning.png")
 
 
+def main(argv: list[str] | None = None) -> int:
+    parser = script_parser(__doc__)
+    parser.add_argument("--model", help="checkpoint; default: the released size with random weights")
+    parser.add_argument("--device", help="default: the first accelerator, else the CPU")
+    parser.add_argument("--threads", type=int, help="CPU threads of torch; default: OMP_NUM_THREADS, else all cores")
+    parser.add_argument("--solvers", nargs="+", choices=solver_names(), default=["cem"])
+    parser.add_argument("--problems", type=int, nargs="+", default=[1], help="problems planned at once")
+    parser.add_argument("--variants", nargs="+", default=["fp32", "bf16"], help="fp32, bf16, fp32+compile, ...")
+    parser.add_argument("--searches", nargs="+", default=["300x30"], help="samples x iterations")
+    parser.add_argument("--horizon", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--warmups", type=int, default=1)
+    parser.add_argument("--against", default="reference_planner:plan", help="MODULE:CALLABLE, or none")
+    parser.add_argument("--out", help="folder for planning.json and planning.png")
+    return run_script(parser, bench, argv)
+
+
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     sys.exit(main())

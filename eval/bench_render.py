@@ -9,6 +9,7 @@ machine are read relative to it.
 import argparse
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ import gymnasium
 import numpy as np
 import torch
 
+from lewm_hf.scripts import run_script, script_parser
 from lewm_hf.tasks.registry import task_names
 from lewm_hf.tasks.vector import GoalVectorEnv
 
@@ -70,12 +72,7 @@ def measure(name: str, image_size: int, seconds: float) -> dict[str, float]:
         return {"steps": rate(steps, seconds), "frames": rate(one, seconds), "batched": rate(batch, seconds)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--envs", nargs="+", choices=task_names(), default=list(task_names()))
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--seconds", type=float, default=3.0, help="per figure")
-    arguments = parser.parse_args()
+def bench(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     copies = copy_rate(arguments.image_size, arguments.seconds)
     print(
@@ -95,5 +92,13 @@ def main() -> None:
         )
 
 
+def main(argv: list[str] | None = None) -> int:
+    parser = script_parser(__doc__)
+    parser.add_argument("--envs", nargs="+", choices=task_names(), default=list(task_names()))
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--seconds", type=float, default=3.0, help="per figure")
+    return run_script(parser, bench, argv)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -27,6 +27,7 @@ from lewm_hf import DinoWMConfig, DinoWMModel, LeWMConfig, LeWMModel
 from lewm_hf.evaluation.common.provenance import hardware, library_versions
 from lewm_hf.files import write_atomic
 from lewm_hf.planning import goal_cost
+from lewm_hf.scripts import run_script, script_parser
 from lewm_hf.training.precision import mixed_precision
 
 SAMPLES, ITERATIONS, HORIZON = 300, 30, 5
@@ -140,18 +141,12 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", help="default: the first accelerator, else the CPU")
-    parser.add_argument("--samples", type=int, default=SAMPLES, help="candidates that DINO-WM really imagines")
-    parser.add_argument("--problems", type=int, default=2, help="planned together where optimized")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--check", action="store_true", help="measure with twice the samples too")
-    parser.add_argument("--out", type=Path, help="a JSON file for all timings")
-    arguments = parser.parse_args()
+def bench(arguments: argparse.Namespace) -> None:
+    """Raises:
+    ValueError: for a count below 1.
+    """
     if min(arguments.samples, arguments.problems, arguments.repeats) < 1:
-        print("error: samples, problems and repeats must be at least 1", file=sys.stderr)
-        return 2
+        raise ValueError("samples, problems and repeats must be at least 1")
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     device = torch.device(arguments.device or accelerator or "cpu")
     print(f"{platform.machine()}, {device}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}")
@@ -164,7 +159,17 @@ def main() -> int:
         found = {"hardware": hardware(device), "versions": library_versions(), "rows": rows}
         write_atomic(arguments.out, json.dumps(found, indent=1) + "\n")
         print(f"wrote {arguments.out}")
-    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = script_parser(__doc__)
+    parser.add_argument("--device", help="default: the first accelerator, else the CPU")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="candidates that DINO-WM really imagines")
+    parser.add_argument("--problems", type=int, default=2, help="planned together where optimized")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--check", action="store_true", help="measure with twice the samples too")
+    parser.add_argument("--out", type=Path, help="a JSON file for all timings")
+    return run_script(parser, bench, argv)
 
 
 if __name__ == "__main__":

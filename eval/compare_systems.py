@@ -34,6 +34,7 @@ from lewm_hf.evaluation.success.run import evaluate
 from lewm_hf.evaluation.surprise.run import surprise
 from lewm_hf.files import write_atomic
 from lewm_hf.measures.intervals import mcnemar, paired_difference_interval, wilson_interval
+from lewm_hf.scripts import run_script, script_parser
 from lewm_hf.tasks.registry import make_env
 from lewm_hf.training.arguments import known_keys, read_recipe
 
@@ -298,30 +299,20 @@ def draw(path: Path, rows: Sequence[Mapping[str, Any]], goals: Sequence[str]) ->
     pyplot.close(figure)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tasks", nargs="+", choices=TASKS)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
-    parser.add_argument("--goals", nargs="+", choices=GOALS, default=list(GOALS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], help="of the trainings")
-    parser.add_argument("--pairs", type=int, default=50, help="problems per seed of the pairs")
-    parser.add_argument("--pair-seeds", nargs="+", type=int, default=[42])
-    parser.add_argument("--episodes", type=int, help="default: the task's")
-    parser.add_argument("--steps", type=int, help="of a training; default: the task's")
-    arguments = parser.parse_args(argv)
+def compare_all(arguments: argparse.Namespace) -> int:
+    """The exit status: that of a training that failed, else 0.
+
+    Raises:
+        ValueError, OSError: one line.
+    """
     for name in arguments.systems:
         needed = SYSTEMS[name].backbone
         if needed and needed not in arguments.systems[: arguments.systems.index(name)]:
-            print(f"error: {name} stands on {needed}: name {needed} before it in --systems", file=sys.stderr)
-            return 2
+            raise ValueError(f"{name} stands on {needed}: name {needed} before it in --systems")
     try:
         for task in arguments.tasks:
             found = compare_task(task, arguments)
             write_atomic(arguments.out / task / "rows.json", json.dumps(found, indent=1) + "\n")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except subprocess.CalledProcessError as error:  # the training has said why
         return error.returncode
     files = [arguments.out / task / "rows.json" for task in TASKS]
@@ -333,6 +324,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(table(rows, goals))
     print(*(arguments.out / name for name in ("comparison.json", "comparison.md", "comparison.png")), sep="\n")
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = script_parser(__doc__)
+    parser.add_argument("tasks", nargs="+", choices=TASKS)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--goals", nargs="+", choices=GOALS, default=list(GOALS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1], help="of the trainings")
+    parser.add_argument("--pairs", type=int, default=50, help="problems per seed of the pairs")
+    parser.add_argument("--pair-seeds", nargs="+", type=int, default=[42])
+    parser.add_argument("--episodes", type=int, help="default: the task's")
+    parser.add_argument("--steps", type=int, help="of a training; default: the task's")
+    return run_script(parser, compare_all, argv)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from lewm_hf.evaluation.success.manifest import Pair
 from lewm_hf.evaluation.success.rollouts import run_policy
 from lewm_hf.evaluation.success.shipped import shipped_manifests
 from lewm_hf.measures.intervals import wilson_interval
+from lewm_hf.scripts import run_script, script_parser
 from lewm_hf.tasks.vector import GoalVectorEnv
 
 ENV, SEED = "two_room", 42
@@ -43,21 +44,10 @@ def pictures(env, states: np.ndarray, off: float, count: int) -> np.ndarray:
     return np.stack([np.stack([env.goal_image(place) for place in of_one]) for of_one in places])
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", help="checkpoint: folder or Hub id")
-    parser.add_argument("--planner", default="goal-time-small", help="name or YAML file")
-    parser.add_argument("-n", type=int, default=40, help="pairs")
-    parser.add_argument("--off", type=float, nargs="+", default=[12.0], help="pixels of 224")
-    parser.add_argument("--out", type=Path, help="file for the figures, JSON")
-    args = parser.parse_args()
+def measure(args: argparse.Namespace) -> None:
     protocol, found = load_protocol("clean"), []
-    try:
-        agent, (manifest,) = load_agent(args.model), shipped_manifests(ENV, protocol, [SEED], args.n)
-        planner = load_planner(args.planner)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    agent, (manifest,) = load_agent(args.model), shipped_manifests(ENV, protocol, [SEED], args.n)
+    planner = load_planner(args.planner)
     size = {"image_size": agent.model.config.image_size}
     ways = [(0.0, 1, "min")] + [(off, *way) for off in args.off for way in ((1, "min"), (3, "min"), (3, "mean"))]
     with closing(GoalVectorEnv(ENV, min(args.n, 20), **size)) as envs, closing(make_env(ENV, **size)) as drawn:
@@ -81,7 +71,16 @@ def main() -> int:
             )
     if args.out:
         args.out.write_text(json.dumps({"model": args.model, "planner": planner.label, "rows": found}, indent=1) + "\n")
-    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = script_parser(__doc__)
+    parser.add_argument("model", help="checkpoint: folder or Hub id")
+    parser.add_argument("--planner", default="goal-time-small", help="name or YAML file")
+    parser.add_argument("-n", type=int, default=40, help="pairs")
+    parser.add_argument("--off", type=float, nargs="+", default=[12.0], help="pixels of 224")
+    parser.add_argument("--out", type=Path, help="file for the figures, JSON")
+    return run_script(parser, measure, argv)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from lewm_hf.data.collect.states import record_states
 from lewm_hf.evaluation.success.manifest import sample_manifest
 from lewm_hf.evaluation.success.protocol import load_protocol
 from lewm_hf.evaluation.success.shipped import shipped_folder, shipped_name
+from lewm_hf.scripts import run_script, script_parser
 from lewm_hf.tasks.registry import task_names
 
 # Protocols and the offsets they are shipped with.
@@ -48,18 +49,20 @@ def make(env: str, protocol_name: str, folder: Path, workers: int | None) -> lis
     return written
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("environments", nargs="*", help="default: all")
-    parser.add_argument("--protocols", nargs="+", choices=list(OFFSETS), default=list(OFFSETS))
-    parser.add_argument("--workers", type=int, help="processes; one per core by default")
-    parser.add_argument("--out", type=Path, default=shipped_folder(), help="folder; the package's own by default")
-    args = parser.parse_args()
+def make_all(args: argparse.Namespace) -> None:
     for protocol in args.protocols:
         for env in args.environments or task_names():
             for path in make(env, protocol, args.out, args.workers):
                 print(f"wrote {path}")
-    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = script_parser(__doc__)
+    parser.add_argument("environments", nargs="*", help="default: all")
+    parser.add_argument("--protocols", nargs="+", choices=list(OFFSETS), default=list(OFFSETS))
+    parser.add_argument("--workers", type=int, help="processes; one per core by default")
+    parser.add_argument("--out", type=Path, default=shipped_folder(), help="folder; the package's own by default")
+    return run_script(parser, make_all, argv)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from lewm_hf.evaluation.success.run import evaluate
 from lewm_hf.files import write_atomic
 from lewm_hf.planning import Planner, load_planner
 from lewm_hf.planning.solvers import Solver, solver_names, solver_settings
+from lewm_hf.scripts import run_script, script_parser
 
 POINTS = ("16x2", "32x3", "128x3", "100x8", "300x10", "300x30")
 # Without proposal the search starts anywhere; with it, close to where the actor would go.
@@ -184,8 +185,13 @@ def table_10(models: list[Path], args: argparse.Namespace) -> None:
     print("\n".join(lines))
 
 
+def measure_all(args: argparse.Namespace) -> None:
+    check_out(args.out)
+    (table_10 if args.table10 else curves)(args.models, args)
+
+
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("models", nargs="+", type=Path, help="folders of checkpoints")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--table10", action="store_true", help="the paper's solver table instead of curves")
@@ -196,14 +202,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--protocol", default="clean")
     parser.add_argument("-n", type=int, default=50, help="pairs per seed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
-    args = parser.parse_args(argv)
-    try:
-        check_out(args.out)
-        (table_10 if args.table10 else curves)(args.models, args)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_script(parser, measure_all, argv)
 
 
 if __name__ == "__main__":

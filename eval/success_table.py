@@ -6,12 +6,12 @@
 Every results.json below a folder counts as one training seed of it.
 """
 
-import argparse
 import statistics
 import sys
 from pathlib import Path
 
 from lewm_hf.evaluation.common.results import read_result
+from lewm_hf.scripts import run_script, script_parser
 
 
 def rows(folders: list[Path]) -> list[str]:
@@ -42,15 +42,10 @@ def rows(folders: list[Path]) -> list[str]:
     return [f"success in %, protocol {', '.join(protocols.values())}", *lines]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv: list[str] | None = None) -> int:
+    parser = script_parser(__doc__)
     parser.add_argument("folders", nargs="+", type=Path)
-    try:
-        print("\n".join(rows(parser.parse_args().folders)))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_script(parser, lambda args: print("\n".join(rows(args.folders))), argv)
 
 
 if __name__ == "__main__":

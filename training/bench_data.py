@@ -14,6 +14,7 @@ machine that is busy with other things, `--clock cpu` counts this process's proc
 import argparse
 import io
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +37,7 @@ from lewm_hf.data.storage.encoding import IMAGE_FORMATS, FrameEncoder, decode
 from lewm_hf.data.windows import WindowDataset
 from lewm_hf.evaluation.common.provenance import hardware
 from lewm_hf.files import size_text
+from lewm_hf.scripts import run_script, script_parser
 from lewm_hf.tasks.policies import make_expert
 from lewm_hf.tasks.registry import find_task, make_env, task_names
 from lewm_hf.training.batches import WindowBatches, batch_loader
@@ -198,21 +200,12 @@ def bench_loader(
     return rates
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--env", choices=task_names(), default="two_room")
-    parser.add_argument("--expert", help="default: the environment's own")
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--episodes", type=int, default=60)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--num-workers", type=int, nargs="+", default=[0])
-    parser.add_argument("--seconds", type=float, default=3.0, help="per figure")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--out", type=Path, help="a JSON file for the loader's figures, with the machine's name")
-    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
-    arguments = parser.parse_args()
+def bench(arguments: argparse.Namespace) -> None:
+    """Raises:
+    ValueError: where processor time is asked of several processes.
+    """
     if arguments.clock == "cpu" and any(arguments.num_workers):
-        parser.error("--clock cpu counts one process only: use --num-workers 0")
+        raise ValueError("--clock cpu counts one process only: use --num-workers 0")
     clock = CLOCKS[arguments.clock]
     torch.set_num_threads(1)
     datasets.disable_progress_bars()
@@ -234,5 +227,20 @@ def main() -> None:
                 arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
+def main(argv: list[str] | None = None) -> int:
+    parser = script_parser(__doc__)
+    parser.add_argument("--env", choices=task_names(), default="two_room")
+    parser.add_argument("--expert", help="default: the environment's own")
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--episodes", type=int, default=60)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--num-workers", type=int, nargs="+", default=[0])
+    parser.add_argument("--seconds", type=float, default=3.0, help="per figure")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--out", type=Path, help="a JSON file for the loader's figures, with the machine's name")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
+    return run_script(parser, bench, argv)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

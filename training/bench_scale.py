@@ -30,6 +30,7 @@ from lewm_hf.data.storage.layout import FILES, file_names
 from lewm_hf.data.windows import WindowDataset
 from lewm_hf.evaluation.common.provenance import hardware
 from lewm_hf.files import write_atomic
+from lewm_hf.scripts import run_script, script_parser
 from lewm_hf.training.batches import WindowBatches
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -125,20 +126,16 @@ def in_a_process_of_its_own(*arguments: Any) -> dict[str, Any]:
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: on a machine that is busy")
-    parser.add_argument("--folder", type=Path, help="where the data sets lie while they are measured")
-    parser.add_argument("--out", type=Path, help="JSON file of the results")
-    parser.add_argument("--measure", type=Path, nargs=2, metavar=("SET", "CACHE"), help=argparse.SUPPRESS)
-    args = parser.parse_args()
+def bench(args: argparse.Namespace) -> None:
+    """Raises:
+    ValueError: where episodes do not fill a batch.
+    """
     if args.measure:
         folder, cache = args.measure
         print(json.dumps(measure(folder, cache, CLOCKS[args.clock])))
         return
     if (least := min(args.episodes)) < BATCH:
-        parser.error(f"--episodes {least} do not fill a batch: give at least {BATCH}")
+        raise ValueError(f"--episodes {least} do not fill a batch: give at least {BATCH}")
     found = []
     for episodes in args.episodes:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
@@ -154,5 +151,15 @@ def main() -> None:
         write_atomic(args.out, json.dumps(result, indent=2) + "\n")
 
 
+def main(argv: list[str] | None = None) -> int:
+    parser = script_parser(__doc__)
+    parser.add_argument("--episodes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: on a machine that is busy")
+    parser.add_argument("--folder", type=Path, help="where the data sets lie while they are measured")
+    parser.add_argument("--out", type=Path, help="JSON file of the results")
+    parser.add_argument("--measure", type=Path, nargs=2, metavar=("SET", "CACHE"), help=argparse.SUPPRESS)
+    return run_script(parser, bench, argv)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -32,6 +32,7 @@ from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
 from lewm_hf.data.episodes import load_episodes
 from lewm_hf.data.windows import WindowDataset
 from lewm_hf.evaluation.common.provenance import hardware
+from lewm_hf.scripts import run_script, script_parser
 from lewm_hf.training.arguments import TrainingRecipe, parse_recipe
 from lewm_hf.training.batches import WindowBatches, loading
 from lewm_hf.training.launch import launched
@@ -181,25 +182,7 @@ def measure(
     return {"seconds": seconds[0], "waited": waited / (ROUNDS * per_round), "against": seconds[-1] if other else 0.0}
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", choices=RECIPES, default=["mini", "full"])
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["fp32", "bf16"])
-    parser.add_argument("--batch_size", type=int, nargs="+", default=[128])
-    parser.add_argument("--steps", type=int, default=20, help=f"timed in {ROUNDS} rounds")
-    parser.add_argument("--num_workers", type=int, default=0)
-    parser.add_argument("--dataset", help="directory or Hub id of episodes; without it random windows in memory")
-    parser.add_argument("--against", default="reference_step:build", help="MODULE:CALLABLE, or none")
-    parser.add_argument("--alone", action="store_true", help="one case, in this process, without the table's head")
-    try:
-        bench(parser.parse_args(argv))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def bench(args: argparse.Namespace) -> None:
+def bench(args: argparse.Namespace) -> int:
     """Raises:
     ValueError: where `--against` names nothing, or cannot rebuild a size.
     """
@@ -209,7 +192,7 @@ def bench(args: argparse.Namespace) -> None:
     if args.alone:
         for size, variant, batch_size in cases:
             print(row(size, variant, batch_size, args), flush=True)
-        return
+        return 0
     device = training_device()
     print(
         f"{hardware(device)['device_name']}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
@@ -225,8 +208,9 @@ def bench(args: argparse.Namespace) -> None:
         case = ["--alone", "--sizes", size, "--variants", variant, "--batch_size", str(batch_size), *shared]
         finished = subprocess.run([sys.executable, __file__, *case], stdout=subprocess.PIPE, text=True)
         if finished.returncode:
-            raise SystemExit(finished.returncode)  # it has said why
+            return finished.returncode  # it has said why
         print(finished.stdout, end="", flush=True)
+    return 0
 
 
 def row(size: str, variant: str, batch_size: int, args: argparse.Namespace) -> str:
@@ -248,6 +232,19 @@ def row(size: str, variant: str, batch_size: int, args: argparse.Namespace) -> s
         f"| {result['waited'] / result['seconds']:.0%} | {flops * rate / peak:.0%} of {peak / 1e9:,.0f} GFLOP/s "
         f"| {peak_memory(training_device()):.1f} GB | {ratio} |"
     )
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = script_parser(__doc__)
+    parser.add_argument("--sizes", nargs="+", choices=RECIPES, default=["mini", "full"])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["fp32", "bf16"])
+    parser.add_argument("--batch_size", type=int, nargs="+", default=[128])
+    parser.add_argument("--steps", type=int, default=20, help=f"timed in {ROUNDS} rounds")
+    parser.add_argument("--num_workers", type=int, default=0)
+    parser.add_argument("--dataset", help="directory or Hub id of episodes; without it random windows in memory")
+    parser.add_argument("--against", default="reference_step:build", help="MODULE:CALLABLE, or none")
+    parser.add_argument("--alone", action="store_true", help="one case, in this process, without the table's head")
+    return run_script(parser, bench, argv)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ The model still computes in float32, and vectors (biases, norms, statistics) are
 BatchNorm may have means far from zero, whose rounding would move every embedding.
 """
 
-import argparse
 import json
 import shutil
 import sys
@@ -22,6 +21,7 @@ from lewm_hf.data.episodes import load_episodes
 from lewm_hf.data.windows import WindowDataset
 from lewm_hf.evaluation.common.agent import load_agent
 from lewm_hf.folders import check_new_folder, new_folder
+from lewm_hf.scripts import run_script, script_parser
 from lewm_hf.training.batch_norm import recalibrate_batch_norm
 
 KEPT = ("preprocessor_config.json", "training.json")
@@ -34,6 +34,7 @@ def rounded(tensor: Tensor) -> Tensor:
 
 def halve(checkpoint: str, episodes: str, out: Path, batches: int, batch_size: int) -> None:
     """Writes the checkpoint to `out`, a new folder."""
+    check_new_folder(out)
     agent = load_agent(checkpoint)
     model = agent.model.float()
     with torch.no_grad():
@@ -62,20 +63,13 @@ def halve(checkpoint: str, episodes: str, out: Path, batches: int, batch_size: i
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = script_parser(__doc__)
     parser.add_argument("checkpoint", help="folder with model.safetensors")
     parser.add_argument("--episodes", required=True, help="that it was trained on: folder or Hub id")
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
     parser.add_argument("--batches", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=32, help="windows")
-    arguments = parser.parse_args(argv)
-    try:
-        check_new_folder(arguments.out)
-        halve(arguments.checkpoint, arguments.episodes, arguments.out, arguments.batches, arguments.batch_size)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_script(parser, lambda arguments: halve(**vars(arguments)), argv)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 import logging
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ..progress import quiet_libraries
+from ..scripts import exit_status
 
 
 def run_command(work: Callable[[], Any]) -> int:
@@ -16,12 +16,9 @@ def run_command(work: Callable[[], Any]) -> int:
     main_process = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO if main_process else logging.ERROR, format="%(message)s")
     quiet_libraries()
-    try:
+
+    def beside_progress() -> None:
         with logging_redirect_tqdm():
             work()
-    except (ValueError, OSError, ImportError) as error:
-        # What a loader worker raised arrives with its traceback; the last line says what was wrong.
-        text = str(error)
-        print(f"error: {text.strip().splitlines()[-1] if 'Original Traceback' in text else text}", file=sys.stderr)
-        return 2
-    return 0
+
+    return exit_status(beside_progress)
