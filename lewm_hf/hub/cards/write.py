@@ -11,7 +11,6 @@ from transformers import AutoModel
 
 from ...configuration_lewm import LeWMConfig
 from ...configuration_lewm_decoder import LeWMDecoderConfig
-from ...evaluation.common.outputs import write_atomic
 from ...evaluation.common.provenance import model_fingerprint
 from ...evaluation.common.results import read_result
 from ...evaluation.success.result import EvaluationResult
