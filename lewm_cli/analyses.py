@@ -35,8 +35,8 @@ def add(verbs: Verbs) -> None:
     _add_common(verb, split=False)
 
     verb = verbs.add(
-        "health", "straightness, effective rank, normality, what distances mean, whether actions matter", _health,
-        divides="the frames",
+        "health", "straightness, effective rank, normality, what distances and actions mean, what bfloat16 costs",
+        _health, divides="the frames",
     )  # fmt: skip
     verb.add_model()
     verb.add_episodes(required=True)

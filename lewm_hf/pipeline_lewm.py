@@ -117,7 +117,8 @@ class LeWMPlanner(Pipeline):
         Args:
             pretrained_model_name_or_path: directory or repository.
             **kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `dtype`, `device_map` for loading; `device`
-                and `batch_size` of the pipeline; and any setting of the search.
+                and `batch_size` of the pipeline; and any setting of the search. Before a `dtype` of half precision,
+                `lewm health` tells whether the checkpoint still tells frames apart in it.
         """
         shared = {name: kwargs.pop(name) for name in LOADING if name in kwargs}
         own = {name: kwargs.pop(name) for name in LOADING_MODEL if name in kwargs}

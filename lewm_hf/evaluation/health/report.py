@@ -7,11 +7,13 @@ import numpy as np
 
 from ...extras import requires_extra
 from ..common.plots import COLORS, figure
-from .result import Distances, HealthResult, Normality, Spectrum
+from .result import Distances, HealthResult, Normality, Precision, Spectrum
 
 with requires_extra("eval"):
     from matplotlib.ticker import LogLocator, NullFormatter
 
+# Of the spread of embeddings: from here on the report says what to do.
+MOVED_TOO_FAR = 0.1
 WAY_NAMES = {"true": "true actions", "swapped": "swapped actions", "none": "no actions", "copy": "no motion"}
 
 
@@ -53,8 +55,22 @@ def format_health(result: HealthResult) -> str:
             ", ".join(f"{WAY_NAMES[way]} {error:.3g}" for way, error in last.items()),
         ),
         _line("", f"swapped against true: t = {test.t:.1f}, p = {test.p_value:.2g}"),
+        *_precision_lines(result.precision),
     ]
     return "\n".join(lines)
+
+
+def _precision_lines(precision: Precision | None) -> list[str]:
+    """Nothing where it was not measured, and what to do where bfloat16 takes too much."""
+    if precision is None or precision.ratio is None:
+        return []
+    lines = [_line("in bfloat16", f"embeddings move by {precision.ratio:.2g} of their spread")]
+    if precision.ratio > MOVED_TOO_FAR:
+        lines += [
+            _line("", "what tells frames apart is rounded away: load this model in float32, the default"),
+            _line("", "(BatchNorm's statistics, measured anew in bfloat16, may bring a part of it back)"),
+        ]
+    return lines
 
 
 def _line(name: str, value: str) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...measures.significance import PairedTest
-from ...records import Record, Result, named
+from ...records import Record, Result, absent, named
 from ..common.facts import Curve, DatasetFacts, ModelFacts
 
 
@@ -143,8 +143,29 @@ class Retrieval(Record):
 
 
 @dataclass(frozen=True)
+class Precision(Record):
+    """How far embeddings move when the model computes in bfloat16.
+
+    Attributes:
+        frames: how many were seen both ways.
+        shift: the mean norm of the difference of a frame's two embeddings.
+        spread: root mean square distance of the embeddings from their mean, in float32.
+        ratio: `shift / spread`; `None` where all embeddings are one.
+    """
+
+    frames: int
+    shift: float
+    spread: float
+    ratio: float | None
+
+
+@dataclass(frozen=True)
 class HealthResult(Result):
-    """Health of a model on episodes of `env`; `sections_hash` is of the six sections from `straightness` on."""
+    """Health of a model on episodes of `env`; `sections_hash` is of the six sections from `straightness` on.
+
+    `precision` is not hashed, because processors round differently; it is `None` of models that do not compute in
+    bfloat16, and in files of versions that did not measure it.
+    """
 
     kind = "health"
 
@@ -161,3 +182,4 @@ class HealthResult(Result):
     dataset: DatasetFacts
     versions: dict[str, str]
     hardware: dict[str, Any]
+    precision: Precision | None = absent()

@@ -20,6 +20,7 @@ from ..common.ranks import ALONE, Ranks
 from ..success.protocol import content_hash
 from .dynamics import rollout_errors, summarize
 from .geometry import Geometry
+from .precision import measure_precision
 from .report import format_health, plot_health
 from .result import EppsPulley, HealthResult, HealthSettings, Normality, Spectrum, Straightness
 
@@ -64,7 +65,8 @@ def health(
     `spectrum`: effective rank and standard deviations. `normality`: Epps-Pulley per dimension, as SIGReg sees the
     embeddings and standardized. `distances`: Spearman correlation of latent and true goal distance, for goals in the
     same episode and in others. `dynamics`: open-loop error under true, swapped and no actions. `retrieval`: true
-    distance of the nearest neighbour among other episodes, beside that of a random frame.
+    distance of the nearest neighbour among other episodes, beside that of a random frame. `precision`: how far
+    embeddings move when the model computes in bfloat16, over their spread.
 
     Args:
         model: folder, Hub id, or a world model in eval mode (then `processor` is needed).
@@ -143,6 +145,7 @@ class HealthAnalysis(Analysis):
         vectors = isometric(embeddings.flatten(1)).numpy()
         self.geometry = Geometry(self.inputs, self.sample, vectors, seed)
         spectrum, normality = _spectrum(embeddings), _normality(embeddings.flatten(1), agent.model.config)
+        precision = measure_precision(agent, episodes, rows, embeddings, ranks)
         del embeddings
         angles, errors = _along(agent, episodes, self.parts, seed, ranks)
         sections: dict[str, Any] = {
@@ -155,7 +158,7 @@ class HealthAnalysis(Analysis):
         }
         return HealthResult(
             env=self.inputs.env, settings=self.settings, **sections, sections_hash=content_hash(sections),
-            **self.inputs.facts(),
+            **self.inputs.facts(), precision=precision,
         )  # fmt: skip
 
     @classmethod
