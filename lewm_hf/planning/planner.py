@@ -187,7 +187,6 @@ def plan(
     if guided:
         check_actor(model, f"proposal={settings.proposal!r}")
         left = torch.as_tensor(settings.horizon if blocks_left is None else blocks_left, device=device).expand(batch)
-        plain = for_search(model, None, settings.compile)[0]
     if isinstance(limits, Choices):
         _check_search(settings.search)
         if initial_plan is None and not guided:
@@ -200,6 +199,8 @@ def plan(
     together = _even(batch, most)
     dtype = None if settings.rollout_dtype is None else ROLLOUT_DTYPES[settings.rollout_dtype]
     imaginer, parallel = for_search(model, dtype, settings.compile)
+    # What a proposal imagines is in the model's own precision.
+    plain = for_search(model, None, settings.compile)[0] if guided and dtype is not None else imaginer
 
     def solve(start: int) -> dict[str, Tensor]:
         part = slice(start, start + together)

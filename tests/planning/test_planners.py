@@ -21,7 +21,8 @@ def write(folder: Path, changes: dict | None = None, drop: str | None = None) ->
 
 
 def test_shipped_planners_state_every_value_and_their_hash_is_that_of_their_content():
-    assert planner_names() == ["actor-guided", "goal-time", "goal-time-close", "goal-time-small", "paper", "small"]
+    names = ["actor-guided", "actor-guided-fast", "goal-time", "goal-time-close", "goal-time-small", "paper", "small"]
+    assert planner_names() == names
     for name in planner_names():
         content = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
         planner = load_planner(name)
@@ -111,7 +112,7 @@ def test_identity(tmp_path):
     for name in ("name", "version"):
         with pytest.raises(ValueError, match=f"missing {name}"):
             load_planner(write(tmp_path, drop=name))
-    with pytest.raises(ValueError, match="unknown planner 'fast': use one of actor-guided, goal-time"):
+    with pytest.raises(ValueError, match="unknown planner 'fast': use one of actor-guided, actor-guided-fast, goal-time"):
         load_planner("fast")
     with pytest.raises(FileNotFoundError, match="there is no planner file"):
         load_planner(tmp_path / "nowhere.yaml")
