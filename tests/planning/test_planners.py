@@ -112,7 +112,9 @@ def test_identity(tmp_path):
     for name in ("name", "version"):
         with pytest.raises(ValueError, match=f"missing {name}"):
             load_planner(write(tmp_path, drop=name))
-    with pytest.raises(ValueError, match="unknown planner 'fast': use one of actor-guided, actor-guided-fast, goal-time"):
+    with pytest.raises(
+        ValueError, match="unknown planner 'fast': use one of actor-guided, actor-guided-fast, goal-time"
+    ):
         load_planner("fast")
     with pytest.raises(FileNotFoundError, match="there is no planner file"):
         load_planner(tmp_path / "nowhere.yaml")

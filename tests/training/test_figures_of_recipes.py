@@ -31,6 +31,17 @@ def test_the_planner_that_meets_goals_closely():
     )
 
 
+def test_the_planner_of_few_candidates():
+    few, usual, room = (
+        rate(name) for name in ("pusht-actor-guided-fast", "pusht-actor-guided", "tworoom-clean-actor-guided-fast")
+    )
+    assert few.n == usual.n == 400
+    assert (
+        f"{few.successes} instead of {usual.successes} of {few.n} validation pairs of PushT, and {room.successes} of "
+        f"{room.n} of TwoRoom." in flat("planning/planners/actor-guided-fast.yaml")
+    )
+
+
 def test_the_actor_of_push_t():
     near, far = rate("pusht-actor"), rate("pusht-50-actor")
     text = flat("training/recipes/pusht-mini.yaml")
