@@ -65,7 +65,9 @@ def import_once(
     mapping = replace(mapping, keep=mapping.keep or ("*",))
     source = open_source(format, path, mapping, None)
     try:
-        read = source.mapping.as_dict() | ({"image_size": image_size} if image_size and mapping.fit else {})
+        resized = {"image_size": image_size} if image_size and mapping.fit else {}
+        # How fast it is may have been measured in a way that was wrong before.
+        read = source.mapping.as_dict() | {"fps": source.fps} | resized
         key = sha256(content_sha256(source).encode(), read)
         # A training is no program that may be started again for every worker; FFmpeg uses all cores by itself.
         workers = None if source.survives_fork else 1

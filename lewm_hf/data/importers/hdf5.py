@@ -52,7 +52,7 @@ class Hdf5Source(Source):
         shapes = self._shapes()
         per_row = [name for name in shapes if name not in (LENGTH, OFFSET)]
         defaults: Defaults = {"image": [("pixels",)], "action": [("action",)], **((task and task.columns) or DEFAULTS)}
-        numeric = [name for name in per_row if shapes[name][1].kind in "fiub" and len(shapes[name][0]) <= 2]
+        numeric = [name for name in per_row if shapes[name][1].kind in "fiub" and _is_rows(shapes[name][0])]
         self.mapping = mapping.with_defaults(per_row, defaults).keeping(numeric)
         require_columns(path, self.mapping, per_row)
         self.fps = agreed_fps(path, None, mapping)
@@ -110,7 +110,10 @@ class Hdf5Source(Source):
         shapes = {}
         for name in file:
             link = file.get(name, getlink=True)
-            item = None if isinstance(link, h5py.ExternalLink) else file[name]
+            external = isinstance(link, h5py.ExternalLink)
+            item = None if external else file.get(name)
+            if item is None and not external:  # a link to what is not there
+                continue
             if item is None or (isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)):
                 raise ValueError(
                     f"{name!r} of {self.path} lies in another file, which need not be the one that was meant: write "
@@ -118,6 +121,13 @@ class Hdf5Source(Source):
                 )
             if isinstance(item, h5py.Dataset):
                 shapes[name] = item.shape, item.dtype
+        if not shapes:
+            groups = ", ".join(file) or "nothing"
+            raise ValueError(
+                f"{self.path} has no columns at its top, but {groups}: this layout has one data set per column with "
+                "the rows of all episodes, and another that tells the episodes apart; write it so, or as videos with "
+                "CSV files"
+            )
         return shapes
 
     def _check_shapes(self, shapes: dict[str, tuple[tuple[int, ...], np.dtype]]) -> None:
@@ -141,6 +151,10 @@ class Hdf5Source(Source):
     def _read_episodes(self, shapes: dict[str, tuple[tuple[int, ...], np.dtype]]) -> None:
         name = self.mapping.episode or next((name for name in EPISODE_COLUMNS if name in shapes), None)
         step = self.mapping.frame or next((name for name in STEP_COLUMNS if name in shapes), None)
+        for known in (LENGTH, OFFSET):
+            shape, dtype = shapes.get(known, ((1,), np.dtype(int)))
+            if not shape or dtype.kind not in "iuf":
+                raise ValueError(f"column {known!r} of {self.path} is {shape} {dtype}, expected (episodes,) numbers")
         for column in (name, step):
             if column is not None and shapes.get(column, ((),))[0] != (self._rows,):
                 found = shapes[column][0] if column in shapes else "missing"
@@ -181,6 +195,11 @@ class Hdf5Source(Source):
                     f"row {wrong[0]} of {self.path} has {step}={steps[wrong[0]]}, expected {expected[wrong[0]]}: rows "
                     "are missing or out of order; sort them by episode and step, or write the file again"
                 )
+
+
+def _is_rows(shape: tuple[int, ...]) -> bool:
+    """One number, or some numbers, per row."""
+    return len(shape) == 1 or (len(shape) == 2 and shape[1] > 0)
 
 
 def _line(error: Exception) -> str:

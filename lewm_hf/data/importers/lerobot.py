@@ -8,7 +8,6 @@ with the known fields only, and lead to files below the data set's folder.
 """
 
 import json
-import math
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -23,17 +22,11 @@ import pyarrow.parquet as pq
 from ...tasks.task import Task
 from ..storage.encoding import decode
 from ..storage.parquet import read_columns, read_metadata, vectors
+from .lerobot_info import INFO, LARGE, read_info
 from .mapping import ColumnMapping, Defaults
 from .names import below, fill, visible
 from .source import Source, agreed_fps, camera_named, check_total, require_columns, sha256
 
-INFO = "meta/info.json"
-VERSIONS = ("v2.0", "v2.1", "v3.0")
-KINDS: dict[str, type | tuple[type, ...]] = {
-    "codebase_version": str, "fps": (int, float), "features": dict, "total_episodes": int, "total_frames": int,
-    "data_path": str, "chunks_size": int,
-}  # fmt: skip
-LARGE = 1 << 31
 NUMBERS = ("float", "double", "int", "uint", "bool")
 DEFAULTS: Defaults = {
     "action": [("action",)],
@@ -63,7 +56,7 @@ class LeRobotSource(Source):
         self.path = path
         self._tables: dict[Path, dict[str, np.ndarray]] = {}
         self._images: dict[tuple[Path, int], pa.ChunkedArray] = {}
-        self._info = self._read_info()
+        self._info = read_info(path)
         features = self._info["features"]
         cameras = [name for name, feature in features.items() if feature.get("dtype") in ("image", "video")]
         if len(cameras) != 1 and mapping.image is None:
@@ -73,12 +66,12 @@ class LeRobotSource(Source):
             )
         if mapping.image is not None:
             mapping = replace(mapping, image=camera_named(mapping.camera, cameras))
-        numeric = [name for name, feature in features.items() if feature.get("dtype", "").startswith(NUMBERS)]
-        self.mapping = mapping.with_defaults(features, {"image": [tuple(cameras)], **DEFAULTS}).keeping(numeric)
-        require_columns(path, self.mapping, features)
-        if self.mapping.image not in cameras:
-            raise ValueError(f"{self.mapping.image!r} of {path} is no camera: there are {', '.join(cameras)}")
-        self._is_video = features[self.mapping.image]["dtype"] == "video"
+        mapping = mapping.with_defaults(features, {"image": [tuple(cameras)], **DEFAULTS})
+        require_columns(path, mapping.keeping(()), features)
+        if mapping.image not in cameras:
+            raise ValueError(f"{mapping.image!r} of {path} is no camera: there are {', '.join(cameras)}")
+        self.mapping = mapping
+        self._is_video = features[mapping.camera]["dtype"] == "video"
         self.survives_fork = not self._is_video
         if self._is_video:
             from . import video  # noqa: F401  an ImportError now, not after an hour
@@ -89,6 +82,7 @@ class LeRobotSource(Source):
         check_total(path, "total_episodes", self._info["total_episodes"], len(self.lengths))
         check_total(path, "total_frames", self._info["total_frames"], int(self.lengths.sum()))
         self._locate()
+        self.mapping = mapping.keeping(self._vectors_there())
         self.held_out = self._test_episodes()
         self.metadata = {
             "source_version": self._info["codebase_version"],
@@ -113,36 +107,6 @@ class LeRobotSource(Source):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_tables": {}, "_images": {}}
-
-    def _read_info(self) -> dict[str, Any]:
-        file = self.path / INFO
-        if not file.is_file():
-            raise FileNotFoundError(f"there is no {file}: give the directory of a LeRobot data set")
-        try:
-            info = json.loads(file.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ValueError(f"{file} is no JSON ({error}): download it again") from error
-        for name, kind in KINDS.items():
-            found = info.get(name, 1000 if name == "chunks_size" else None) if isinstance(info, dict) else None
-            if found is None:
-                raise ValueError(f"{file} has no {name!r}: it is no description of a LeRobot data set")
-            if not isinstance(found, kind) or isinstance(found, bool):
-                raise ValueError(f"{file} has {name}={found!r}, expected {_names(kind)}: download it again")
-        if not 0 < info["fps"] < math.inf or info.get("chunks_size", 1) < 1:
-            raise ValueError(
-                f"{file} has fps={info['fps']}, chunks_size={info.get('chunks_size', 1000)}, expected more than 0: "
-                "correct it, or download it again"
-            )
-        for name, feature in info["features"].items():
-            shape = feature.get("shape", []) if isinstance(feature, dict) else None
-            if not isinstance(shape, list | tuple) or not all(type(n) is int and 0 <= n < LARGE for n in shape):
-                raise ValueError(f"{file} describes {name!r} as {str(feature)[:200]}, expected dtype, shape and names")
-        if info["codebase_version"] not in VERSIONS:
-            raise ValueError(
-                f"{self.path} has version {info['codebase_version']!r}, expected one of {', '.join(VERSIONS)}: convert "
-                "it with LeRobot"
-            )
-        return info
 
     def _test_episodes(self) -> np.ndarray | None:
         """What `splits` sets apart as `test`, such as `"45:50"`; LeRobot itself knows `train` alone."""
@@ -172,7 +136,8 @@ class LeRobotSource(Source):
             if not files[0].is_file():
                 raise FileNotFoundError(f"there is no {files[0]}: the data set is incomplete; download it again")
             try:
-                rows = [json.loads(line) for line in files[0].read_text(encoding="utf-8").splitlines() if line.strip()]
+                lines = files[0].read_text(encoding="utf-8-sig").splitlines()
+                rows = [json.loads(line) for line in lines if line.strip()]
             except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise ValueError(f"{files[0]} is damaged ({error}): download it again") from error
         if not rows:
@@ -200,6 +165,8 @@ class LeRobotSource(Source):
         """Where each episode's rows are: (file, rows in it). Checks every file, without reading more than its index."""
         members: dict[Path, list[int]] = {}
         for number, episode in enumerate(self._episodes):
+            if not episode["length"]:
+                continue  # a recording that was broken off at once; whoever imports leaves it out
             if self._packed:
                 where = {"chunk_index": episode["data/chunk_index"], "file_index": episode["data/file_index"]}
             else:
@@ -213,7 +180,7 @@ class LeRobotSource(Source):
             for number, rows in zip(numbers, self._find_rows(file, numbers), strict=True):
                 self._places[number] = file, rows
         if self._is_video:
-            for number in range(len(self._episodes)):
+            for number in self._places:
                 if not self._video(number)[0].is_file():
                     raise FileNotFoundError(f"there is no {self._video(number)[0]}: download the data set again")
 
@@ -235,6 +202,21 @@ class LeRobotSource(Source):
                 )
             contiguous = (np.diff(rows) == 1).all()
             yield slice(int(rows[0]), int(rows[0] + length)) if contiguous else rows
+
+    def _vectors_there(self) -> list[str]:
+        """Features that are a number, or a vector of them, in the files too: what can be kept without being asked."""
+        files = {file for file, _ in self._places.values()}
+        found = [dict(zip(one.names, one.types, strict=True)) for one in (
+            read_metadata(file).schema.to_arrow_schema() for file in files
+        )]  # fmt: skip
+        return [
+            name
+            for name, feature in self._info["features"].items()
+            if feature.get("dtype", "").startswith(NUMBERS)
+            and len(feature.get("shape", ())) < 2
+            and 0 not in feature.get("shape", ())
+            and all(_is_numeric(types.get(name, pa.null())) for types in found)
+        ]
 
     def _table(self, file: Path) -> dict[str, np.ndarray]:
         """All mapped numbers of a file, `(rows, n)` each; keeps the last file's."""
@@ -286,7 +268,10 @@ class LeRobotSource(Source):
                 data = below(self.path, name or "").read_bytes()
             except (ValueError, OSError) as error:
                 raise ValueError(f"{file} has a frame without bytes, and none beside it ({error})") from error
-        return decode(data)
+        try:
+            return decode(data)
+        except ValueError as error:
+            raise ValueError(f"{file} has a frame that cannot be read: {error}") from error
 
     def _pictures_beside(self, files: Iterable[Path]) -> list[Path]:
         """Picture files that the Parquet files name, where they are there."""
@@ -321,17 +306,20 @@ class LeRobotSource(Source):
         return video_frames(path, int(self.lengths[episode]), self.fps, first)
 
 
-def _names(kinds: type | tuple[type, ...]) -> str:
-    return " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
+def _is_nested(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    return str(kind.value_type if _is_nested(kind) else kind).startswith(NUMBERS)
 
 
 def _matrix(file: Path, name: str, column: pa.ChunkedArray, feature: dict[str, Any]) -> np.ndarray:
     kind = column.type
-    nested = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    if not str(kind.value_type if nested else kind).startswith(NUMBERS):
+    if not _is_numeric(kind):
         raise ValueError(f"column {name!r} of {file} is {kind}, expected numbers: map another column")
     try:
-        values = vectors(column) if nested else column.to_numpy().reshape(-1, 1)
+        values = vectors(column) if _is_nested(kind) else column.to_numpy().reshape(-1, 1)
     except ValueError as error:
         raise ValueError(f"column {name!r} of {file} has vectors of different sizes: {error}; repair it") from error
     stated = feature.get("shape")

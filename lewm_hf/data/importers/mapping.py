@@ -19,6 +19,7 @@ fit: crop                     # crop, pad or stretch frames to squares, and resi
 ```
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from typing import Any
 import yaml
 
 from ...pictures import FITS
+from ..schema import episode_features
 
 MANY = ("action", "observation", "state", "goal")
 ONE = ("image", "success", "episode", "frame")
@@ -34,11 +36,10 @@ KEPT = "kept:"
 EVERYTHING = ("*",)
 # By role the columns that a format usually has for it, the likeliest first.
 Defaults = Mapping[str, Sequence[tuple[str, ...]]]
-# What every table has, or what this package writes itself.
-BOOKKEEPING = (
-    "episode_index", "frame_index", "index", "timestamp", "task_index", "next.done", "next.success", "action",
-    "observation.state", "sim.state", "sim.goal", "episode", "episode_idx", "ep_idx", "step_idx",
-)  # fmt: skip
+# What this package writes itself.
+WRITTEN = frozenset(episode_features(1, 1, 1))
+# And what other tables call what it writes.
+BOOKKEEPING = WRITTEN | {"episode", "episode_idx", "ep_idx", "step_idx"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,10 @@ class ColumnMapping:
         every: simulator steps from a row to the next, where a row's action is the flattened block of as many.
         skip_episodes: positions of episodes that are left out.
         fit: `"crop"`, `"pad"` or `"stretch"` makes frames square; `None` takes square frames only.
+
+    Raises:
+        ValueError: one line for frames per second or a `fit` that cannot be, a camera or a column of actions that is
+            named twice, or a column to keep whose name this package writes itself.
     """
 
     image: str | tuple[str, ...] | None = None
@@ -73,6 +78,21 @@ class ColumnMapping:
     every: int | None = None
     skip_episodes: tuple[int, ...] = ()
     fit: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.fps is not None and not 0 < self.fps < math.inf:
+            raise ValueError(f"fps={self.fps} must be a number above 0: say how many frames make a second")
+        if self.fit not in (None, *FITS):
+            raise ValueError(f"fit={self.fit!r} is unknown: use one of {', '.join(FITS)}")
+        cameras = self.image if isinstance(self.image, tuple) else ()
+        for role, names in (("image", cameras), ("action", self.action)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{role} names a column twice ({', '.join(names)}): name each once")
+        if own := WRITTEN.intersection(self.keep):
+            raise ValueError(
+                f"keep names {', '.join(sorted(own))}, which every data set of this package has with a meaning of its "
+                "own: give the column another name in the source, or a role"
+            )
 
     @property
     def camera(self) -> str:

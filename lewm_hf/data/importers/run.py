@@ -246,6 +246,10 @@ def _kept(source: Source) -> np.ndarray:
             "the mapping"
         )
     kept = np.setdiff1d(np.arange(len(source.lengths)), skipped)
+    empty = kept[source.lengths[kept] == 0]
+    if len(empty):
+        logger.warning("%s has %d episodes without a row, which are left out", source.path, len(empty))
+    kept = np.setdiff1d(kept, empty)
     if len(kept) < 2:
         raise ValueError(f"{len(kept)} episodes of {source.path} are left, expected at least 2: skip fewer")
     return kept

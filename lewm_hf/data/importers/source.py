@@ -133,6 +133,10 @@ class Source(ABC):
             vectors = self.vectors(episode)
             for role, values in vectors.items():
                 size = sizes.setdefault(role, values.shape[1])
+                if not size:
+                    raise ValueError(
+                        f"{role} of {self.path} has no numbers in episode {episode}: map columns that have some"
+                    )
                 if values.shape[1] != size:
                     raise ValueError(
                         f"episode {episode} of {self.path} has {values.shape[1]}-dimensional {role}s, the episodes "

@@ -27,6 +27,9 @@ from .source import Source, camera_named, require_columns, sha256
 EPISODE = "episode_index"
 FRAME_COLUMNS = ("frame_index", "frame", "step_idx", "step", "timestep")
 TIMESTAMP = "timestamp"
+UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+# Of a timestamp that is meant in seconds; milliseconds of a camera that is not slower than this are refused.
+LONGEST_STEP = 10.0
 DEFAULTS: Defaults = {
     "image": [("observation.image",), ("image",)],
     "action": [("action",)],
@@ -98,7 +101,10 @@ class TableSource(Source):
                 if not stored.get("path") or not Path(stored["path"]).is_file():
                     raise ValueError(f"row {row} of {self.path} has no picture: repair it, or skip its episode")
                 data = Path(stored["path"]).read_bytes()
-            yield decode(data)
+            try:
+                yield decode(data)
+            except ValueError as error:
+                raise ValueError(f"row {row} of {self.path}: {error}") from error
 
     def files(self) -> list[Path]:
         if self.path.is_file():
@@ -116,7 +122,13 @@ class TableSource(Source):
                 f"{self.path} has no column {episode_column!r} that tells episodes apart: name it with `episode` in "
                 f"the mapping, or episode_key of a training; there are {', '.join(names)}"
             )
-        episodes = self._table.data.column(episode_column).to_pandas()
+        column = self._table.data.column(episode_column)
+        if pa.types.is_nested(column.type):
+            raise ValueError(
+                f"column {episode_column!r} of {self.path} is {column.type}, expected a number or a name that tells "
+                "episodes apart: name another with `episode` in the mapping, or episode_key of a training"
+            )
+        episodes = column.to_pandas()
         if episodes.isna().any():
             raise ValueError(f"{self.path} has rows without {episode_column}: repair or drop them")
         frame = self.mapping.frame or next((name for name in FRAME_COLUMNS if name in names), None)
@@ -133,24 +145,63 @@ class TableSource(Source):
                         f"{frame} has gaps or repeats"
                     )
             found.append(rows)
+        if numbers is None:
+            self._check_times(found)
         return found
 
-    def _measured_fps(self) -> float | None:
+    def _times(self) -> np.ndarray | None:
+        """`(rows,)` in seconds where the column has a unit, else as they are; `None` where it holds no times."""
         if TIMESTAMP not in self._table.column_names:
             return None
-        times = self._table.data.column(TIMESTAMP).to_numpy().astype(np.float64)
+        column = self._table.data.column(TIMESTAMP)
+        if pa.types.is_timestamp(column.type) or pa.types.is_duration(column.type):
+            unit = UNITS[column.type.unit]
+            whole = column.cast(pa.int64())
+            # From the first on: nanoseconds since 1970 have more digits than a float.
+            since = pc.subtract(whole, pc.min(whole))
+            return since.to_numpy().astype(np.float64) * unit
+        kind = column.type
+        return column.to_numpy().astype(np.float64) if _is_numeric(kind) and not _is_nested(kind) else None
+
+    def _check_times(self, episodes: list[np.ndarray]) -> None:
+        """Rows that nothing else puts in order come in that of their times."""
+        times = self._times()
+        if times is None:
+            return
+        for rows in episodes:
+            back = np.flatnonzero(~(np.diff(times[rows]) > 0))
+            if len(back):
+                raise ValueError(
+                    f"row {rows[back[0] + 1]} of {self.path} has a {TIMESTAMP} that is not later than that of the "
+                    "episode's row before: sort the rows, or name a frame column"
+                )
+
+    def _measured_fps(self) -> float | None:
+        times = self._times()
+        if times is None:
+            return None
         steps = np.concatenate([np.diff(times[rows]) for rows in self._rows])
-        if not len(steps) or not (steps > 0).all():
+        if not len(steps):
+            return None
+        step, kind = float(np.median(steps)), self._table.data.column(TIMESTAMP).type
+        if not step > 0:
             raise ValueError(f"{self.path} has rows whose {TIMESTAMP} does not grow: sort them, or name a frame column")
-        return float(np.round(1 / np.median(steps), 3))
+        if pa.types.is_integer(kind) or step > LONGEST_STEP:
+            raise ValueError(
+                f"{TIMESTAMP} of {self.path} grows by {step:g} from a row to the next ({kind}), and nothing says of "
+                "what: give fps, or seconds as floating point numbers"
+            )
+        return float(np.round(1 / step, 3))
 
     def _is_regular(self, name: str) -> bool:
         """Whether a column holds as many numbers in every row."""
         column = self._table.data.column(name)
         if not _is_numeric(column.type) or column.null_count:
             return False
-        lengths = pc.list_value_length(column) if _is_nested(column.type) else None
-        return lengths is None or len(lengths.unique()) == 1
+        if not _is_nested(column.type):
+            return True
+        lengths = pc.list_value_length(column).unique().to_pylist()
+        return len(lengths) == 1 and lengths[0] > 0
 
     def _numbers(self, name: str) -> np.ndarray:
         column = self._table.data.column(name)

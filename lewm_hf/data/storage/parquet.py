@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ...files import replacing
@@ -142,29 +143,26 @@ def read_columns(paths: Sequence[Path], columns: Sequence[str]) -> pa.Table:
 
 
 def vectors(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of equally long lists as a matrix `(rows, n)`.
+    """A column of equally long lists as a matrix `(rows, n)`; NaN where a number or a whole list is missing.
 
     Raises:
         ValueError: naming the first row whose length differs.
     """
-    parts, row = [], 0
-    width = None
-    for chunk in column.chunks:
-        if not len(chunk):
-            continue
-        values = chunk.flatten()
-        if pa.types.is_fixed_size_list(chunk.type):
-            lengths = np.full(len(chunk), chunk.type.list_size)
-        else:
-            lengths = np.diff(chunk.offsets.to_numpy())
-        width = int(lengths[0]) if width is None else width
-        if (lengths != width).any():
-            odd = int(np.flatnonzero(lengths != width)[0])
-            raise ValueError(f"row {row + odd} has {lengths[odd]} entries, the rows before have {width}")
-        # Missing values inside a list become NaN, missing lists were counted as wrong lengths above.
-        parts.append(values.to_numpy(zero_copy_only=False).reshape(len(chunk), width))
-        row += len(chunk)
-    return np.concatenate(parts) if parts else np.zeros((0, 0))
+    here = column.is_valid().to_numpy()
+    present = column.drop_null() if column.null_count else column
+    lengths = pc.list_value_length(present).to_numpy()
+    width = int(lengths[0]) if len(lengths) else 0
+    if (lengths != width).any():
+        odd = int(np.flatnonzero(lengths != width)[0])
+        row = int(np.flatnonzero(here)[odd])
+        raise ValueError(f"row {row} has {lengths[odd]} entries, the rows before have {width}")
+    parts = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(len(chunk), width) for chunk in present.chunks]
+    values = np.concatenate(parts) if parts else np.zeros((0, width))
+    if not column.null_count:
+        return values
+    everything = np.full((len(column), width), np.nan)
+    everything[here] = values
+    return everything
 
 
 def matrix(column: pa.ChunkedArray) -> np.ndarray:
