@@ -29,6 +29,12 @@ _BEGINS_ABSOLUTE = re.compile(
 )
 
 
+def relative(place: str) -> str:
+    """A folder as it was typed; its last name alone where it began at the root or at home."""
+    windows = PureWindowsPath(place)
+    return windows.name if windows.root or windows.drive or place.startswith("~") or ".." in windows.parts else place
+
+
 def without_paths(value: str, place: bool = False) -> str:
     """A string with each absolute path in it cut down to its last name, and addresses without user and password;
     unchanged where there is none.

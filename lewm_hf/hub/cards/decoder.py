@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from ...configuration_lewm_decoder import LeWMDecoderConfig
-from ...data.storage.local_paths import published
+from ...data.storage.local_paths import published, relative
 from ...files import write_atomic
 from ...modeling_lewm_decoder import LeWMDecoder
 from ..export.code import export_code
@@ -27,7 +27,6 @@ from .checks import (
     weights_text,
 )  # fmt: skip
 from .collected import needed_collection, save_collection
-from .results import relative
 from .snippets import BIBTEX, decoder_snippet, install
 from .text import PAPER, collected_text, precision_text
 
@@ -90,13 +89,7 @@ def write_decoder_card(
     elif episodes is not None:
         raise ValueError("--episodes is for --local: on the Hub, --dataset-id says which episodes")
     check_given([] if local else [repo_id, world_model, dataset_id], [license, data_license])
-    missing = [f"--{name}" for name, value in given.items() if not value]
-    if training is None:
-        missing.append(TRAINING_FILE)
-    else:
-        missing += [f"{TRAINING_FILE}: {name}" for name in FACTS if lacks(training, name)]
-        found = training.get("evaluation") or {}
-        missing += [f"{TRAINING_FILE}: evaluation.{name}" for name in METRICS if found.get(name) is None]
+    missing = [f"--{name}" for name, value in given.items() if not value] + _lacking_facts(training)
     collection, lacking = needed_collection(folder, training, episodes) if local else (None, [])
     check_nothing_missing(folder, missing + lacking)
     assert training is not None  # else it was among what is missing
@@ -107,7 +100,40 @@ def write_decoder_card(
             f"{folder}/config.json and {TRAINING_FILE} name different world models: the files belong to different "
             "decoders, copy the folder again"
         )
-    results = [
+    data = ModelCardData(
+        license=license,
+        library_name=LIBRARY,
+        pipeline_tag=PIPELINE_TAG,
+        tags=[*TAGS, training["env_id"].partition("/")[2].partition("-")[0].lower()],
+        datasets=[dataset_id] if dataset_id else None,
+        base_model=world_model,
+        model_name=known["repo-id"].rpartition("/")[2],
+        eval_results=_eval_results(training, dataset_id, dataset_revision),
+    )
+    text = render(data, "decoder_card.md", _values(known, training, config, weight_hashes(folder), collection, folder))
+    check_card(text, "model")
+    if with_code:
+        export_code(folder)
+    if collection is not None:
+        save_collection(folder, collection)
+    return write_atomic(folder / CARD_FILE, text)
+
+
+def _lacking_facts(training: Mapping[str, Any] | None) -> list[str]:
+    """What the card states of the training and no file says, as the message names it."""
+    if training is None:
+        return [TRAINING_FILE]
+    found = training.get("evaluation") or {}
+    names = [name for name in FACTS if lacks(training, name)]
+    names += [f"evaluation.{name}" for name in METRICS if found.get(name) is None]
+    return [f"{TRAINING_FILE}: {name}" for name in names]
+
+
+def _eval_results(
+    training: Mapping[str, Any], dataset_id: str | None, dataset_revision: str | None
+) -> list[EvalResult]:
+    """The decoder's evaluation as metadata for the Hub."""
+    return [
         EvalResult(
             task_type=PIPELINE_TAG,
             task_name="decoding embeddings",
@@ -122,23 +148,6 @@ def write_decoder_card(
         )
         for key, (kind, name) in METRICS.items()
     ]
-    data = ModelCardData(
-        license=license,
-        library_name=LIBRARY,
-        pipeline_tag=PIPELINE_TAG,
-        tags=[*TAGS, training["env_id"].partition("/")[2].partition("-")[0].lower()],
-        datasets=[dataset_id] if dataset_id else None,
-        base_model=world_model,
-        model_name=known["repo-id"].rpartition("/")[2],
-        eval_results=results,
-    )
-    text = render(data, "decoder_card.md", _values(known, training, config, weight_hashes(folder), collection, folder))
-    check_card(text, "model")
-    if with_code:
-        export_code(folder)
-    if collection is not None:
-        save_collection(folder, collection)
-    return write_atomic(folder / CARD_FILE, text)
 
 
 def _values(

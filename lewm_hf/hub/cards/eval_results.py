@@ -6,22 +6,19 @@ set is registered there as a benchmark with this task.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml, parse_eval_result_entries
 from huggingface_hub.constants import EVAL_RESULTS_FOLDER
 
 from ...evaluation.success.result import EvaluationResult
+from .facts import CardFacts
 from .results import dataset_of
-
-if TYPE_CHECKING:
-    from .write import CardFacts
 
 EVAL_RESULTS_FILE = f"{EVAL_RESULTS_FOLDER}/planning.yaml"
 
 
-def eval_results_text(facts: "CardFacts", sources: Mapping[int, str]) -> str | None:
+def eval_results_text(facts: CardFacts, sources: Mapping[int, str]) -> str | None:
     """The content of `.eval_results/planning.yaml`: one entry per evaluation, its success rate in [0, 1].
 
     Pairs that ship or were given without episodes are results on no data set of the Hub, and have no entry. `None`
@@ -43,7 +40,7 @@ def eval_results_text(facts: "CardFacts", sources: Mapping[int, str]) -> str | N
     return text
 
 
-def _entry(result: EvaluationResult, facts: "CardFacts", source: str | None) -> EvalResultEntry:
+def _entry(result: EvaluationResult, facts: CardFacts, source: str | None) -> EvalResultEntry:
     protocol, success, floor = result.protocol, result.success, result.floors["random"]
     low, high = (100 * end for end in success.interval)
     dataset_id, revision = dataset_of(result, facts)

@@ -2,19 +2,18 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from pathlib import PurePath
+from typing import Any
 
 from huggingface_hub import EvalResult
 
+from ...data.storage.local_paths import relative
 from ...evaluation.success.described import ACTORS_PLANNER
 from ...evaluation.success.protocol import load_protocol, protocol_names
 from ...evaluation.success.result import EvaluationResult, Rate
 from ...planning.planners import load_planner, planner_names
 from .checks import LIBRARY
-
-if TYPE_CHECKING:
-    from .write import CardFacts
+from .facts import CardFacts
 
 # The Hub's closest task; its list does not know world models.
 PIPELINE_TAG = "robotics"
@@ -39,7 +38,7 @@ def result_rows(results: Sequence[EvaluationResult]) -> list[list[str]]:
     return rows
 
 
-def measured_text(facts: "CardFacts") -> str:
+def measured_text(facts: CardFacts) -> str:
     """For each evaluation what it was and the command that repeats it."""
     return "\n\n".join(
         f"{_how_measured(result, facts)}\n\n```bash\n{_command(result, facts, number)}\n```{_needed(result)}"
@@ -47,7 +46,7 @@ def measured_text(facts: "CardFacts") -> str:
     )
 
 
-def dataset_of(result: EvaluationResult, facts: "CardFacts") -> tuple[str | None, str | None]:
+def dataset_of(result: EvaluationResult, facts: CardFacts) -> tuple[str | None, str | None]:
     """Hub id and revision of the episodes that an evaluation opened, `None` twice where it opened none of the Hub."""
     opened = result.dataset
     if opened.source is None or facts.local:
@@ -58,7 +57,7 @@ def dataset_of(result: EvaluationResult, facts: "CardFacts") -> tuple[str | None
     )  # fmt: skip
 
 
-def model_index(facts: "CardFacts") -> list[EvalResult]:
+def model_index(facts: CardFacts) -> list[EvalResult]:
     """The results for the card's metadata.
 
     `huggingface_hub` takes results for one and the same where task, data set, its config, split and revision agree:
@@ -67,7 +66,7 @@ def model_index(facts: "CardFacts") -> list[EvalResult]:
     return [entry for result in facts.results for entry in _entries(result, facts)]
 
 
-def _entries(result: EvaluationResult, facts: "CardFacts") -> list[EvalResult]:
+def _entries(result: EvaluationResult, facts: CardFacts) -> list[EvalResult]:
     protocol, env = result.protocol, result.env.id
     dataset_id, revision = dataset_of(result, facts)
     names = {"drawn": f"{env} episodes", "given": f"{env}, given pairs", "shipped": f"{env}, pairs of {LIBRARY}"}
@@ -113,7 +112,7 @@ def _pairs(result: EvaluationResult) -> str:
     }[result.pairs]
 
 
-def _how_measured(result: EvaluationResult, facts: "CardFacts") -> str:
+def _how_measured(result: EvaluationResult, facts: CardFacts) -> str:
     protocol, planning = result.protocol, result.planning
     changes = ", ".join(f"{name}={value}" for name, value in protocol.get("overrides", {}).items())
     seeds = ", ".join(f"{entry.seed}: {percent(entry.rate)}" for entry in result.per_seed)
@@ -140,7 +139,7 @@ def _distinct(result: EvaluationResult) -> str:
     return f" ({result.distinct.pairs} distinct pairs)" if result.distinct.pairs < result.success.n else ""
 
 
-def _command(result: EvaluationResult, facts: "CardFacts", number: int) -> str:
+def _command(result: EvaluationResult, facts: CardFacts, number: int) -> str:
     """What measures a result again."""
     from ...tasks.registry import short_name  # those who only write other cards need no environment
 
@@ -222,16 +221,10 @@ def _needed(result: EvaluationResult) -> str:
     return f"\n\nThis needs {' and '.join(needed)}." if needed else ""
 
 
-def _episodes(result: EvaluationResult, facts: "CardFacts") -> str | None:
+def _episodes(result: EvaluationResult, facts: CardFacts) -> str | None:
     """How the command line calls the episodes of an evaluation, `None` where it opened none."""
     source = result.dataset.source
     return source and (dataset_of(result, facts)[0] or relative(source))
-
-
-def relative(place: str) -> str:
-    """A folder as it was typed; its last name alone where it began at the root or at home."""
-    windows = PureWindowsPath(place)
-    return windows.name if windows.root or windows.drive or place.startswith("~") or ".." in windows.parts else place
 
 
 def percent(value: float) -> str:

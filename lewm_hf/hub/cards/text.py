@@ -2,20 +2,18 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import PreTrainedConfig
 
 from ...configuration_lewm import LeWMConfig
-from ...data.storage.local_paths import published
+from ...data.storage.local_paths import published, relative
 from ...proprioception_lewm import size_of
 from .checks import weights_text
 from .collected import collect_command
-from .results import measured_text, relative, result_rows
+from .facts import CardFacts
+from .results import measured_text, result_rows
 from .snippets import BIBTEX, install, planner_snippet
-
-if TYPE_CHECKING:
-    from .write import CardFacts
 
 PAPER = "[LeWorldModel](https://arxiv.org/abs/2603.19312)"
 # The recipe of the paper and the released code; a card lists where a checkpoint departs from it.
@@ -47,7 +45,7 @@ def own_fields(kind: type) -> list[str]:
     return [field.name for field in dataclasses.fields(kind) if field.name not in common]
 
 
-def model_values(facts: "CardFacts") -> dict[str, Any]:
+def model_values(facts: CardFacts) -> dict[str, Any]:
     """What `templates/model_card.md` is filled with."""
     config, source = facts.config, facts.repo_id
     parameters = facts.origin["parameters"]
@@ -121,7 +119,7 @@ def conversion_values(
     }
 
 
-def _acts(facts: "CardFacts") -> str:
+def _acts(facts: CardFacts) -> str:
     if not facts.plans:
         return "it returns the actions that the data's behavior took on its way between two such pictures"
     size = " x ".join(map(str, facts.latent))
@@ -154,7 +152,7 @@ def _statistics(config: LeWMConfig) -> str:
     return f"mean {mean}, population std {std}; exact in `config.json`"
 
 
-def _data(facts: "CardFacts") -> str:
+def _data(facts: CardFacts) -> str:
     if facts.local:
         text = _local_data(facts)
     else:
@@ -169,7 +167,7 @@ def _data(facts: "CardFacts") -> str:
     return text
 
 
-def _statistics_of(facts: "CardFacts") -> str:
+def _statistics_of(facts: CardFacts) -> str:
     if facts.local and facts.collection:
         return "Action statistics cover all episodes of the data set, the test episodes too."
     return (
@@ -178,7 +176,7 @@ def _statistics_of(facts: "CardFacts") -> str:
     )
 
 
-def _local_data(facts: "CardFacts") -> str:
+def _local_data(facts: CardFacts) -> str:
     if facts.training and facts.collection:
         return collected_text(facts.collection, relative(facts.training["recipe"]["dataset"]))
     release = facts.origin.get("release")
@@ -258,7 +256,7 @@ SHA-256 `{conversion["weights_sha256"]}`. All {conversion["tensors"]} tensors ar
 many steps and with which seed they were trained has not been published."""
 
 
-def _deviations(facts: "CardFacts") -> str:
+def _deviations(facts: CardFacts) -> str:
     defaults = type(facts.config)()
     rows = [
         (name, getattr(facts.config, name), getattr(defaults, name))
@@ -274,7 +272,7 @@ def _deviations(facts: "CardFacts") -> str:
     return "\n".join(["| | here | paper and released weights |", "|---|---|---|", *lines])
 
 
-def _limits(facts: "CardFacts") -> str:
+def _limits(facts: CardFacts) -> str:
     if facts.env_id:
         protocols = ", ".join(dict.fromkeys(f"`{result.protocol['label']}`" for result in facts.results))
         known = (
@@ -293,7 +291,7 @@ def _limits(facts: "CardFacts") -> str:
     )
 
 
-def _versions(facts: "CardFacts") -> str:
+def _versions(facts: CardFacts) -> str:
     used: dict[str, list[str]] = {}
     if facts.training:
         used.setdefault(_joined(facts.training["versions"]), []).append("trained")

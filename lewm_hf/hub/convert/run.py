@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ... import __version__
 from ...configuration_lewm import LeWMConfig
+from ...data.storage.local_paths import relative
 from ...folders import check_new_folder, new_folder
 from ...image_processing_lewm import LeWMImageProcessor
 from ...modeling_lewm import LeWMModel
-from ..cards.results import relative
 from ..cards.write import conversion_card
 from .action_statistics import ActionStatistics, measure_actions
 from .keys import convert_state_dict

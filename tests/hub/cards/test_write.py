@@ -16,8 +16,10 @@ from lewm_cli import parser
 from lewm_hf import LeWMImageProcessor, LeWMModel
 from lewm_hf.evaluation.success.protocol import load_protocol, parse_overrides, split_overrides
 from lewm_hf.evaluation.success.run import evaluate
+from lewm_hf.hub.cards.checks import check_card
+from lewm_hf.hub.cards.facts import CONVERSION_FACTS, RESULT_FACTS, TRAINING_FACTS
 from lewm_hf.hub.cards.text import precision_text
-from lewm_hf.hub.cards.write import CONVERSION_FACTS, RESULT_FACTS, TRAINING_FACTS, check_card, write_card
+from lewm_hf.hub.cards.write import write_card
 from lewm_hf.hub.convert.run import convert
 from lewm_hf.hub.push import push
 from lewm_hf.planning import load_planner
