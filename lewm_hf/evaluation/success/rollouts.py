@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -136,66 +137,122 @@ def run_policy(
         images = None
         if see_goals:
             images = vector_env.goal_images(members) if goals is None else goals(pairs)
-        told: dict[str, Any] = {} if steps_left is None else {"steps_left": steps_left}
-        wants_proprioception = getattr(policy, "wants_proprioception", False)
-        if wants_proprioception:
-            told["goal_proprioception"] = vector_env.recorded_goals(members)
-        policy.reset(members, [pair.problem for pair in pairs], images, **told)
-
+        _tell(policy, vector_env, pairs, images, steps_left)
         solved_at_start = vector_env.successes(members)
+        batch = _Batch(vector_env.states(members), solved_at_start)
         active = np.zeros(vector_env.num_envs, dtype=bool)
         active[members] = True
-        first_success: list[int | None] = [None] * len(pairs)
-        seconds = np.zeros(len(pairs))
-        states = [[state] for state in vector_env.states(members)]
-        actions: list[list[np.ndarray]] = [[] for _ in pairs]
-        plan_steps: list[list[int]] = [[] for _ in pairs]
         for step in range(budget):
-            wanted = np.flatnonzero(policy.wants_frame()).tolist()
-            frames: Any = ()
-            if wanted:
-                frames = starts(pairs)[wanted] if step == 0 and starts is not None else vector_env.render(wanted)
-            plans, before = policy.plans, time.perf_counter()
-            beside = (vector_env.recorded(wanted),) if wants_proprioception and wanted else ()
-            chosen = policy.act(frames, *beside)
-            planned = policy.plans > plans
-            if planned:
-                planning_seconds += time.perf_counter() - before
+            see = partial(starts, pairs) if step == 0 and starts is not None else None
+            chosen, spent = _decide(policy, vector_env, see)
+            planning_seconds += spent or 0.0
             success = vector_env.step(chosen, active)
             running = np.flatnonzero(active).tolist()
-            for env_id, state in zip(running, vector_env.states(running), strict=True):
-                states[env_id].append(state)
-                actions[env_id].append(chosen[env_id])
-                if planned:  # all pairs of a batch started together, so they plan together
-                    plan_steps[env_id].append(step)
-                if success[env_id]:
-                    first_success[env_id] = step + 1
+            batch.add(step, running, vector_env.states(running), chosen, success, planned=spent is not None)
             now = time.perf_counter()
-            seconds[running] += (now - clock) / len(running)
+            batch.seconds[running] += (now - clock) / len(running)
             clock = now
             ended = active & (success | vector_env.over())
             active &= ~ended
             policy.release(np.flatnonzero(ended).tolist())
             if on_progress is not None and (ended.any() or step + 1 == budget):
-                reached = sum(found is not None for found in first_success)
                 finished = len(pairs) if step + 1 == budget else len(pairs) - int(active.sum())
-                on_progress(first + finished, sum(o.success for o in outcomes) + reached)
+                on_progress(first + finished, sum(one.success for one in outcomes) + batch.solved)
             if not active.any():
                 break
         policy.release(members)
-        last_states = np.stack([way[-1] for way in states])
-        distances = vector_env.distances(members, last_states, goal_states[rows])
-        for index in range(len(pairs)):
-            outcomes.append(
-                Outcome(
-                    success=first_success[index] is not None,
-                    first_success_step=first_success[index],
-                    solved_at_start=bool(solved_at_start[index]),
-                    final_distance=None if distances is None else float(distances[index]),
-                    plan_steps=tuple(plan_steps[index]),
-                    states=np.stack(states[index]),
-                    actions=np.stack(actions[index]),
-                    seconds=float(seconds[index]),
-                )
-            )
+        outcomes += batch.outcomes(vector_env.distances(members, batch.last_states, goal_states[rows]))
     return Rollouts(tuple(outcomes), policy.plans - made_before, planning_seconds)
+
+
+def _tell(
+    policy: Policy, vector_env: GoalVectorEnv, pairs: Sequence[Pair], images: np.ndarray | None, steps_left: int | None
+) -> None:
+    """Gives the policy its problems, with what it may know of them beside the goals' pictures."""
+    members = list(range(len(pairs)))
+    told: dict[str, Any] = {} if steps_left is None else {"steps_left": steps_left}
+    if _wants_proprioception(policy):
+        told["goal_proprioception"] = vector_env.recorded_goals(members)
+    policy.reset(members, [pair.problem for pair in pairs], images, **told)
+
+
+def _decide(
+    policy: Policy, vector_env: GoalVectorEnv, see: Callable[[], np.ndarray] | None
+) -> tuple[np.ndarray, float | None]:
+    """The actions `(num_envs, action)` of a step, and the seconds that planning took, `None` where nothing was planned.
+
+    Args:
+        see: pictures of all environments; default: those that the policy wants are rendered.
+    """
+    wanted = np.flatnonzero(policy.wants_frame()).tolist()
+    frames: Any = ()
+    if wanted:
+        frames = vector_env.render(wanted) if see is None else see()[wanted]
+    plans, before = policy.plans, time.perf_counter()
+    beside = (vector_env.recorded(wanted),) if wanted and _wants_proprioception(policy) else ()
+    chosen = policy.act(frames, *beside)
+    return chosen, time.perf_counter() - before if policy.plans > plans else None
+
+
+def _wants_proprioception(policy: Policy) -> bool:
+    return getattr(policy, "wants_proprioception", False)
+
+
+class _Batch:
+    """What has happened so far on the pairs that run side by side, one environment each.
+
+    Args:
+        states: `(n, state)`, where they start.
+        solved_at_start: `(n,)` bool.
+    """
+
+    def __init__(self, states: np.ndarray, solved_at_start: np.ndarray):
+        count = len(solved_at_start)
+        self.seconds = np.zeros(count)
+        self._solved_at_start = solved_at_start
+        self._first_success: list[int | None] = [None] * count
+        self._states = [[state] for state in states]
+        self._actions: list[list[np.ndarray]] = [[] for _ in range(count)]
+        self._plan_steps: list[list[int]] = [[] for _ in range(count)]
+
+    def add(
+        self,
+        step: int,
+        running: Sequence[int],
+        states: np.ndarray,
+        actions: np.ndarray,
+        success: np.ndarray,
+        planned: bool,
+    ) -> None:
+        """One step of those that run; `states` are theirs alone, `actions` and `success` of all environments."""
+        for env_id, state in zip(running, states, strict=True):
+            self._states[env_id].append(state)
+            self._actions[env_id].append(actions[env_id])
+            if planned:  # all pairs of a batch started together, so they plan together
+                self._plan_steps[env_id].append(step)
+            if success[env_id]:
+                self._first_success[env_id] = step + 1
+
+    @property
+    def solved(self) -> int:
+        return sum(found is not None for found in self._first_success)
+
+    @property
+    def last_states(self) -> np.ndarray:
+        return np.stack([way[-1] for way in self._states])
+
+    def outcomes(self, distances: np.ndarray | None) -> list[Outcome]:
+        """One for each pair; `distances` `(n,)` of the last states from the goals, where they are known."""
+        return [
+            Outcome(
+                success=self._first_success[index] is not None,
+                first_success_step=self._first_success[index],
+                solved_at_start=bool(self._solved_at_start[index]),
+                final_distance=None if distances is None else float(distances[index]),
+                plan_steps=tuple(self._plan_steps[index]),
+                states=np.stack(self._states[index]),
+                actions=np.stack(self._actions[index]),
+                seconds=float(self.seconds[index]),
+            )
+            for index in range(len(self._states))
+        ]

@@ -73,31 +73,92 @@ def read_original_config(config: Any, frameskip: int) -> LeWMConfig:
     """
     root = _Section(config, "the root", ("LeWM", "JEPA"))
     encoder = _Section(root.left.pop("encoder", None), "encoder", ("vit_hf",))
-    size_name = "scale" if "scale" in encoder.left else "size"
-    size = encoder.take(size_name, str)
-    if size not in VIT_SIZES:
-        raise ValueError(f"encoder.{size_name}={size!r} of the original config is unknown: use {', '.join(VIT_SIZES)}")
-    width, layers, heads = VIT_SIZES[size]
-    patch_size, image_size = encoder.take("patch_size"), encoder.take("image_size")
-    encoder.expect("pretrained", False)
-    encoder.expect("use_mask_token", False)
-
+    size, fields = _read_encoder(encoder)
     predictor = _Section(root.left.pop("predictor", None), "predictor", ("Predictor", "ARPredictor"))
-    history, dropout = predictor.take("num_frames"), predictor.take("dropout", float)
-    depth, predictor_heads = predictor.take("depth"), predictor.take("heads")
-    mlp_size, head_dim = predictor.take("mlp_dim"), predictor.take("dim_head")
-    predictor.expect("emb_dropout", 0.0, default=0.0)
-
+    fields |= _read_predictor(predictor)
     actions = _Section(root.left.pop("action_encoder", None), "action_encoder", ("Embedder",))
     block = actions.take("input_dim")
     bottleneck, mlp_scale = actions.take("smoothed_dim", default=10), actions.take("mlp_scale", default=4)
+    projector, pred_proj = (_read_projector(root, name) for name in ("projector", "pred_proj"))
+    embed_dim = _read_width(root, predictor, actions, projector, pred_proj)
+    _agree(
+        {
+            f"the encoder of size {size}": fields["encoder_hidden_size"],
+            "projector.input_dim": projector.take("input_dim"),
+        }
+    )
+    hidden = _agree({f"{part.name}.hidden_dim": part.take("hidden_dim") for part in (projector, pred_proj)})
+    history = fields["history_size"]
+    _agree({"predictor.num_frames": history, "history_size": root.take("history_size", default=history)})
+    for section in (root, encoder, predictor, actions, projector, pred_proj):
+        section.close()
+    if frameskip < 1 or block % frameskip:
+        raise ValueError(
+            f"action_encoder.input_dim={block} of the original config is not a multiple of frameskip={frameskip}: give "
+            "the frameskip that the checkpoint was trained with"
+        )
+    try:
+        return LeWMConfig(
+            **fields,
+            embed_dim=embed_dim,
+            projector_hidden_size=hidden,
+            predictor_hidden_size=embed_dim,
+            frameskip=frameskip,
+            action_dim=block // frameskip,
+            action_bottleneck_size=bottleneck,
+            action_mlp_size=mlp_scale * embed_dim,
+        )
+    except StrictDataclassError as error:
+        raise ValueError(f"the original config describes no LeWM: {strict_reason(error)}") from error
 
-    projector = _Section(root.left.pop("projector", None), "projector", ("MLP",))
-    pred_proj = _Section(root.left.pop("pred_proj", None), "pred_proj", ("MLP",))
-    for section in (projector, pred_proj):
-        norm = _Section(section.left.pop("norm_fn", None), f"{section.name}.norm_fn", ("BatchNorm1d",))
-        norm.expect("_partial_", True)
-        norm.close()
+
+def _read_encoder(section: _Section) -> tuple[str, dict[str, Any]]:
+    """The name of the encoder's size, and fields of `LeWMConfig` that follow from its section."""
+    size_name = "scale" if "scale" in section.left else "size"
+    size = section.take(size_name, str)
+    if size not in VIT_SIZES:
+        raise ValueError(f"encoder.{size_name}={size!r} of the original config is unknown: use {', '.join(VIT_SIZES)}")
+    width, layers, heads = VIT_SIZES[size]
+    fields = {
+        "patch_size": section.take("patch_size"),
+        "image_size": section.take("image_size"),
+        "encoder_hidden_size": width,
+        "encoder_layers": layers,
+        "encoder_heads": heads,
+        "encoder_mlp_size": 4 * width,
+    }
+    section.expect("pretrained", False)
+    section.expect("use_mask_token", False)
+    return size, fields
+
+
+def _read_predictor(section: _Section) -> dict[str, Any]:
+    """Fields of `LeWMConfig` that follow from the section of the predictor, its widths excepted."""
+    fields = {
+        "history_size": section.take("num_frames"),
+        "predictor_dropout": section.take("dropout", float),
+        "predictor_layers": section.take("depth"),
+        "predictor_heads": section.take("heads"),
+        "predictor_mlp_size": section.take("mlp_dim"),
+        "predictor_head_dim": section.take("dim_head"),
+    }
+    section.expect("emb_dropout", 0.0, default=0.0)
+    return fields
+
+
+def _read_projector(root: _Section, name: str) -> _Section:
+    """A projector's section, whose norm is BatchNorm."""
+    section = _Section(root.left.pop(name, None), name, ("MLP",))
+    norm = _Section(section.left.pop("norm_fn", None), f"{name}.norm_fn", ("BatchNorm1d",))
+    norm.expect("_partial_", True)
+    norm.close()
+    return section
+
+
+def _read_width(
+    root: _Section, predictor: _Section, actions: _Section, projector: _Section, pred_proj: _Section
+) -> int:
+    """The width of an embedding, on which every part has to agree."""
     dims = {
         f"{section.name}.{field}": section.take(field)
         for section, fields in (
@@ -111,41 +172,7 @@ def read_original_config(config: Any, frameskip: int) -> LeWMConfig:
     # Hydra configs repeat two values at the root.
     if "embed_dim" in root.left:
         dims["embed_dim"] = root.take("embed_dim")
-    embed_dim = _agree(dims)
-    _agree({f"the encoder of size {size}": width, "projector.input_dim": projector.take("input_dim")})
-    hidden = _agree({f"{part.name}.hidden_dim": part.take("hidden_dim") for part in (projector, pred_proj)})
-    _agree({"predictor.num_frames": history, "history_size": root.take("history_size", default=history)})
-    for section in (root, encoder, predictor, actions, projector, pred_proj):
-        section.close()
-    if frameskip < 1 or block % frameskip:
-        raise ValueError(
-            f"action_encoder.input_dim={block} of the original config is not a multiple of frameskip={frameskip}: give "
-            "the frameskip that the checkpoint was trained with"
-        )
-    try:
-        return LeWMConfig(
-            image_size=image_size,
-            patch_size=patch_size,
-            encoder_hidden_size=width,
-            encoder_layers=layers,
-            encoder_heads=heads,
-            encoder_mlp_size=4 * width,
-            embed_dim=embed_dim,
-            projector_hidden_size=hidden,
-            predictor_hidden_size=embed_dim,
-            predictor_layers=depth,
-            predictor_heads=predictor_heads,
-            predictor_head_dim=head_dim,
-            predictor_mlp_size=mlp_size,
-            predictor_dropout=dropout,
-            history_size=history,
-            frameskip=frameskip,
-            action_dim=block // frameskip,
-            action_bottleneck_size=bottleneck,
-            action_mlp_size=mlp_scale * embed_dim,
-        )
-    except StrictDataclassError as error:
-        raise ValueError(f"the original config describes no LeWM: {strict_reason(error)}") from error
+    return _agree(dims)
 
 
 def _agree(values: Mapping[str, int]) -> int:
