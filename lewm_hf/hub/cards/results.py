@@ -194,7 +194,8 @@ def _planner(result: EvaluationResult) -> str:
     if result.policy != "planner":
         return f"No search: the policy `{result.policy}` acts."
     changes = ", ".join(f"{name}={value}" for name, value in planner["overrides"].items())
-    search = ", ".join(f"{planner[name]} {name}" for name in ("samples", "iterations", "elites") if name in planner)
+    numbers = [(planner[name], name) for name in ("samples", "iterations", "elites") if name in planner]
+    search = ", ".join(f"{number} {name.removesuffix('s') if number == 1 else name}" for number, name in numbers)
     deadline = ", no further than the goal's deadline" if planner["horizon_rule"] == "goal-time" else ""
     guided = ", started by the checkpoint's actor" if planner["proposal"] == "actor" else ""
     return (
