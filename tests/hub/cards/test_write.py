@@ -111,7 +111,7 @@ def test_a_card_states_what_was_measured(trained, trained_once, online, collecte
         f"**{100 * result['success']['rate']:.1f} %** ({low:.1f}-{high:.1f}; {result['success']['successes']} of 4)",
         result["protocol"]["label"], result["protocol"]["hash"][:12], "samples=4", distinct,
         "goals 2 steps after the start", "a budget of 5 steps",
-        "CEM with 4 samples, 1 iterations, 2 elites, over at most 1 blocks of 5 actions, replanned after 1",
+        "CEM with 4 samples, 1 iteration, 2 elites, over at most 1 blocks of 5 actions, replanned after 1",
         result["planner"]["label"], result["planner"]["hash"][:12],
         "700 steps (5.60 epochs over 8,000 windows)", "batch 64", "precision bf16 (autocast)", "seed 3072",
         "0.69 device hours on 2 x",
