@@ -78,11 +78,7 @@ def run_demo(
     values = read_recipe(recipe) | dict(train_overrides or {})
     if checkpoint not in ("last", "best"):
         raise ValueError(f"checkpoint={checkpoint!r} is unknown: use last or best")
-    given = parse_overrides(values.get("eval_overrides") or []) | dict(eval_overrides or {})
-    of_protocol, of_planner = split_overrides(given)
-    # `paper` draws from training episodes; a demo shows what was never seen.
-    protocols = [load_protocol(name, of_protocol | {"split": "test"}) for name in PROTOCOLS]
-    planners = [load_planner(values.get("eval_planner") or one.default_planner, of_planner) for one in protocols]
+    rules = _rules(values, eval_overrides or {})
     data, run, report = out / "episodes", out / "run", out / "report"
     image_size = values.get("image_size", 224)
 
@@ -92,7 +88,7 @@ def run_demo(
         progress=progress,
     )  # fmt: skip
     held_out = load_episodes(data, "test")
-    for protocol in protocols:  # too few pairs would otherwise show only after the training
+    for protocol, _ in rules:  # too few pairs would otherwise show only after the training
         for eval_seed in eval_seeds:
             sample_manifest(held_out, protocol, pairs, eval_seed)
 
@@ -102,22 +98,18 @@ def run_demo(
     logger.info("2/4  training the recipe %s into %s", Path(recipe).stem, run)
     _train(command, run, settings)
 
-    for protocol, planner in zip(protocols, planners, strict=True):
+    asked = {
+        "trained": content_hash(settings), "checkpoint": checkpoint, "pairs": pairs, "seeds": list(eval_seeds),
+        "videos": videos,
+    }  # fmt: skip
+    for protocol, planner in rules:
         logger.info("3/4  %d held-out pairs under the protocol %s", pairs * len(eval_seeds), protocol.name)
         folder = report / protocol.name
-        wanted = {
-            "trained": content_hash(settings), "checkpoint": checkpoint, "protocol": protocol.hash,
-            "planner": planner.hash, "pairs": pairs, "seeds": list(eval_seeds), "videos": videos,
-        }  # fmt: skip
-        if (folder / "results.json").is_file() and _read(folder / "settings.json") == wanted:
-            logger.info("done before")
-        else:
-            evaluate(
-                run / checkpoint, env="two_room", episodes=held_out, protocol=protocol, planner=planner, n=pairs,
-                seeds=eval_seeds, num_envs=num_envs, out=folder, overwrite=True, videos=videos,
-                video_successes=videos, progress=progress,
-            )  # fmt: skip
-            write_atomic(folder / "settings.json", json.dumps(wanted, indent=1))
+        _evaluate(
+            folder, asked | {"protocol": protocol.hash, "planner": planner.hash}, run / checkpoint, env="two_room",
+            episodes=held_out, protocol=protocol, planner=planner, n=pairs, seeds=eval_seeds, num_envs=num_envs,
+            videos=videos, video_successes=videos, progress=progress,
+        )  # fmt: skip
         logger.info("\n%s\n", format_summary(read_result(folder)))
 
     logger.info("4/4  writing the report")
@@ -128,15 +120,35 @@ def run_demo(
         f"lewm collect two_room --episodes {episodes} --image-size {image_size} --test-fraction {test_fraction} "
         f"--seed {seed} --out {data}",
         "lewm " + shlex.join(command),
-        *(
-            _eval_command(run / checkpoint, data, protocol, planner, pairs, eval_seeds, report)
-            for protocol, planner in zip(protocols, planners, strict=True)
-        ),
+        *(_eval_command(run / checkpoint, data, *acting, pairs, eval_seeds, report) for acting in rules),
     ]
-    evaluations = [report / protocol.name for protocol in protocols]
+    evaluations = [report / protocol.name for protocol, _ in rules]
     page = write_report(run, report, evaluations=evaluations, commands=commands, films_per_evaluation=2 * videos)
     logger.info("%s is ready; everything took %.1f minutes", page, (time.perf_counter() - clock) / 60)
     return page
+
+
+def _rules(recipe: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[tuple[Protocol, Planner]]:
+    """Under which protocols the agent is judged, and how it plans under each."""
+    given = parse_overrides(recipe.get("eval_overrides") or []) | dict(overrides)
+    of_protocol, of_planner = split_overrides(given)
+    # `paper` draws from training episodes; a demo shows what was never seen.
+    protocols = [load_protocol(name, of_protocol | {"split": "test"}) for name in PROTOCOLS]
+    return [(one, load_planner(recipe.get("eval_planner") or one.default_planner, of_planner)) for one in protocols]
+
+
+def _evaluate(folder: Path, asked: Mapping[str, Any], model: Path, **how: Any) -> None:
+    """Evaluates into a folder, unless what is asked for was answered there before.
+
+    Args:
+        asked: everything that decides the result.
+        how: see `evaluate`.
+    """
+    if (folder / "results.json").is_file() and _read(folder / "settings.json") == asked:
+        logger.info("done before")
+        return
+    evaluate(model, out=folder, overwrite=True, **how)
+    write_atomic(folder / "settings.json", json.dumps(asked, indent=1))
 
 
 def _train(command: Sequence[str], run: Path, settings: Mapping[str, Any]) -> None:

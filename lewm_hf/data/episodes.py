@@ -1,7 +1,8 @@
 """`load_episodes`: whatever holds episodes, opened as `EpisodeData`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from datasets.exceptions import DatasetGenerationError
 
@@ -76,23 +77,55 @@ def load_episodes(
     named = [name for name, value in given if value is not None]
     description = read_description(directory) if directory.is_dir() else None
     if description is None:
-        from .importers.mapping import ColumnMapping
-        from .recordings import import_once, recording_format  # which needs what reads those formats
-
-        format = recording_format(directory) or (None if _is_ready(directory) and not named else "table")
-        if format is not None:
-            images = _names(image_key)
-            mapping = ColumnMapping(
-                image=images[0] if len(images) == 1 else images or None, action=_names(action_key),
-                episode=episode_key, fps=fps, fit=fit,
-            )  # fmt: skip
-            directory = import_once(format, directory, mapping, cache_dir, image_size=image_size)
-            description = read_description(directory)
+        images = _names(image_key)
+        columns = {
+            "image": images[0] if len(images) == 1 else images or None, "action": _names(action_key),
+            "episode": episode_key, "fps": fps, "fit": fit,
+        }  # fmt: skip
+        directory = _imported(directory, columns, bool(named), image_size, cache_dir)
+        description = read_description(directory) if directory.is_dir() else None
     elif named and not if_needed:
         raise ValueError(
             f"{source} is a data set of this package, whose columns are known: omit {', '.join(named)}, which "
             "are for recordings"
         )
+    return _opened(source, directory, description, split, decode, commit, cache_dir)
+
+
+def _imported(
+    directory: Path, columns: Mapping[str, Any], named: bool, image_size: int | None, cache_dir: str | Path | None
+) -> Path:
+    """The folder of a recording's import, made where there is none yet; `directory` itself where it is readable as it
+    is.
+
+    Args:
+        columns: fields of `ColumnMapping`; `named`: whether one of them was given.
+    """
+    from .importers.mapping import ColumnMapping
+    from .recordings import import_once, recording_format  # which needs what reads those formats
+
+    format = recording_format(directory) or (None if _is_ready(directory) and not named else "table")
+    if format is None:
+        return directory
+    return import_once(format, directory, ColumnMapping(**columns), cache_dir, image_size=image_size)
+
+
+def _opened(
+    source: str | Path,
+    directory: Path,
+    description: dict[str, Any] | None,
+    split: str,
+    decode: Decoder,
+    commit: str | None,
+    cache_dir: str | Path | None,
+) -> EpisodeData:
+    """A split of a folder whose columns are this package's.
+
+    Args:
+        source: what the user calls it.
+        description: content of the folder's `episodes.json`, where it has one.
+        commit: of a Hub data set.
+    """
     there = split_files(directory, description) if directory.is_dir() else {}
     found = sorted(there)
     part = found == ["train"] and "test" not in described_splits(description) and split in ("train", "test")
