@@ -2,6 +2,7 @@
 
 import difflib
 import math
+from collections.abc import Sequence
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
@@ -69,7 +70,7 @@ def check_extent(layers: int, parameters: int, image_size: int) -> None:
         )
 
 
-def check_action_bounds(low: list[float] | None, high: list[float] | None, action_dim: int) -> None:
+def check_action_bounds(low: Sequence[float] | None, high: Sequence[float] | None, action_dim: int) -> None:
     """Refuses bounds that no action of this dimension can keep.
 
     Raises:

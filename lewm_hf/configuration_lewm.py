@@ -109,17 +109,17 @@ class LeWMConfig(PreTrainedConfig):
     action_dim: int = 2
     action_bottleneck_size: int = 10
     action_mlp_size: int = 768
-    action_mean: list[float] | None = None
-    action_std: list[float] | None = None
+    action_mean: list[float | int] | None = None
+    action_std: list[float | int] | None = None
     action_statistics_source: str | None = None
-    action_low: list[float] | None = None
-    action_high: list[float] | None = None
+    action_low: list[float | int] | None = None
+    action_high: list[float | int] | None = None
     action_choices: list[int] | None = None
 
     proprioception_key: list[str] | None = None
     proprioception_size: int = 0
-    proprioception_mean: list[float] | None = None
-    proprioception_std: list[float] | None = None
+    proprioception_mean: list[float | int] | None = None
+    proprioception_std: list[float | int] | None = None
 
     sigreg_weight: float | int = 0.09
     sigreg_knots: int = 17

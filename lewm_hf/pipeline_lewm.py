@@ -149,6 +149,8 @@ class LeWMPlanner(Pipeline):
             inputs = {"observation": inputs, "goal": goal}
         if isinstance(inputs, dict) and _is_batch(inputs.get("observation")):
             inputs = _unbatch(inputs)
+        elif _is_table(inputs):
+            inputs = _Rows(inputs)
         if isinstance(inputs, list) and not inputs:
             return []
         return super().__call__(inputs, **kwargs)
@@ -313,16 +315,46 @@ def _picture(image: Any) -> Any:
 
 
 def _is_batch(images: Any) -> bool:
-    return isinstance(images, list | tuple) or (isinstance(images, np.ndarray | Tensor) and images.ndim == 4)
+    """Whether these are several pictures: a list, a column of a data set, or an array with one dimension more."""
+    if isinstance(images, np.ndarray | Tensor):
+        return images.ndim == 4
+    return isinstance(images, Sequence) and not isinstance(images, str | bytes)
 
 
 def _unbatch(inputs: dict[str, Any]) -> list[dict[str, Any]]:
-    """One dictionary of batches -> a list of dictionaries."""
+    """One dictionary of batches -> a list of dictionaries; one deadline, or none, is that of all."""
     size = len(inputs["observation"])
+    if "steps_left" in inputs and _count(inputs["steps_left"]) is None:
+        inputs = {**inputs, "steps_left": [inputs["steps_left"]] * size}
     for name, values in inputs.items():
-        if isinstance(values, str | int | Image.Image) or len(values) != size:
+        if _count(values) != size:
             raise ValueError(f"a batch of {size} observations needs {size} entries of {name!r} as well")
     return [dict(zip(inputs, values, strict=True)) for values in zip(*inputs.values(), strict=True)]
+
+
+def _count(values: Any) -> int | None:
+    """Entries of a list, a column or an array; `None` for a single thing."""
+    if isinstance(values, np.ndarray | Tensor):
+        return len(values) if values.ndim else None
+    return len(values) if isinstance(values, Sequence) and not isinstance(values, str | bytes) else None
+
+
+def _is_table(inputs: Any) -> bool:
+    """Whether these are rows by number with columns by name, as a `datasets.Dataset` has them."""
+    return hasattr(inputs, "column_names") and hasattr(inputs, "__getitem__") and hasattr(inputs, "__len__")
+
+
+class _Rows(torch.utils.data.Dataset):
+    """The rows of such a table for transformers, which takes data sets of PyTorch alone."""
+
+    def __init__(self, table: Any):
+        self.table = table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return self.table[row]
 
 
 def register_pipeline() -> None:

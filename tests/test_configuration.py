@@ -1,8 +1,10 @@
 import pytest
+import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 from transformers import AutoConfig
 
 from lewm_hf import LeWMConfig
+from lewm_hf.action_blocks import block_bounds, to_blocks
 
 
 def test_round_trip_keeps_every_field_and_float64_statistics(tmp_path):
@@ -13,6 +15,18 @@ def test_round_trip_keeps_every_field_and_float64_statistics(tmp_path):
     assert loaded.action_mean == [1 / 3, -2e-17] and loaded.action_std == [0.1 + 0.2, 1e300]
     assert loaded.to_diff_dict() == config.to_diff_dict()
     assert loaded.action_block_size == 10
+
+
+def test_whole_numbers_are_numbers(tmp_path):
+    """Written by hand, and by programs that write 1 for 1.0."""
+    whole = {"action_mean": [0, 1], "action_std": [1, 2], "action_low": [-1, -1], "action_high": [1, 1]}
+    LeWMConfig(**whole).save_pretrained(tmp_path)
+    loaded = AutoConfig.from_pretrained(tmp_path)
+    real = LeWMConfig(**{name: [float(value) for value in values] for name, values in whole.items()})
+    raw = torch.tensor([[0.5, -0.25]], dtype=torch.float64).repeat(real.frameskip, 1)
+    torch.testing.assert_close(to_blocks(raw, loaded), to_blocks(raw, real), rtol=0, atol=0)
+    for mine, expected in zip(block_bounds(loaded), block_bounds(real), strict=True):
+        torch.testing.assert_close(mine, expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@ import subprocess
 import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -116,6 +118,41 @@ def test_batches_written_as_arrays(planner):
             assert_same(one, alone)
     with pytest.raises(ValueError, match="a batch of 2 observations needs 2 entries of 'goal'"):
         planner(observations, goals[:1])
+
+
+def test_a_data_set_and_its_columns_are_batches(planner):
+    """A table of `datasets` is no data set of PyTorch, nor are its columns lists."""
+    table = datasets.Dataset.from_dict({"observation": [picture(0), picture(1)], "goal": [picture(2), picture(3)]})
+    table = table.cast_column("observation", datasets.Image()).cast_column("goal", datasets.Image())
+    expected = [planner(picture(0), picture(2)), planner(picture(1), picture(3))]
+    for made in (
+        planner(table, batch_size=2),
+        planner(table.with_format("numpy")),
+        planner(table.to_iterable_dataset()),
+        planner(table["observation"], table["goal"]),
+    ):
+        for one, alone in zip(made, expected, strict=True):
+            assert_same(one, alone)
+
+
+def test_one_deadline_of_a_batch_is_that_of_all(planner):
+    observations, goals = [picture(0), picture(1)], [picture(2), picture(3)]
+    for steps_left in (10, np.int64(10), torch.tensor(10), None):
+        batch = {"observation": observations, "goal": goals, "steps_left": steps_left}
+        for made, observation, goal in zip(planner(batch), observations, goals, strict=True):
+            assert_same(made, planner({"observation": observation, "goal": goal, "steps_left": steps_left}))
+    for single in (picture(2), "goal.png", Path("goal.png"), 3):
+        with pytest.raises(ValueError, match="a batch of 2 observations needs 2 entries of 'goal'"):
+            planner(observations, single)
+
+
+def test_a_model_that_went_back_to_training_is_refused(planner, tiny_model):
+    tiny_model.train()
+    before = {name: value.clone() for name, value in tiny_model.state_dict().items()}
+    with pytest.raises(ValueError, match="in training mode, .* call model.eval"):
+        planner(picture(0), picture(1))
+    for name, value in tiny_model.state_dict().items():  # BatchNorm took no note of the picture
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
 def test_noise_belongs_to_seed_and_problem(planner):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..pictures import size
 from ..world_models.base import ActingWorldModel, WorldModel
+from .world_model import check_evaluating
 
 
 def frame_size(picture: Any) -> tuple[int, int]:
@@ -55,6 +56,7 @@ def encode_frames(model: WorldModel, pixel_values: Tensor, proprioception: Tenso
     On a CPU frame by frame, so that a latent does not depend on its neighbours in the batch, not even in its last
     bit; that costs nothing there.
     """
+    check_evaluating(model)
     return torch.cat([model.encode(*part)[:, 0] for part in _portions(pixel_values, proprioception)])
 
 
@@ -63,6 +65,7 @@ def observe_frames(
     model: ActingWorldModel, pixel_values: Tensor, proprioception: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Like `encode_frames`: latents `(N, D)` and features `(N, F)`."""
+    check_evaluating(model)
     latents, features = zip(*(model.observe(*part) for part in _portions(pixel_values, proprioception)), strict=True)
     return torch.cat(latents)[:, 0], torch.cat(features)[:, 0]
 

@@ -46,17 +46,26 @@ def check_imagines(model: WorldModel, wanted: str) -> None:
         )
 
 
+def check_evaluating(model: WorldModel) -> None:
+    """Refuses a model in training mode: what it makes of a frame would depend on the frames beside it.
+
+    Raises:
+        ValueError: one line.
+    """
+    if getattr(model, "training", False):
+        raise ValueError(
+            f"{type(model).__name__} is in training mode, where BatchNorm and dropout change what it sees: call "
+            "model.eval() first"
+        )
+
+
 def check_ready(model: WorldModel) -> None:
     """Refuses a model that would plan, but wrongly.
 
     Raises:
         ValueError: in training mode, or without action statistics.
     """
-    if getattr(model, "training", False):
-        raise ValueError(
-            f"{type(model).__name__} is in training mode, where BatchNorm mixes the candidates of a plan: "
-            "call model.eval() first"
-        )
+    check_evaluating(model)
     if model.config.action_mean is None or model.config.action_std is None:
         raise ValueError(
             "the config has no action statistics (action_mean, action_std), so plans cannot leave in environment "

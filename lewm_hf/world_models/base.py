@@ -25,8 +25,8 @@ class WorldModelConfig(Protocol):
     history_size: int  # frames that a prediction looks at, at most; a training window holds one more
     frameskip: int  # environment steps between two frames
     action_dim: int
-    action_mean: list[float] | None  # of each raw action dimension, float64; None until a data set has filled it
-    action_std: list[float] | None
+    action_mean: list[float | int] | None  # of each raw action dimension, float64; None until a data set has filled it
+    action_std: list[float | int] | None
     # Optional: `action_low` and `action_high`, bounds of each raw action dimension that plans keep; `action_choices`,
     # numbers of values where an action is one-hot vectors side by side; `window_frames`, frames of a training window
     # where they are more than `history_size + 1`; `proprioception_size`, how many numbers come with each frame as a

@@ -38,11 +38,11 @@ class WorldModelPreTrainedConfig(PreTrainedConfig):
     history_size: int = 3
     frameskip: int = 5
     action_dim: int = 2
-    action_mean: list[float] | None = None
-    action_std: list[float] | None = None
+    action_mean: list[float | int] | None = None
+    action_std: list[float | int] | None = None
     action_statistics_source: str | None = None
-    action_low: list[float] | None = None
-    action_high: list[float] | None = None
+    action_low: list[float | int] | None = None
+    action_high: list[float | int] | None = None
     action_choices: list[int] | None = None
 
     @property

@@ -58,8 +58,8 @@ class DinoWMConfig(WorldModelPreTrainedConfig):
     action_embed_size: int = 10
     proprioception_key: list[str] | None = None
     proprioception_size: int = 0
-    proprioception_mean: list[float] | None = None
-    proprioception_std: list[float] | None = None
+    proprioception_mean: list[float | int] | None = None
+    proprioception_std: list[float | int] | None = None
     proprioception_embed_size: int = 10
 
     predictor_layers: int = 6
