@@ -25,6 +25,7 @@ from accelerate.utils import (
     parse_flag_from_env,
 )
 
+from ..meeting import STARTED, telling_of_a_wait
 from .precision import mixed_precision, training_device
 from .trackers import require_tracker
 
@@ -36,8 +37,6 @@ SHARDING = {
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
 }
-# Set by mpirun and torchrun, and by srun for a job step alone: in a batch script SLURM_NTASKS says nothing.
-STARTED = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 @dataclass(frozen=True)
@@ -87,21 +86,22 @@ def launched(
     precision = mixed_precision(with_launched_precision(precision), training_device())
     compile_options = launched_compilation(compile)
     require_tracker(tracker)
-    accelerator = Accelerator(
-        mixed_precision=precision,
-        # Otherwise each of several processes on a machine without an accelerator would train alone.
-        cpu=training_device().type == "cpu",
-        gradient_accumulation_plugin=GradientAccumulationPlugin(accumulation or 1, sync_with_dataloader=False),
-        # Accelerate would wrap the model, which renames its weights; it is compiled in place instead.
-        dynamo_plugin=TorchDynamoPlugin(backend="no"),
-        log_with=None if tracker == "none" else tracker,
-        project_config=ProjectConfiguration(output_dir, logging_dir=os.path.join(output_dir, "logs")),
-        kwargs_handlers=[
-            # BatchNorm's statistics are those of the global batch already, on every rank.
-            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
-            InitProcessGroupKwargs(timeout=timedelta(hours=2)),  # the others wait while one evaluates
-        ],
-    )
+    with telling_of_a_wait():
+        accelerator = Accelerator(
+            mixed_precision=precision,
+            # Otherwise each of several processes on a machine without an accelerator would train alone.
+            cpu=training_device().type == "cpu",
+            gradient_accumulation_plugin=GradientAccumulationPlugin(accumulation or 1, sync_with_dataloader=False),
+            # Accelerate would wrap the model, which renames its weights; it is compiled in place instead.
+            dynamo_plugin=TorchDynamoPlugin(backend="no"),
+            log_with=None if tracker == "none" else tracker,
+            project_config=ProjectConfiguration(output_dir, logging_dir=os.path.join(output_dir, "logs")),
+            kwargs_handlers=[
+                # BatchNorm's statistics are those of the global batch already, on every rank.
+                DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+                InitProcessGroupKwargs(timeout=timedelta(hours=2)),  # the others wait while one evaluates
+            ],
+        )
     try:
         _refuse_copies(accelerator)
         yield Launch(accelerator, precision, compile_options)

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 
 from ...engines.workers import REPORTED, as_reported
+from ...meeting import telling_of_a_wait
 
 Value = TypeVar("Value")
 
@@ -109,7 +110,8 @@ def launched_ranks() -> Iterator[Ranks]:
         return
     # Accelerate would take the environment's word for a device that is not there.
     cpu = torch.accelerator.current_accelerator(check_available=True) is None
-    state = PartialState(cpu=cpu, timeout=PATIENCE)
+    with telling_of_a_wait():
+        state = PartialState(cpu=cpu, timeout=PATIENCE)
     try:
         yield Ranks(state.process_index, state.num_processes)
         state.wait_for_everyone()
