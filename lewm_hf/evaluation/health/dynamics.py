@@ -34,7 +34,7 @@ def rollout_errors(
         `"true"`: its own actions; `"swapped"`: those of another episode; `"none"`: zero actions in environment units;
         `"copy"`: no prediction at all, the last known embedding again.
     """
-    config, device = model.config, next(model.parameters()).device
+    config, weight = model.config, next(model.parameters())
     history = config.history_size
     blocks = blocks_of(stretches, config)
     known, future = blocks[part], blocks[:, history - 1 :]
@@ -44,8 +44,8 @@ def rollout_errors(
     context = latents[:, :history]
     errors = []
     for rows in torch.arange(len(latents)).split(_portion(model, context, plans)):
-        executed = known[rows, : history - 1].to(device) if history > 1 else None
-        rollout = model.rollout(context[rows].to(device), plans[rows].to(device), executed)
+        executed = known[rows, : history - 1].to(weight) if history > 1 else None
+        rollout = model.rollout(context[rows].to(weight), plans[rows].to(weight), executed)
         imagined = torch.cat([rollout.float().cpu(), context[rows, None, -1:].expand_as(rollout[:, :1])], dim=1)
         errors.append((imagined - latents[rows, None, history:]).square().flatten(3).mean(3))
     found = torch.cat(errors).double().numpy()

@@ -63,11 +63,11 @@ def surprise_curve(model: Any, latents: Tensor, blocks: Tensor) -> np.ndarray:
     Returns:
         `(F - history_size,)`, in squared units of the embedding.
     """
-    history, device = model.config.history_size, next(model.parameters()).device
+    history, weight = model.config.history_size, next(model.parameters())
     windows = torch.arange(len(latents) - history)[:, None] + torch.arange(history)
-    actions = blocks[windows].to(device)
+    actions = blocks[windows].to(weight)
     executed = actions[:, :-1] if history > 1 else None
-    predicted = model.rollout(latents[windows].to(device), actions[:, None, -1:], executed)[:, 0, 0]
+    predicted = model.rollout(latents[windows].to(weight), actions[:, None, -1:], executed)[:, 0, 0]
     error = predicted.float().cpu() - latents[history:]
     return error.flatten(1).square().mean(1).double().numpy()
 

@@ -1,5 +1,6 @@
 import json
 import math
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -150,6 +151,15 @@ def test_neighbors_are_scikit_learns_without_the_own_episode():
         np.testing.assert_allclose(found.distances[query], distances[0])
     with pytest.raises(ValueError, match="fewer than 3"):
         nearest_neighbors(vectors[:7], episodes[:7], 3)
+
+
+def test_errors_of_a_model_that_was_loaded_in_half_precision(episodes, tiny_model):
+    stretches = sample_stretches(episodes, 8, frames=5, frameskip=5, seed=0)
+    latents = torch.randn(8, 5, tiny_model.config.embed_dim, generator=torch.Generator().manual_seed(0))
+    expected = rollout_errors(tiny_model, latents, stretches, seed=0)
+    half = rollout_errors(deepcopy(tiny_model).to(torch.bfloat16), latents, stretches, seed=0)
+    for way in WAYS:
+        np.testing.assert_allclose(half[way], expected[way], rtol=0.1)
 
 
 def test_errors_of_a_model_that_knows_motion(episodes, tiny_config, processor):

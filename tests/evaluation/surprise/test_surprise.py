@@ -1,5 +1,6 @@
 import json
 import math
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -63,6 +64,8 @@ def test_the_curve_is_one_prediction_after_the_other(tiny_model):
             predicted = tiny_model.predict(latents[None, window], blocks[None, window])[0, -1]
         expected.append(float((predicted - latents[target]).square().mean()))
     np.testing.assert_allclose(surprise_curve(tiny_model, latents, blocks), expected, rtol=1e-4)
+    half = surprise_curve(deepcopy(tiny_model).to(torch.bfloat16), latents, blocks)  # a model that was loaded in it
+    np.testing.assert_allclose(half, expected, rtol=0.1)
 
 
 def test_a_model_that_knows_motion_notices_teleports_and_not_colors(walker, processor):
