@@ -219,16 +219,22 @@ def compare_task(task: str, arguments) -> list[dict[str, Any]]:
             seconds = []
             for goals in arguments.goals:
                 outcomes: list[bool] = []
+                rates: list[float] = []
                 for seed in arguments.seeds:
                     out = folder / name / "acts" / f"{row}-{goals}-{seed}".replace(" ", "_")
                     found = act(
                         folder / name / f"seed-{seed}" / "last", held_out, out, goals, arguments.pairs,
                         arguments.pair_seeds, how,
                     )  # fmt: skip
-                    outcomes += (found["outcomes"][problem] for problem in sorted(found["outcomes"]))
+                    of_seed = [found["outcomes"][problem] for problem in sorted(found["outcomes"])]
+                    outcomes += of_seed
+                    rates.append(sum(of_seed) / len(of_seed))
                     seconds.append(found["seconds_per_plan"])
                 low, high = wilson_interval(sum(outcomes), len(outcomes))
-                success[goals] = {"rate": sum(outcomes) / len(outcomes), "low": low, "high": high, "n": len(outcomes)}
+                success[goals] = {
+                    "rate": sum(outcomes) / len(outcomes), "low": low, "high": high, "n": len(outcomes),
+                    "per_seed": rates,
+                }  # fmt: skip
                 if row != BASELINE and goals in plain:
                     success[goals]["against"] = against(outcomes, plain[goals])
                 elif row == BASELINE:
@@ -265,12 +271,18 @@ def table(rows: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def rate_cell(found: Mapping[str, Any] | None) -> str:
-    """Success in %, its interval, and a star where it differs from plain LeWM's on the same problems, p < 0.05."""
+def rate_cell(found: Mapping[str, Any] | None, seeds: bool = False) -> str:
+    """Success in %, its interval, and a star where it differs from plain LeWM's on the same problems, p < 0.05.
+
+    Args:
+        seeds: also the rate of each training seed, where there are several.
+    """
     if found is None:
         return "-"
     star = "*" if found.get("against", {"p": 1})["p"] < 0.05 else ""
-    return f"{100 * found['rate']:.0f}{star} ({100 * found['low']:.0f}-{100 * found['high']:.0f})"
+    apart = found["per_seed"] if seeds and len(found["per_seed"]) > 1 else []
+    each = f"; {', '.join(f'{100 * rate:.0f}' for rate in apart)}" if apart else ""
+    return f"{100 * found['rate']:.0f}{star} ({100 * found['low']:.0f}-{100 * found['high']:.0f}{each})"
 
 
 def draw(path: Path, rows: Sequence[Mapping[str, Any]], goals: Sequence[str]) -> None:

@@ -23,10 +23,12 @@ MEASURED = ROOT / "docs" / "measurements"  # what eval/bench_planning.py and tra
 SHIPPED = ("lewm-tworoom-mini", "lewm-pusht-mini", "lewm-reacher-mini", "lewm-cube-mini", "lewm-tworoom")
 # Who acts, best first, and what the table calls it.
 COLUMNS = {
-    "actor-guided": "search guided by an actor", "actor": "actor alone", "goal-time-small": "search, goal-time",
+    "actor-guided": "search guided by an actor", "actor-guided-fast": "the same, 32 candidates",
+    "actor": "actor alone", "goal-time-small": "search, goal-time",
     "goal-time-close": "search, goal-time, down to one block",
     "paper": "the paper's planner", "small": "the paper's, a tenth of the candidates",
 }  # fmt: skip
+TASK_ORDER = ("TwoRoom", "PushT", "Reacher", "Cube")
 BEGIN, END = "<!-- {name}: python eval/readme_tables.py -->", "<!-- end of {name} -->"
 
 
@@ -204,7 +206,7 @@ def comparison_table(task: str) -> str:
              "training, minutes"]  # fmt: skip
     lines = [f"| system | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for row in rows:
-        cells = [rate_cell(row["success"].get(goal)) for goal in goals]
+        cells = [rate_cell(row["success"].get(goal), seeds=True) for goal in goals]
         if row["seconds_per_plan"]:
             cells.append(f"{row['seconds_per_plan']:.3f}")
             cells += ["-" if row[key] is None else f"{row[key]:.2f}" for key in ("probe_r2", "teleport_auc")]
@@ -229,6 +231,46 @@ def world_models_table() -> str:
     return "\n".join(lines)
 
 
+def no_deadline_table() -> str:
+    """Success where nobody says when the goal is due, on pairs that nothing was trained on, a row for each distance."""
+    found = {}
+    for path in sorted((MEASURED / "no_deadline").glob("*.json")):
+        result = read_result(path)
+        task, planner = result["env"]["id"].partition("/")[2].partition("-v")[0], result["planner"]["name"]
+        found[task, result["protocol"]["goal_offset"], planner] = result["success"]
+    planners = [name for name in COLUMNS if any(planner == name for *_, planner in found)]
+    lines = [
+        f"| goals | n | {' | '.join(COLUMNS[name] for name in planners)} |", "|---" * (len(planners) + 2) + "|",
+    ]  # fmt: skip
+    for task, offset in sorted({key[:2] for key in found}, key=lambda key: (TASK_ORDER.index(key[0]), key[1])):
+        cells = [found.get((task, offset, planner)) for planner in planners]
+        best = max(one["rate"] for one in cells if one)
+        shown = [cell(one, one is not None and one["rate"] == best) for one in cells]
+        number = next(one["n"] for one in cells if one)
+        lines.append(f"| {task}, {offset} steps away | {number} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def pldm_table() -> str:
+    """What PLDM's coefficients decide, on pairs that nothing was trained on."""
+    rows = json.loads((MEASURED / "pldm.json").read_text(encoding="utf-8"))["rows"]
+    lines = ["| std | cov | temporal similarity | validation pairs reached |", "|---|---|---|---|"]
+    for row in rows:
+        weights = (f"{row[name]:g}" for name in ("std_weight", "cov_weight", "similarity_weight"))
+        success = row["success"]
+        lines.append(f"| {' | '.join(weights)} | {cell(success)}: {success['successes']} of {success['n']} |")
+    return "\n".join(lines)
+
+
+def optimizers_table() -> str:
+    """The paper's Table 10 on the checkpoint that ships: how a plan is optimized."""
+    found = json.loads((MEASURED / "table10.json").read_text(encoding="utf-8"))
+    paper = {"CEM": "96.0 ± 2.8", "SGD": "26 ± 4.3", "RMSProp": "67.3 ± 2.5", "Adam": "84 ± 7.1"}
+    lines = ["| optimizer | success | the paper's, its own model |", "|---|---|---|"]
+    lines += [f"| {name} | {cell(cells[0])} | {paper[name]} |" for name, cells in found.items()]
+    return "\n".join(lines)
+
+
 TABLES: dict[Path, dict[str, Callable[[], str]]] = {
     README: {
         "planning time": planning_table,
@@ -241,9 +283,11 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
     },
     ROOT / "docs" / "comparison.md": {
         "TwoRoom": partial(comparison_table, "two_room"),
+        "PLDM": pldm_table,
         "PushT": partial(comparison_table, "push_t"),
         "planning time": world_models_table,
     },
+    ROOT / "docs" / "planning.md": {"no deadline": no_deadline_table, "optimizers": optimizers_table},
 }
 
 

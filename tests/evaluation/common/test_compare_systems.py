@@ -77,6 +77,12 @@ def test_table_and_drawing(script, tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 1000
 
 
+def test_a_cell_may_show_each_training_seed(script):
+    found = {"rate": 0.94, "low": 0.875, "high": 0.972, "n": 100, "per_seed": [1.0, 0.88]}
+    assert script.rate_cell(found) == script.rate_cell(found | {"per_seed": [0.94]}, seeds=True) == "94 (88-97)"
+    assert script.rate_cell(found, seeds=True) == "94 (88-97; 100, 88)"
+
+
 def test_a_row_is_compared_with_plain_lewm_on_the_same_problems(script):
     better, plain = [True] * 10 + [False] * 10, [True] * 2 + [False] * 18
     found = script.against(better, plain)
