@@ -59,6 +59,23 @@ def test_the_actor_of_two_room():
     )
 
 
+def test_training_seeds_of_two_room():
+    ships = read_result(CARDS / "lewm-tworoom-mini" / "evaluation" / "clean-goal-time-small")
+    more = json.loads((MEASURED.parent / "training_seeds.json").read_text(encoding="utf-8"))
+    first, second = more["rows"]
+    for one in (first, second):
+        assert (one["planner"], one["protocol"]) == (ships["planner"]["label"], ships["protocol"]["label"])
+        assert one["manifests"] == [manifest["hash"] for manifest in ships["manifests"]]
+    text = flat("training/recipes/tworoom-mini.yaml")
+    assert f"(seed 3072) reaches {100 * ships.success.rate:.1f} % of the {ships.success.n} shipped" in text
+    trained = json.loads((CARDS / "lewm-tworoom-mini" / "training.json").read_text(encoding="utf-8"))
+    assert (more["train_fingerprint"], more["steps"]) == (trained["train_fingerprint"], trained["steps"])
+    assert (
+        f"two more trainings on the same episodes {100 * first['success']['rate']:.1f} % (seed 0) and "
+        f"{100 * second['success']['rate']:.1f} % (seed 1)." in text
+    )
+
+
 @pytest.mark.parametrize("path", sorted(MEASURED.glob("*.json")), ids=lambda path: path.stem)
 def test_they_are_of_the_weights_that_ship_and_of_other_pairs(path):
     result = json.loads(path.read_text(encoding="utf-8"))
