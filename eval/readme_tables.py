@@ -267,7 +267,8 @@ def optimizers_table() -> str:
     found = json.loads((MEASURED / "table10.json").read_text(encoding="utf-8"))
     paper = {"CEM": "96.0 ± 2.8", "SGD": "26 ± 4.3", "RMSProp": "67.3 ± 2.5", "Adam": "84 ± 7.1"}
     lines = ["| optimizer | success | the paper's, its own model |", "|---|---|---|"]
-    lines += [f"| {name} | {cell(cells[0])} | {paper[name]} |" for name, cells in found.items()]
+    for name, (found_of,) in found.items():
+        lines.append(f"| {name} | {cell(found_of)}: {found_of['successes']} of {found_of['n']} | {paper[name]} |")
     return "\n".join(lines)
 
 

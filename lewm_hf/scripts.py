@@ -38,5 +38,5 @@ def exit_status(work: Callable[[], int | None]) -> int:
     except (ValueError, OSError, ImportError) as error:
         # What a loader worker raised arrives with its traceback; the last line says what was wrong.
         text = str(error)
-        print(f"error: {text.strip().splitlines()[-1] if 'Original Traceback' in text else text}", file=sys.stderr)
+        sys.stderr.write(f"error: {text.strip().splitlines()[-1] if 'Original Traceback' in text else text}\n")
         return 2

@@ -10,6 +10,7 @@ from lewm_hf.evaluation.common.results import read_result
 
 ROOT = Path(lewm_hf.__file__).parent
 MEASURED = ROOT.parent / "docs" / "measurements" / "validation"
+NO_DEADLINE = ROOT.parent / "docs" / "measurements" / "no_deadline"
 CARDS = ROOT.parent / "model_cards"
 
 
@@ -76,7 +77,10 @@ def test_training_seeds_of_two_room():
     )
 
 
-@pytest.mark.parametrize("path", sorted(MEASURED.glob("*.json")), ids=lambda path: path.stem)
+FILES = sorted([*MEASURED.glob("*.json"), *NO_DEADLINE.glob("*.json")])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_they_are_of_the_weights_that_ship_and_of_other_pairs(path):
     result = json.loads(path.read_text(encoding="utf-8"))
     shipped = [

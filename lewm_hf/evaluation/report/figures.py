@@ -131,7 +131,7 @@ def training_picture(
         rows = -(-len(curves) // columns)
         figure = Figure(figsize=(4.2 * columns, 2.8 * rows), layout="constrained")
         places = figure.subplots(rows, columns, squeeze=False).flatten()
-        for curve, axes in zip(curves, places, strict=False):
+        for curve, axes in zip(curves, places[: len(curves)], strict=True):
             curve.draw(axes)
         for axes in places[len(curves) :]:
             axes.set_axis_off()

@@ -14,6 +14,7 @@ from .collected import collect_command
 from .facts import CardFacts
 from .results import measured_text, result_rows
 from .snippets import BIBTEX, install, planner_snippet
+from .training_curves import CURVES_FILE
 
 PAPER = "[LeWorldModel](https://arxiv.org/abs/2603.19312)"
 # The recipe of the paper and the released code; a card lists where a checkpoint departs from it.
@@ -63,7 +64,7 @@ def model_values(facts: CardFacts) -> dict[str, Any]:
         "measured": measured_text(facts),
         "notes": facts.notes,
         "analyses": facts.analyses,
-        "curves": facts.curves is not None,
+        "curves": CURVES_FILE if facts.curves is not None else None,
         "install": install(facts.env_id),
         "snippet": planner_snippet(
             source, facts.env_id, published(known or {}), config.image_size, shape, size_of(config)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 METRICS_FILE = "metrics.jsonl"
+CURVES_FILE = "assets/training.png"  # within a checkpoint's folder, as its card names it
 # Folders of a run that hold checkpoints; the run's own files lie above them.
 CHECKPOINTS = ("last", "best")
 

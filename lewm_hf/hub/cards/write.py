@@ -29,8 +29,8 @@ from .eval_results import EVAL_RESULTS_FILE, eval_results_text
 from .facts import CardFacts, collect_facts
 from .results import PIPELINE_TAG, model_index
 from .text import conversion_values, model_values
+from .training_curves import CURVES_FILE
 
-CURVES_FILE = "assets/training.png"
 TAGS = ("lewm", "world-model", "world-model-planning", "jepa", "model-predictive-control")
 
 
