@@ -38,8 +38,14 @@ def add(verbs: Verbs) -> None:
     verb = verbs.add(
         "import", "episodes of another format -> a data set of this package, lossless and resumable", _import, CONTINUES
     )
-    verb.add("format", choices=["hdf5", "lerobot", "mp4csv", "table"], help="what the source is")
-    verb.add("source", type=Path, help="HDF5 file, or a folder: LeRobot, videos and CSV files, a table")
+    verb.add(
+        "format",
+        choices=["hdf5", "lerobot", "mp4csv", "robomimic", "table"],
+        help="what the source is: hdf5 has columns of all rows, robomimic a group per demonstration (LIBERO's, too)",
+    )
+    verb.add(
+        "source", type=Path, help="HDF5 file, or a folder: of demonstrations, LeRobot, videos and CSV files, a table"
+    )
     verb.add("out", type=folder, help="directory of the data set")
     verb.add("--mapping", type=Path, help="YAML file: which columns are what, fps, action_dim")
     verb.add_env("environment that the states belong to, if any")

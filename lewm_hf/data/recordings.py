@@ -8,35 +8,45 @@ import datasets
 from filelock import FileLock
 
 from .importers import import_dataset
+from .importers.formats import FORMATS, HDF5, open_source
 from .importers.mapping import ColumnMapping
-from .importers.run import open_source
+from .importers.names import VIDEOS, visible
 from .importers.source import content_sha256, sha256
-from .storage.lerobot import is_lerobot
 
 logger = logging.getLogger(__name__)
 
 IMPORTS = "lewm_imports"
-VIDEOS = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm"})
-FILES = {".parquet": "table", ".h5": "hdf5", ".hdf5": "hdf5"}
-# How a line names what cannot be opened as it is.
-SPOKEN = {
-    "lerobot": "a LeRobot data set", "mp4csv": "a folder of videos", "hdf5": "an HDF5 file", "table": "a table",
-}  # fmt: skip
+# What `datasets` makes a table of, whatever else lies in the folder.
+TABLES = (".parquet", ".arrow")
 
 
 def recording_format(path: Path) -> str | None:
     """The importer that reads a file or folder; `None` for a folder that may be any table.
 
+    Videos are read where they lie at the top of a folder, one per episode. Below subfolders their names would have to
+    be guessed at: `left/walk_1.mp4` beside `right/walk_1.mp4` are two cameras to one who recorded them so, and two
+    episodes to another.
+
     Raises:
-        ValueError: for a file that none reads.
+        ValueError: for a file that none reads, and for a folder of which only subfolders have videos.
     """
-    if path.is_file():
-        if path.suffix.lower() not in FILES:
-            raise ValueError(f"{path} is not a recording: give a folder, or a file {', '.join(sorted(FILES))}")
-        return FILES[path.suffix.lower()]
-    if is_lerobot(path):
-        return "lerobot"
-    return "mp4csv" if any(file.suffix.lower() in VIDEOS for file in path.iterdir()) else None
+    found = next((name for name, format in FORMATS.items() if format.recognizes(path)), None)
+    if found is None and path.is_file():
+        suffixes = ", ".join(sorted((".parquet", *HDF5)))
+        raise ValueError(f"{path} is not a recording: give a folder, or a file {suffixes}")
+    if found is None and (video := _video_below(path)) is not None:
+        raise ValueError(
+            f"{path} has videos in its subfolders alone, such as {video.relative_to(path).as_posix()}: put the videos "
+            "of all episodes, and the CSV files of their actions, at the top of one folder, under names that differ"
+        )
+    return found
+
+
+def _video_below(folder: Path) -> Path | None:
+    """A video in a subfolder, where no table lies beside."""
+    files = visible((file for file in folder.rglob("*") if file.suffix.lower() in (*VIDEOS, *TABLES)), folder)
+    tables = any(file.suffix.lower() in TABLES for file in files)
+    return None if tables or not files else files[0]
 
 
 def import_once(
@@ -77,6 +87,6 @@ def import_once(
     # Named like the source, which its description and cards call it by.
     out = root / key[:16] / path.resolve().name
     out.parent.mkdir(parents=True, exist_ok=True)
-    logger.info("%s is %s: its import is kept in %s", path, SPOKEN[format], out)
+    logger.info("%s is %s: its import is kept in %s", path, FORMATS[format].spoken, out)
     with FileLock(out.parent / "lock"):  # several ranks, or runs, want the same
         return import_dataset(format, path, out, mapping=mapping, largest=image_size, workers=workers)

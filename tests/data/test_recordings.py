@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lewm_hf.data.episodes import load_episodes
+from lewm_hf.data.recordings import recording_format
 
 from .importers import foreign
 
@@ -61,6 +62,20 @@ def test_one_camera_of_several_is_named(rows, tmp_path):
     named = {"image_key": "observation.images.top", "action_key": "observation.state", "fit": "pad"}
     episodes = load_episodes(source, cache_dir=tmp_path / "cache", **named)
     np.testing.assert_array_equal(episodes.actions[0], rows.state[0].astype(np.float32))
+
+
+def test_videos_in_subfolders_are_refused_with_where_they_belong(rows, tmp_path):
+    """The names may be those of cameras or of episodes: nobody but who recorded them knows."""
+    for camera in ("left", "right"):
+        (tmp_path / "walks" / camera).mkdir(parents=True)
+        (tmp_path / "walks" / camera / "walk_1.MP4").touch()
+        (tmp_path / "walks" / camera / "walk_1.csv").write_text("action_0\n1\n")
+    with pytest.raises(ValueError, match="subfolders alone, such as left/walk_1.MP4: put .* top of one f") as error:
+        load_episodes(tmp_path / "walks", cache_dir=tmp_path / "cache")
+    assert "\n" not in str(error.value)
+    assert recording_format(tmp_path / "walks" / "left") == "mp4csv"
+    foreign.pq.write_table(foreign.pa.table({"a": [1]}), tmp_path / "walks" / "rows.parquet")
+    assert recording_format(tmp_path / "walks") is None  # a table, whatever lies beside it
 
 
 def test_keys_of_recordings_are_for_recordings(room_dir):

@@ -142,6 +142,22 @@ def test_two_cameras_of_a_lerobot_data_set_become_an_agent_that_sees_both(rows, 
         assert len(films) == 2 and film.n_frames == 5  # the last known frame, and four blocks of two steps
 
 
+def test_demonstrations_of_a_robot_become_an_agent_that_feels_its_hand(tmp_path):
+    demos = foreign.robot_demos((12, 14, 11, 13))
+    source, run = foreign.write_libero(tmp_path / "drawer_demo.hdf5", demos), tmp_path / "run"
+    more = ["--action_dim=7", "--proprioception_key=ee_pos", "--image_key=agentview_rgb"]
+    lewm("train", "--dataset", source, "--output_dir", run, *SMALL, *more)
+    planner = LeWMPlanner.from_pretrained(run / "last", samples=8, iterations=1, elites=2)
+    demo, actions = demos[0], np.concatenate([demo["actions"][1:] for demo in demos])
+    # All but the first of each demonstration, which led to its first picture.
+    np.testing.assert_allclose(planner.model.config.action_mean, actions.mean(0), rtol=1e-6, atol=1e-7)
+    plan = planner(
+        {"observation": demo["front"][1], "goal": demo["front"][9],
+         "proprioception": demo["hand"][1], "goal_proprioception": demo["hand"][9]}
+    )  # fmt: skip
+    assert plan["actions"].shape[1] == 7 and np.isfinite(plan["actions"]).all()
+
+
 def foreign_tensor(frame: np.ndarray):
     import torch
 

@@ -6,25 +6,18 @@ it. Frames are `pixels` (rows, H, W, 3) uint8, often Blosc-compressed. `action[t
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ...extras import requires_extra
 from ...tasks.task import Task
+from .hdf5_file import PACKAGES, Hdf5File, Layout
 from .mapping import ColumnMapping, Defaults
 from .source import Source, agreed_fps, check_total, require_columns, sha256
-
-with requires_extra("hdf5"):
-    import h5py
-    import hdf5plugin  # noqa: F401  registers the Blosc filter
 
 EPISODE_COLUMNS = ("episode_idx", "ep_idx")
 LENGTH, OFFSET = "ep_len", "ep_offset"
 STEP_COLUMNS = ("step_idx", "frame_index", "frame_idx", "step", "timestep")
 FRAMES_AT_ONCE = 100
-# Chunks of 100 frames take 15 MB: two consecutive episodes often share one.
-CHUNK_CACHE = 256 << 20
 # What a file calls its columns where no task says it.
 DEFAULTS = {"observation": [("observation",), ("proprio",), ("state",)]}
 
@@ -41,18 +34,14 @@ class Hdf5Source(Source):
         FileNotFoundError, ValueError: one line where it is missing, damaged, or its columns contradict each other.
     """
 
-    packages = ("h5py", "hdf5plugin")
+    packages = PACKAGES
 
     def __init__(self, path: Path, mapping: ColumnMapping, task: Task | None):
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no file {path}: give an HDF5 file")
-        if path.suffix == ".zst":
-            raise ValueError(f"{path} is packed: unpack it first, with `zstd -d` or `tar --zstd -xf`")
-        self.path, self._file = path, None
+        self.path, self._file = path, Hdf5File(path)
         shapes = self._shapes()
         per_row = [name for name in shapes if name not in (LENGTH, OFFSET)]
         defaults: Defaults = {"image": [("pixels",)], "action": [("action",)], **((task and task.columns) or DEFAULTS)}
-        numeric = [name for name in per_row if shapes[name][1].kind in "fiub" and _is_rows(shapes[name][0])]
+        numeric = [name for name in per_row if shapes[name].is_numbers]
         self.mapping = mapping.with_defaults(per_row, defaults).keeping(numeric)
         require_columns(path, self.mapping, per_row)
         self.fps = agreed_fps(path, None, mapping)
@@ -79,66 +68,31 @@ class Hdf5Source(Source):
         return [self.path]
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None}
-
-    def _open(self) -> "h5py.File":
-        if self._file is None:
-            try:
-                self._file = h5py.File(self.path, "r", rdcc_nbytes=CHUNK_CACHE)
-            except OSError as error:
-                raise ValueError(
-                    f"{self.path} is truncated or no HDF5 file ({_line(error)}): download or unpack it again"
-                ) from error
-        return self._file
+        self._file.close()
 
     def _read(self, name: str, start: int, stop: int) -> np.ndarray:
-        try:
-            return self._open()[name][start:stop]
-        except (OSError, RuntimeError) as error:
-            raise ValueError(
-                f"rows {start} to {stop - 1} of {name!r} in {self.path} cannot be read ({_line(error)}): the file is "
-                "damaged; download or unpack it again"
-            ) from error
+        return self._file.read(name, start, stop)
 
-    def _shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-        file = self._open()
-        shapes = {}
-        for name in file:
-            link = file.get(name, getlink=True)
-            external = isinstance(link, h5py.ExternalLink)
-            item = None if external else file.get(name)
-            if item is None and not external:  # a link to what is not there
-                continue
-            if item is None or (isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)):
-                raise ValueError(
-                    f"{name!r} of {self.path} lies in another file, which need not be the one that was meant: write "
-                    "everything into one file"
-                )
-            if isinstance(item, h5py.Dataset):
-                shapes[name] = item.shape, item.dtype
+    def _shapes(self) -> dict[str, Layout]:
+        top = self._file.open()
+        shapes = self._file.layout(top)
         if not shapes:
-            groups = ", ".join(file) or "nothing"
+            groups = ", ".join(top) or "nothing"
             raise ValueError(
                 f"{self.path} has no columns at its top, but {groups}: this layout has one data set per column with "
-                "the rows of all episodes, and another that tells the episodes apart; write it so, or as videos with "
-                "CSV files"
+                "the rows of all episodes, and another that tells the episodes apart; a file of data/demo_0, "
+                "data/demo_1, ... is imported as robomimic; write others so, or as videos with CSV files"
             )
         return shapes
 
-    def _check_shapes(self, shapes: dict[str, tuple[tuple[int, ...], np.dtype]]) -> None:
+    def _check_shapes(self, shapes: dict[str, Layout]) -> None:
         image = self.mapping.camera
-        shape, dtype = shapes[image]
-        if len(shape) != 4 or shape[-1] != 3 or dtype != np.uint8:
+        if not shapes[image].is_pictures:
             raise ValueError(
-                f"column {image!r} of {self.path} is {shape} {dtype}, expected (rows, height, width, 3) uint8: name "
+                f"column {image!r} of {self.path} is {shapes[image]}, expected (rows, height, width, 3) uint8: name "
                 "the frames' column with `image` in the mapping"
             )
-        self._rows = shape[0]
+        self._rows = shapes[image].shape[0]
         for names in self.mapping.vectors.values():
             for name in names:
                 shape, dtype = shapes[name]
@@ -148,7 +102,7 @@ class Hdf5Source(Source):
                         f"many rows as {image!r} has: repair the file, or map another column"
                     )
 
-    def _read_episodes(self, shapes: dict[str, tuple[tuple[int, ...], np.dtype]]) -> None:
+    def _read_episodes(self, shapes: dict[str, Layout]) -> None:
         name = self.mapping.episode or next((name for name in EPISODE_COLUMNS if name in shapes), None)
         step = self.mapping.frame or next((name for name in STEP_COLUMNS if name in shapes), None)
         for known in (LENGTH, OFFSET):
@@ -195,12 +149,3 @@ class Hdf5Source(Source):
                     f"row {wrong[0]} of {self.path} has {step}={steps[wrong[0]]}, expected {expected[wrong[0]]}: rows "
                     "are missing or out of order; sort them by episode and step, or write the file again"
                 )
-
-
-def _is_rows(shape: tuple[int, ...]) -> bool:
-    """One number, or some numbers, per row."""
-    return len(shape) == 1 or (len(shape) == 2 and shape[1] > 0)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -4,6 +4,8 @@
 fps: 10                       # required where the source does not say; otherwise it must agree
 action_dim: 2                 # optional: refuses a source whose actions are of another size
 every: 5                      # optional: rows are so many steps apart, and their actions are blocks of so many
+action_shift: 1               # optional: an action stands so many rows after the one it leaves; 0 is usual, 1 beside
+                              # the picture that it led to
 columns:
   image: observation.images.top   # or several, which are put side by side: [top, wrist]
   action: action              # one column or several, which are concatenated
@@ -34,6 +36,7 @@ MANY = ("action", "observation", "state", "goal")
 ONE = ("image", "success", "episode", "frame")
 KEPT = "kept:"
 EVERYTHING = ("*",)
+SHIFTS = (0, 1)
 # By role the columns that a format usually has for it, the likeliest first.
 Defaults = Mapping[str, Sequence[tuple[str, ...]]]
 # What this package writes itself.
@@ -56,12 +59,14 @@ class ColumnMapping:
         keep: columns of numbers that are stored beside, as they are; `("*",)` keeps all that are mapped to no role.
         action_dim: size of one action.
         every: simulator steps from a row to the next, where a row's action is the flattened block of as many.
+        action_shift: how many rows after the one it leaves an action stands: 0, or 1 where the source has it beside the
+            picture that it led to; `None`: what the format says, 0 in most.
         skip_episodes: positions of episodes that are left out.
         fit: `"crop"`, `"pad"` or `"stretch"` makes frames square; `None` takes square frames only.
 
     Raises:
-        ValueError: one line for frames per second or a `fit` that cannot be, a camera or a column of actions that is
-            named twice, or a column to keep whose name this package writes itself.
+        ValueError: one line for frames per second, a `fit` or an `action_shift` that cannot be, a camera or a column of
+            actions that is named twice, or a column to keep whose name this package writes itself.
     """
 
     image: str | tuple[str, ...] | None = None
@@ -76,6 +81,7 @@ class ColumnMapping:
     fps: float | None = None
     action_dim: int | None = None
     every: int | None = None
+    action_shift: int | None = None
     skip_episodes: tuple[int, ...] = ()
     fit: str | None = None
 
@@ -84,6 +90,8 @@ class ColumnMapping:
             raise ValueError(f"fps={self.fps} must be a number above 0: say how many frames make a second")
         if self.fit not in (None, *FITS):
             raise ValueError(f"fit={self.fit!r} is unknown: use one of {', '.join(FITS)}")
+        if self.action_shift not in (None, *SHIFTS):
+            raise ValueError(f"action_shift={self.action_shift!r} must be 0 or 1: see `lewm_hf.data.importers.mapping`")
         cameras = self.image if isinstance(self.image, tuple) else ()
         for role, names in (("image", cameras), ("action", self.action)):
             if len(set(names)) < len(names):
@@ -176,6 +184,8 @@ def _setting(path: Path, name: str, value: Any) -> Any:
         return float(value)
     if name in ("action_dim", "every") and whole and value > 0:
         return value
+    if name == "action_shift" and whole and value in SHIFTS:
+        return value
     if name == "skip_episodes" and isinstance(value, list) and all(type(one) is int and one >= 0 for one in value):
         return tuple(sorted(set(value)))
     if name == "fit" and value in FITS:
@@ -188,6 +198,7 @@ def _setting(path: Path, name: str, value: Any) -> Any:
         "fps": "a number above 0",
         "action_dim": "a whole number above 0",
         "every": "a whole number above 0",
+        "action_shift": "0 or 1",
         "skip_episodes": "a list of positions from 0",
         "fit": f"one of {', '.join(FITS)}",
         "keep": "all, or a list of columns",

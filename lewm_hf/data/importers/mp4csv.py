@@ -16,11 +16,10 @@ import numpy as np
 from ...tasks.task import Task
 from .csv_table import Table, column_names, quantities, read_table
 from .mapping import ColumnMapping, Defaults
-from .names import visible
+from .names import VIDEOS, visible
 from .source import Source, agreed_fps, require_columns, sha256
 from .video import video_facts, video_frames
 
-SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm")
 VIDEO = "video"
 EPISODE = "episode"
 FRAME_COLUMNS = ("frame_index", "frame_idx", "frame", "step_idx", "step", "timestep")
@@ -58,7 +57,7 @@ class Mp4CsvSource(Source):
             raise FileNotFoundError(f"there is no folder {path}: give a folder of videos and CSV files")
         self.path = path
         found = visible(path.iterdir(), path)
-        self._videos = [file for file in found if file.suffix.lower() in SUFFIXES and file.is_file()]
+        self._videos = [file for file in found if file.suffix.lower() in VIDEOS and file.is_file()]
         if not self._videos:
             raise FileNotFoundError(f"{path} has no *.mp4: give a folder with one video per episode")
         name, times = Counter(video.stem for video in self._videos).most_common(1)[0]

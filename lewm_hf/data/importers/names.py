@@ -9,6 +9,7 @@ from pathlib import Path, PureWindowsPath
 _COMPANION = re.compile(r"\..*|~\$.*|__MACOSX|Thumbs\.db|desktop\.ini", re.IGNORECASE)
 _FIELD = re.compile(r"\{(\w+)(?::(0?\d{1,2})d)?\}")
 MAX_DIGITS = 20
+VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm")
 
 
 def natural_order(path: Path) -> tuple:

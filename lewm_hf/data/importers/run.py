@@ -11,7 +11,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,16 +29,15 @@ from ..storage.dataset_card import finish_dataset, write_description
 from ..storage.encoding import FrameEncoder, check_image_format
 from ..storage.layout import FILES, earlier_file_names, file_names
 from ..storage.parquet import content_key, write_episodes
+from .formats import FORMATS, open_source
 from .frames import Conversion
-from .mapping import ColumnMapping, read_mapping
+from .mapping import ColumnMapping
 from .source import ImportedEpisode, Source
-from .tiled import TiledSource
 from .work import Import, check_continues, describe
 from .written import Written
 
 logger = logging.getLogger(__name__)
 
-FORMATS = ("hdf5", "lerobot", "mp4csv", "table")
 PROBE_FRAMES = 16
 # Numbers and bookkeeping take some 100 bytes a row.
 ROW_BYTES = 100
@@ -76,8 +75,9 @@ def import_dataset(
     a sample of each episode's is compared bit for bit once it is written.
 
     Args:
-        format: `"hdf5"` (released layout), `"lerobot"` (2.0, 2.1, 3.0), `"mp4csv"` (a video per episode and
-            CSV) or `"table"` (whatever `datasets` loads, with columns as mapped).
+        format: `"hdf5"` (released layout), `"robomimic"` (its demonstrations and LIBERO's, a file or a folder of them),
+            `"lerobot"` (2.0, 2.1, 3.0), `"mp4csv"` (a video per episode and CSV) or `"table"` (whatever `datasets`
+            loads, with columns as mapped).
         source: file or directory.
         out: the directory, new, empty, or holding the same import.
         mapping: which columns are what: a YAML file, see `lewm_hf.data.importers.mapping`, or its content; default:
@@ -157,32 +157,6 @@ def import_dataset(
     return out
 
 
-def open_source(format: str, path: Path, mapping: str | Path | ColumnMapping | None, task: Task | None) -> Source:
-    """Opens a source and checks its metadata. Only the format's own libraries are imported.
-
-    Raises:
-        See `import_dataset`.
-    """
-    columns = mapping if isinstance(mapping, ColumnMapping) else read_mapping(mapping)
-    if isinstance(columns.image, tuple):
-        return TiledSource([open_source(format, path, replace(columns, image=name), task) for name in columns.image])
-    if format == "hdf5":
-        from .hdf5 import Hdf5Source
-
-        return Hdf5Source(path, columns, task)
-    if format == "lerobot":
-        from .lerobot import LeRobotSource
-
-        return LeRobotSource(path, columns, task)
-    if format == "table":
-        from .table import TableSource
-
-        return TableSource(path, columns, task)
-    from .mp4csv import Mp4CsvSource
-
-    return Mp4CsvSource(path, columns, task)
-
-
 def plan_files(
     lengths: np.ndarray, kept: np.ndarray, test_fraction: float, seed: int, episodes_per_file: int,
     held_out: np.ndarray | None = None,
@@ -217,7 +191,7 @@ def _check_arguments(
     workers: int,
 ) -> None:
     if format not in FORMATS:
-        raise ValueError(f"unknown format {format!r}: use one of {', '.join(FORMATS)}")
+        raise ValueError(f"unknown format {format!r}: use one of {', '.join(sorted(FORMATS))}")
     if env is not None:
         find_task(env)
     if not 0 <= test_fraction < 1:

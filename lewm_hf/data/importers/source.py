@@ -103,7 +103,7 @@ class Source(ABC):
         """Closes what is open; the source stays usable."""
 
     def vectors(self, episode: int) -> dict[str, np.ndarray]:
-        """Role -> `(rows, n)` float64."""
+        """Role -> `(rows, n)` float64; a row's action is the one that leaves it, NaN where nobody recorded it."""
         found = {}
         for role, names in self.mapping.vectors.items():
             parts = [np.asarray(self.column(name, episode), dtype=np.float64) for name in names]
@@ -114,6 +114,8 @@ class Source(ABC):
                         f"{self.lengths[episode]} rows: repair the source"
                     )
             found[role] = np.concatenate(parts, axis=1)
+        if self.mapping.action_shift:
+            found["action"] = _moved_up(found["action"], self.mapping.action_shift)
         return found
 
     def check_vectors(self, episodes: Iterable[int]) -> dict[str, int]:
@@ -155,6 +157,11 @@ class Source(ABC):
                 f"{len(wrong)} of its episodes with `skip_episodes: [{listed}]` in the mapping"
             )
         return sizes
+
+
+def _moved_up(actions: np.ndarray, rows: int) -> np.ndarray:
+    missing = np.full((min(rows, len(actions)), actions.shape[1]), np.nan)
+    return np.concatenate([actions[rows:], missing])
 
 
 def _first_missing(vectors: dict[str, np.ndarray]) -> tuple[str, int] | None:

@@ -169,6 +169,73 @@ def write_lerobot(
     return path
 
 
+def robot_demos(lengths=(6, 9, 7, 8), size=SIZE, width=None, seed=0) -> list[dict[str, np.ndarray]]:
+    """What a robot of seven joints with two cameras does: what was true before each action, and one picture more."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for length in lengths:
+        joints = rng.uniform(-1, 1, 7) + 0.05 * np.arange(length + 1)[:, None] * rng.uniform(0.5, 1, 7)
+        blocks = rng.integers(0, 256, (2, length + 1, size // 4, (width or size) // 4, 3), dtype=np.uint8)
+        front, wrist = blocks.repeat(4, 2).repeat(4, 3)
+        found.append(
+            {
+                "actions": rng.uniform(-1, 1, (length, 7)),
+                # A flattened state of robosuite: time, positions with the robot's joints first, velocities.
+                "states": np.c_[0.05 * np.arange(length + 1), joints, rng.normal(size=(length + 1, 12))],
+                "joints": joints,
+                "hand": rng.normal(size=(length + 1, 3)),
+                "front": front,
+                "wrist": wrist,
+                "reward": (np.arange(length) == length - 1).astype(np.float64),
+            }
+        )
+    return found
+
+
+def write_robomimic(path: Path, demos: list[dict], masks=None, control_freq=20, cameras=("front",), **more) -> Path:
+    """robomimic's layout: what was seen before the action in `obs`, what was seen after it in `next_obs`."""
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        env = {"env_name": "Lift", "env_version": "1.4.1", "type": 1, "env_kwargs": {"control_freq": control_freq}}
+        data.attrs["env_args"] = json.dumps(env, indent=4)
+        data.attrs["total"] = sum(len(demo["actions"]) for demo in demos)
+        for number, demo in enumerate(demos):
+            group = data.create_group(f"demo_{number}")
+            group.attrs["num_samples"] = len(demo["actions"])
+            group.attrs["model_file"] = "<mujoco/>"
+            group["actions"], group["rewards"] = demo["actions"], demo["reward"]
+            group["dones"], group["states"] = demo["reward"].astype(np.int64), demo["states"][:-1]
+            seen = {"robot0_joint_pos": demo["joints"], "robot0_eef_pos": demo["hand"]}
+            seen |= {"agentview_image": demo["front"]} if "front" in cameras else {}
+            seen |= {"robot0_eye_in_hand_image": demo["wrist"]} if "wrist" in cameras else {}
+            for name, values in seen.items():
+                group[f"obs/{name}"], group[f"next_obs/{name}"] = values[:-1], values[1:]
+            for name, values in more.items():
+                group[name] = values[number]
+        for name, members in (masks or {}).items():
+            file[f"mask/{name}"] = np.array([f"demo_{one}" for one in members], dtype="S")
+    return path
+
+
+def write_libero(path: Path, demos: list[dict]) -> Path:
+    """LIBERO's layout: an action beside the state before it and what was seen after it, pictures bottom row first."""
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        data.attrs["env_args"] = json.dumps({"type": 1, "env_kwargs": {"control_freq": 20}})
+        data.attrs["macros_image_convention"] = "opengl"
+        data.attrs["problem_info"] = json.dumps({"language_instruction": "open the drawer"})
+        for number, demo in enumerate(demos):
+            group = data.create_group(f"demo_{number}")
+            group.attrs["num_samples"] = str(len(demo["actions"]))
+            group.attrs["init_state"] = demo["states"][0]
+            group["actions"], group["states"] = demo["actions"], demo["states"][:-1]
+            group["rewards"] = group["dones"] = demo["reward"].astype(np.uint8)
+            group["obs/joint_states"], group["obs/ee_pos"] = demo["joints"][1:], demo["hand"][1:]
+            group["obs/agentview_rgb"] = demo["front"][1:, ::-1]
+            group["obs/eye_in_hand_rgb"] = demo["wrist"][1:, ::-1]
+    return path
+
+
 def write_mp4csv(path: Path, rows: Rows, single=False) -> Path:
     """A video per episode, and a CSV file beside each or one for all."""
     path.mkdir(parents=True, exist_ok=True)

@@ -210,8 +210,8 @@ def test_json_with_a_byte_order_mark(rows, tmp_path):
 
 def test_hdf5_of_another_layout_says_what_it_is(rows, tmp_path):
     with h5py.File(tmp_path / "demos.hdf5", "w") as file:
-        file["data/demo_0/actions"] = np.zeros((3, 2))
-    with pytest.raises(ValueError, match="no columns at its top, but data: this layout has") as error:
+        file["walks/first/actions"] = np.zeros((3, 2))
+    with pytest.raises(ValueError, match="no columns at its top, but walks: this layout has") as error:
         load_episodes(tmp_path / "demos.hdf5", cache_dir=tmp_path / "cache")
     assert one_line(error)
     file = foreign.write_hdf5(tmp_path / "set.h5", rows, ep_len=15)
