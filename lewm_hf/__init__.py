@@ -17,7 +17,7 @@ from .image_processing_lewm import LeWMImageProcessor
 from .modeling_lewm import LeWMModel, LeWMOutput
 from .modeling_lewm_decoder import LeWMDecoder
 from .pipeline_lewm import LeWMPlanner, register_pipeline
-from .planning import CEM, MPCPolicy, Planner, PlanSettings, RobotLoop, load_planner, plan, register_solver
+from .planning import CEM, ActorPolicy, MPCPolicy, Planner, PlanSettings, RobotLoop, load_planner, plan, register_solver
 from .sigreg import SIGReg
 from .world_models.backbones import register_backbone
 from .world_models.dino_wm import DinoWMConfig, DinoWMModel
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .tasks.task import Recording, Task
     from .tasks.variation import VariationSpace
     from .testing import check_world_model
+    from .vector_agent import VectorAgent
 
 # Where the names above live that are imported when they are used.
 _HOMES = {
@@ -68,6 +69,7 @@ _HOMES = {
     "Target": "tasks.measurable",
     "Task": "tasks.task",
     "VariationSpace": "tasks.variation",
+    "VectorAgent": "vector_agent",
     "WindowDataset": "data.windows",
     "check_world_model": "testing",
     "collect": "data.collect.run",
@@ -94,6 +96,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ActorPolicy",
     "Analysis",
     "CEM",
     "DinoWMConfig",
@@ -126,6 +129,7 @@ __all__ = [
     "Target",
     "Task",
     "VariationSpace",
+    "VectorAgent",
     "WindowDataset",
     "check_world_model",
     "collect",

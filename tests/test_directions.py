@@ -21,7 +21,8 @@ FLOORS = (
      "pretrained_lewm", "rollout_lewm"),
     ("modeling_lewm", "modeling_lewm_decoder"),
     ("tasks", "data", "planning", "world_models", "envs"),
-    ("pipeline_lewm", "evaluation", "hub", "training", "metrics", "testing"),
+    ("pipeline_lewm", "evaluation", "hub", "training", "metrics", "testing",
+     "vector_agent"),
     ("cli",),
 )  # fmt: skip
 

@@ -57,6 +57,9 @@ class BlockPolicy(ABC):
             wanted = policy.wants_frame()                          # (N,) bool: render only these
             actions = policy.act(render(np.flatnonzero(wanted)))   # (N, action_dim), environment units
 
+    It cannot see where an episode ends: `reset` begins the next one, `release` ends one for good. `VectorAgent` calls
+    them for gymnasium's vector environments.
+
     Args:
         model: the world model, in eval mode, with action statistics in its config.
         processor: `LeWMImageProcessor` of the checkpoint.

@@ -26,6 +26,9 @@ class MPCPolicy(BlockPolicy):
             wanted = policy.wants_frame()                          # (N,) bool: render only these
             actions = policy.act(render(np.flatnonzero(wanted)))   # (N, action_dim), environment units
 
+    It cannot see where an episode ends: `reset` begins the next one; `VectorAgent` calls it for gymnasium's vector
+    environments.
+
     Args:
         model: the world model, in eval mode, with action statistics in its config.
         processor: `LeWMImageProcessor` of the checkpoint.

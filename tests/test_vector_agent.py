@@ -1,0 +1,169 @@
+"""Episodes in gymnasium's vector environments: whatever mode they reset in, each begins anew with its own goal."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode
+
+import lewm_hf.envs  # noqa: F401 - registers TwoRoom
+from lewm_hf import ActorPolicy, LeWMConfig, LeWMImageProcessor, LeWMModel, MPCPolicy, VectorAgent, load_planner
+from lewm_hf.tasks.registry import make_env
+
+PLANNER = {"samples": 8, "iterations": 1, "elites": 2, "horizon": 3}
+LIMIT = 7  # steps an episode: not a whole number of blocks
+
+
+def room(**keywords):
+    return gymnasium.make("lewm/TwoRoom-v0", image_size=28, max_episode_steps=LIMIT, **keywords)
+
+
+def vector(mode, kind="sync", num_envs=2):
+    return gymnasium.make_vec(
+        "lewm/TwoRoom-v0", num_envs, kind, vector_kwargs={"autoreset_mode": mode}, image_size=28,
+        max_episode_steps=LIMIT,
+    )  # fmt: skip
+
+
+def mpc(model, num_envs=2):
+    planner = load_planner("goal-time", PLANNER | {"context_frames": 3})
+    return MPCPolicy(model, LeWMImageProcessor(image_size=28), planner, num_envs=num_envs)
+
+
+def alone(make, seed, env_id, episodes):
+    """Actions `(episodes * LIMIT, 2)` of one environment by itself, its policy made anew for each episode."""
+    taken = []
+    with make_env("two_room", image_size=28) as env:
+        for episode in range(1, episodes + 1):
+            _, info = env.reset(seed=seed + env_id if episode == 1 else None)
+            policy = make()
+            policy.reset([0], [f"environment {env_id}, episode {episode}"], [info["goal"]])
+            for _ in range(LIMIT):
+                taken.append(policy.act([env.render()] if policy.wants_frame()[0] else [])[0])
+                env.step(np.clip(taken[-1], -1, 1))
+    return np.array(taken)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.name)
+def test_episodes_are_those_of_one_environment_by_itself(tiny_model, mode, kind):
+    envs = vector(mode, kind)
+    agent = VectorAgent(mpc(tiny_model), envs)
+    observations, infos = agent.reset(seed=3)
+    assert observations.shape[0] == 2 and infos["goal"].shape == (2, 28, 28, 3)
+    taken, idle = [], 0
+    while len(taken) < 3 * LIMIT:
+        _, _, terminated, truncated, _ = agent.step()
+        if np.isnan(agent.actions).all():  # the step that resets
+            idle += 1
+            continue
+        taken.append(agent.actions)
+        assert truncated.all() == (len(taken) % LIMIT == 0) and not terminated.any()
+        if mode is AutoresetMode.DISABLED and truncated.all():
+            with pytest.raises(ValueError, match=r"environments \[0, 1\] are over.*reset_mask"):
+                agent.step()
+            agent.reset(options={"reset_mask": truncated})
+    envs.close()
+    assert idle == (2 if mode is AutoresetMode.NEXT_STEP else 0)
+    for env_id in range(2):
+        expected = alone(lambda: mpc(tiny_model, 1), 3, env_id, 3)
+        np.testing.assert_array_equal(np.array(taken)[:, env_id], expected)
+
+
+class Short(gymnasium.Wrapper):
+    """Ends after a number of steps of its own."""
+
+    def __init__(self, env, steps):
+        super().__init__(env)
+        self.steps = steps
+
+    def reset(self, **keywords):
+        self.taken = 0
+        return self.env.reset(**keywords)
+
+    def step(self, action):
+        self.taken += 1
+        observation, reward, _, _, info = self.env.step(action)
+        return observation, reward, self.taken == self.steps, False, info
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.name)
+def test_one_that_ends_leaves_its_neighbour_alone(tiny_model, mode):
+    envs = gymnasium.vector.SyncVectorEnv(
+        [lambda steps=steps: Short(room(), steps) for steps in (3, LIMIT)], autoreset_mode=mode
+    )
+    policy = mpc(tiny_model)
+    agent, goals = VectorAgent(spied(policy), envs), []
+    agent.reset(seed=3)
+    taken = []
+    for _ in range(LIMIT):
+        _, _, terminated, _, infos = agent.step()
+        taken.append(agent.actions[1])
+        goals += [infos["goal"][0]] if infos.get("_goal", [False])[0] else []
+        if mode is AutoresetMode.DISABLED and terminated[0]:
+            _, infos = agent.reset(options={"reset_mask": np.array([True, False])})
+            goals.append(infos["goal"][0])
+    np.testing.assert_array_equal(taken, alone(lambda: mpc(tiny_model, 1), 3, 1, 1))
+    # Whoever begins an episode is told of it, once, with the goal that it shows.
+    begun = [(name, picture) for env_ids, name, picture in policy.begun[2:] if env_ids == 0]
+    assert [name for name, _ in begun] == [f"environment 0, episode {n + 2}" for n in range(len(goals))] and goals
+    for (_, told), shown in zip(begun, goals, strict=True):
+        np.testing.assert_array_equal(told, shown)
+
+
+def spied(policy):
+    """Remembers which environments began which problem with which goal."""
+    policy.begun, reset = [], policy.reset
+
+    def remembered(env_ids, problems, goals, **keywords):
+        policy.begun += zip(env_ids, problems, goals, strict=True)
+        return reset(env_ids, problems, goals, **keywords)
+
+    policy.reset = remembered
+    return policy
+
+
+def test_goals_choices_and_an_actor_may_come_from_elsewhere(tiny_config):
+    """An environment that knows nothing of this package: CartPole, whose actions are choices."""
+    made = tiny_config.to_dict() | {"action_choices": [2], "action_mean": [0.5, 0.5], "action_std": [0.5, 0.5]}
+    tiny_config = LeWMConfig(**made | {"actor_weight": 0.1})
+    model = LeWMModel(tiny_config).eval()
+    envs = gymnasium.make_vec("CartPole-v1", 2, "sync", render_mode="rgb_array")
+    goals = np.zeros((2, 400, 600, 3), dtype=np.uint8)
+    processor = LeWMImageProcessor(image_size=28, fit="stretch")
+    told = []
+
+    def given(env_ids):
+        told.append(list(env_ids))
+        return goals[env_ids]
+
+    agent = VectorAgent(ActorPolicy(model, processor, num_envs=2), envs, goals=given, steps_left=10)
+    agent.reset(seed=0)
+    ended = 0
+    for _ in range(40):
+        _, _, terminated, _, _ = agent.step()
+        ended += int(terminated.sum())
+        chosen = agent.actions[~np.isnan(agent.actions).any(1)]
+        assert np.isin(chosen, (0, 1)).all() and (chosen.sum(1) == 1).all()
+    envs.close()
+    assert ended >= 2 and sum(map(len, told[1:])) in (ended, ended - 1, ended - 2)
+
+
+def test_what_cannot_be_acted_in_is_refused(tiny_model):
+    envs = vector(AutoresetMode.NEXT_STEP)
+    for made, keywords, message in (
+        (lambda: mpc(tiny_model, 3), {}, "the policy acts in 3 environments, but there are 2: make it with num_envs=2"),
+        (lambda: mpc(tiny_model), {"proprioception": len}, "pictures alone: leave proprioception away"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            VectorAgent(made(), envs, **keywords)
+    with pytest.raises(ValueError, match=r"no episode has begun: call reset\(\)"):
+        VectorAgent(mpc(tiny_model), envs).step()
+    with pytest.raises(ValueError, match=r"environments \[0, 1\] show no goal in infos\['aim'\]"):
+        VectorAgent(mpc(tiny_model), envs, goals="aim").reset(seed=0)
+    with pytest.raises(ValueError, match="render_mode=None draws no pictures"):
+        VectorAgent(mpc(tiny_model), gymnasium.make_vec("CartPole-v1", 2, "sync"))
+    with pytest.raises(ValueError, match="actions have 1 entries here and 2 in the model"):
+        VectorAgent(mpc(tiny_model), gymnasium.make_vec("Pendulum-v1", 2, "sync", render_mode="rgb_array"))
+    envs.metadata = {}
+    with pytest.raises(ValueError, match="autoreset_mode.*=None of the vector environment is none of NextStep"):
+        VectorAgent(mpc(tiny_model), envs)
