@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable
-from functools import partial
+from inspect import signature
 from typing import Any
 
 from .verb import Verb, Verbs, announce, ranks_of
@@ -16,11 +16,22 @@ def add(verbs: Verbs) -> None:
     )  # fmt: skip
     verb.add_model()
     verb.add_episodes(required=True)
-    verb.add("--target", action="append", help="one of the environment's targets; may be repeated; all by default")
+    verb.add(
+        "--target",
+        action="append",
+        dest="targets",
+        help="one of the environment's targets; may be repeated; all by default",
+    )
     verb.add("--columns", nargs="+", help="instead: columns of numbers of the data set, as in observation.state[0:2]")
     verb.add("--frames", type=int, default=4000, help="frames to read, spread over the episodes")
-    verb.add("--seeds", type=int, nargs="+", help="of splits and probes; three by default")
-    verb.add("--no-controls", action="store_true", help="leave out the untrained encoder and pixel PCA")
+    verb.add("--seeds", type=int, nargs="+", help="of splits and probes; 0 to 4 by default")
+    verb.add(
+        "--no-controls",
+        action="store_false",
+        dest="controls",
+        default=True,
+        help="leave out the untrained encoder and pixel PCA",
+    )
     _add_common(verb, seed=False)
 
     verb = verbs.add(
@@ -65,13 +76,17 @@ def _add_common(verb: Verb, *, seed: bool = True, split: bool = True) -> None:
     verb.add("--overwrite", action="store_true", help="replace what --out holds of another model, data set or setting")
 
 
-def _measure(args: argparse.Namespace, measure: Callable[..., Any], text: Callable[[Any], str]) -> None:
-    """Prints what an analysis finds, once however many processes it was started in."""
+def _measure(args: argparse.Namespace, measure: Callable[..., Any], text: Callable[[Any], str], **further: Any) -> None:
+    """Prints what an analysis finds, once however many processes it was started in.
+
+    Args:
+        measure: takes the options by their names; what was not given is left to its defaults.
+        further: arguments of it that are no options.
+    """
+    taken = signature(measure).parameters
+    given = {name: value for name, value in vars(args).items() if name in taken and value is not None}
     with ranks_of(args) as ranks:
-        found = measure(
-            out=args.out, overwrite=args.overwrite, revision=args.revision, episodes_revision=args.episodes_revision,
-            ranks=ranks,
-        )  # fmt: skip
+        found = measure(**given, **further, ranks=ranks)
         if ranks.main:
             print(text(found.result))
             announce(args.out, args.started)
@@ -81,38 +96,25 @@ def _probe(args: argparse.Namespace) -> None:
     from lewm_hf.evaluation.probe.report import format_probe
     from lewm_hf.evaluation.probe.run import probe
 
-    chosen = {} if args.seeds is None else {"seeds": args.seeds}
-    asked = partial(
-        probe, args.model, args.episodes, targets=args.target, columns=args.columns, frames=args.frames, **chosen,
-        split=args.split, controls=not args.no_controls, progress=True,
-    )  # fmt: skip
-    _measure(args, asked, format_probe)
+    _measure(args, probe, format_probe, progress=True)
 
 
 def _surprise(args: argparse.Namespace) -> None:
     from lewm_hf.evaluation.surprise.report import format_surprise
     from lewm_hf.evaluation.surprise.run import surprise
 
-    asked = partial(
-        surprise, args.model, env=args.env, episodes=args.episodes, trajectories=args.trajectories, steps=args.steps,
-        seed=args.seed, progress=True,
-    )  # fmt: skip
-    _measure(args, asked, format_surprise)
+    _measure(args, surprise, format_surprise, progress=True)
 
 
 def _health(args: argparse.Namespace) -> None:
     from lewm_hf.evaluation.health.report import format_health
     from lewm_hf.evaluation.health.run import health
 
-    _measure(args, partial(health, args.model, args.episodes, seed=args.seed, split=args.split), format_health)
+    _measure(args, health, format_health)
 
 
 def _decode(args: argparse.Namespace) -> None:
     from lewm_hf.evaluation.decode.report import format_decoding
     from lewm_hf.evaluation.decode.run import decode
 
-    asked = partial(
-        decode, args.model, args.decoder, args.episodes, strips=args.strips, steps=args.steps,
-        stretches=args.stretches, seed=args.seed, split=args.split, decoder_revision=args.decoder_revision,
-    )  # fmt: skip
-    _measure(args, asked, format_decoding)
+    _measure(args, decode, format_decoding)

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -17,7 +18,8 @@ def arguments_of(dataclass: Callable[P, Given]) -> Callable[[Callable[[Given], R
     its own `Returns:`.
 
     Args:
-        dataclass: what the call makes of its arguments; its docstring ends with a section `Args:`.
+        dataclass: what the call makes of its arguments; its docstring and those of the dataclasses that it is derived
+            from end with a section `Args:`.
 
     Returns:
         The decorator.
@@ -39,7 +41,8 @@ def arguments_of(dataclass: Callable[P, Given]) -> Callable[[Callable[[Given], R
     return decorate
 
 
-def _documented(function: Callable[..., Any], dataclass: Callable[..., Any]) -> str:
+def _documented(function: Callable[..., Any], dataclass: Any) -> str:
     start, returns, rest = (inspect.getdoc(function) or "").partition("Returns:")
-    _, args, meanings = (inspect.getdoc(dataclass) or "").partition("Args:")
-    return f"{start}{args}{meanings.rstrip()}\n\n{returns}{rest}"
+    texts = [inspect.cleandoc(vars(kind)["__doc__"] or "") for kind in dataclass.__mro__ if is_dataclass(kind)]
+    meanings = "".join(text.partition("Args:")[2].rstrip() for text in texts)
+    return f"{start}Args:{meanings}\n\n{returns}{rest}"

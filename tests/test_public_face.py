@@ -14,8 +14,16 @@ import pytest
 
 import lewm_hf
 from lewm_hf.data.collect.arguments import CollectArguments
+from lewm_hf.evaluation.decode.arguments import DecodeArguments
+from lewm_hf.evaluation.decode.run import Decoding
+from lewm_hf.evaluation.health.arguments import HealthArguments
+from lewm_hf.evaluation.health.run import Health
+from lewm_hf.evaluation.probe.arguments import ProbeArguments
+from lewm_hf.evaluation.probe.run import Probing
 from lewm_hf.evaluation.success.arguments import EvaluateArguments
 from lewm_hf.evaluation.success.run import Evaluation
+from lewm_hf.evaluation.surprise.arguments import SurpriseArguments
+from lewm_hf.evaluation.surprise.run import Surprise
 
 FACE = ast.parse(Path(lewm_hf.__file__).read_text(encoding="utf-8"))
 # What transformers itself brings depends on what is installed; so it comes first, and only what is new counts.
@@ -133,12 +141,18 @@ def test_every_method_says_what_it_does_and_what_it_refuses_and_every_class_name
     [
         (lewm_hf.collect, CollectArguments, ["env", "out", "episodes"], Path | str),
         (lewm_hf.evaluate, EvaluateArguments, ["model"], Evaluation),
+        (lewm_hf.probe, ProbeArguments, ["model", "episodes"], Probing),
+        (lewm_hf.surprise, SurpriseArguments, ["model"], Surprise),
+        (lewm_hf.health, HealthArguments, ["model", "episodes"], Health),
+        (lewm_hf.decode, DecodeArguments, ["model", "decoder", "episodes"], Decoding),
     ],
 )
 def test_arguments_are_said_once_and_shown(function, arguments, positional, returned):
     """What `help` shows is the dataclass: every field with its default and its line of text, then what comes back."""
     signature, text = inspect.signature(function), inspect.getdoc(function)
-    fields = {field.name: field for field in dataclasses.fields(arguments)}
+    # Those that are given by name come last, those of a base before those of the class.
+    ordered = sorted(dataclasses.fields(arguments), key=lambda field: field.kw_only)
+    fields = {field.name: field for field in ordered}
     assert list(signature.parameters) == list(fields) and signature.return_annotation == returned
     assert [name for name, one in signature.parameters.items() if one.kind is one.POSITIONAL_OR_KEYWORD] == positional
     assert list(function.__annotations__) == [*fields, "return"]

@@ -20,7 +20,7 @@ from lewm_hf.evaluation.common.embeddings import encode
 from lewm_hf.evaluation.common.inputs import open_agent, open_decoder
 from lewm_hf.evaluation.success.imagination import imagine
 from lewm_hf.evaluation.surprise.events import happen
-from lewm_hf.evaluation.surprise.run import surprise_curve
+from lewm_hf.evaluation.surprise.scores import surprise_curve
 from lewm_hf.planning.actor import ActorPolicy
 from lewm_hf.planning.block_policy import BlockPolicy
 from lewm_hf.planning.costs import goal_cost

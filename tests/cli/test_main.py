@@ -1,6 +1,7 @@
 """What every command does before its verb begins: help, refusals, Ctrl-C, quiet libraries."""
 
 import argparse
+import inspect
 import logging
 import os
 import subprocess
@@ -8,6 +9,7 @@ import sys
 
 import pytest
 
+import lewm_hf
 from lewm_cli import main, parser
 
 
@@ -23,6 +25,20 @@ def test_every_option_has_a_help_text_and_no_default_is_shown_that_is_none(name)
     assert "None" not in text and "default: []" not in text and "default: False" not in text
     if name == "eval":
         assert "(default: clean)" in text and "(default: 50)" in text
+
+
+@pytest.mark.parametrize("verb", ["probe", "surprise", "health", "decode"])
+def test_an_analysis_has_the_same_defaults_on_the_command_line_as_in_python(verb):
+    """`--no-controls` and `--target` are called `controls` and `targets`, as the function's arguments are."""
+    words = ["model", *(["decoder"] if verb == "decode" else []), *([] if verb == "surprise" else ["--episodes", "x"])]
+    options = vars(parser().parse_args([verb, *words]))
+    arguments = inspect.signature(getattr(lewm_hf, verb)).parameters
+    of_the_program = {"verb", "handler", "what_stays", "on", "workers", "ray_address"}
+    assert set(options) - of_the_program <= set(arguments)
+    shown = {name: value for name, value in options.items() if name in arguments and value is not None}
+    assert {"seed", "split", "overwrite"} & set(shown)
+    for name in set(shown) - {"model", "decoder", "episodes"}:
+        assert arguments[name].default == shown[name], name
 
 
 def lewm(*words, path=None, timeout=120):

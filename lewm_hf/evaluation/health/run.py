@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...arguments_of import arguments_of
 from ...measures.normality import epps_pulley, normal_quantile, standardized
 from ...measures.significance import mean_interval
 from ...measures.spectrum import effective_rank, isometric, singular_values, token_rows
@@ -15,9 +16,9 @@ from ...planning.world_model import check_imagines, check_ready
 from ..common.agent import Agent
 from ..common.analysis import Analysis
 from ..common.embeddings import Stretches, encode_rows, portions, sample_frames, sample_stretches
-from ..common.inputs import open_inputs
-from ..common.ranks import ALONE, Ranks
+from ..common.ranks import Ranks
 from ..success.protocol import content_hash
+from .arguments import HealthArguments
 from .dynamics import rollout_errors, summarize
 from .geometry import Geometry
 from .precision import measure_precision
@@ -42,23 +43,8 @@ class Health:
     result: HealthResult
 
 
-def health(
-    model: Any,
-    episodes: Any,
-    *,
-    frames: int = 1000,
-    stretches: int = 256,
-    horizon: int = 5,
-    seed: int = 0,
-    split: str = "test",
-    out: str | Path | None = None,
-    overwrite: bool = False,
-    processor: Any = None,
-    revision: str | None = None,
-    episodes_revision: str | None = None,
-    device: torch.device | str | None = None,
-    ranks: Ranks = ALONE,
-) -> Health:
+@arguments_of(HealthArguments)
+def health(given: HealthArguments) -> Health:
     """Measures a frozen world model on held-out episodes.
 
     `straightness`: cosine of consecutive latent velocities, `frameskip` steps apart, beside that of the pictures.
@@ -66,20 +52,11 @@ def health(
     embeddings and standardized. `distances`: Spearman correlation of latent and true goal distance, for goals in the
     same episode and in others. `dynamics`: open-loop error under true, swapped and no actions. `retrieval`: true
     distance of the nearest neighbour among other episodes, beside that of a random frame. `precision`: how far
-    embeddings move when the model computes in bfloat16, over their spread.
+    embeddings move when the model computes in bfloat16, over their spread. The files are `health.json`, `health.png`
+    and `neighbors.png`.
 
-    Args:
-        model: folder, Hub id, or a world model in eval mode (then `processor` is needed).
-        episodes: an `EpisodeData`, or a data set's folder or Hub id, of which `split` is loaded.
-        frames: how many single frames, spread evenly over the episodes.
-        stretches: how many stretches of `history_size + horizon` frames.
-        horizon: imagined action blocks of a stretch.
-        seed: of all draws.
-        out: folder for `health.json`, `health.png` and `neighbors.png`. Default: nothing is written.
-        overwrite: replace the result of another question that `out` holds.
-        revision, episodes_revision: of a Hub checkpoint and data set.
-        device: default: the accelerator, else the CPU.
-        ranks: processes that divide the frames, each of which calls this; all get the result, the main one writes.
+    Returns:
+        The result.
 
     Raises:
         ValueError, FileNotFoundError: one line, before anything is computed, where model and episodes do not fit,
@@ -87,38 +64,24 @@ def health(
             distances of `retrieval` are `None` where no `StateEnv.distance` is known, and for episodes without
             simulator states.
     """
-    analysis = HealthAnalysis.carry_out(
-        model, episodes, frames=frames, stretches=stretches, horizon=horizon, seed=seed, split=split,
-        processor=processor, revision=revision, episodes_revision=episodes_revision, device=device, out=out,
-        overwrite=overwrite, ranks=ranks,
-    )  # fmt: skip
-    return Health(analysis.found)
+    return Health(given.carry_out(HealthAnalysis).found)
 
 
 class HealthAnalysis(Analysis):
-    """Arguments as those of `health`."""
+    """See `health`."""
 
     kind, title, result_type = "health", "Straightness and health", HealthResult
     pictures = ("health.png", "neighbors.png")
     found: HealthResult
 
-    def __init__(
-        self,
-        model: Any,
-        episodes: Any,
-        *,
-        frames: int = 1000,
-        stretches: int = 256,
-        horizon: int = 5,
-        seed: int = 0,
-        **opening: Any,
-    ):
+    def __init__(self, given: HealthArguments):
+        frames, stretches, horizon, seed = given.frames, given.stretches, given.horizon, given.seed
         for name, value, least in (
             ("frames", frames, LEAST_FRAMES), ("stretches", stretches, 2), ("horizon", horizon, 1), ("seed", seed, 0),
         ):  # fmt: skip
             if value < least:
                 raise ValueError(f"{name}={value} must be at least {least}")
-        self.inputs = open_inputs(model, episodes, **opening)
+        self.inputs = given.open_inputs(given.episodes)
         agent, episodes = self.inputs.agent, self.inputs.episodes
         check_ready(agent.model)
         check_imagines(agent.model, "health")

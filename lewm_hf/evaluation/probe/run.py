@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...arguments_of import arguments_of
 from ...data.schema import STATE
 from ...measures.correlation import pearson, r_squared
 from ...measures.significance import resampled_interval
@@ -16,9 +17,8 @@ from ...progress import progress_bar
 from ...tasks.measurable import Target
 from ..common.analysis import Analysis
 from ..common.embeddings import FrameSample, sample_frames
-from ..common.inputs import open_inputs
-from ..common.ranks import ALONE, Ranks
 from ..success.protocol import content_hash
+from .arguments import PROBES, ProbeArguments
 from .columns import column_values, with_values
 from .regression import SKETCHED, Sketch, Standardizer, fit_mlp, fit_ridge
 from .report import format_probe, plot_probe
@@ -29,7 +29,6 @@ from .values import choose_targets, observes_alone, target_values, varying
 TRAIN_SHARE = 0.7
 LEAST_EPISODES, LEAST_FRAMES = 5, 50
 SAMPLE_SEED = 0
-PROBES = ("linear", "mlp")
 SCORES = ("mse", "r", "r2")
 
 
@@ -49,90 +48,37 @@ class Probing:
         return self.result.rows
 
 
-def probe(
-    model: Any,
-    episodes: Any,
-    *,
-    targets: Sequence[str] | None = None,
-    columns: Sequence[str] | None = None,
-    frames: int = 4000,
-    seeds: Sequence[int] = (0, 1, 2, 3, 4),
-    probes: Sequence[str] = PROBES,
-    mlp_steps: int = 1500,
-    controls: bool = True,
-    split: str = "test",
-    out: str | Path | None = None,
-    overwrite: bool = False,
-    processor: Any = None,
-    revision: str | None = None,
-    episodes_revision: str | None = None,
-    device: torch.device | str | None = None,
-    progress: bool = False,
-    ranks: Ranks = ALONE,
-) -> Probing:
+@arguments_of(ProbeArguments)
+def probe(given: ProbeArguments) -> Probing:
     """Fits probes on the frozen embeddings of 70 % of the episodes and scores them on the other 30 %, per seed.
 
     Inputs and targets are standardized on the training part. Ridge has alpha = 0.01, the MLP 2 x 256 GELU units and
     1,500 steps of AdamW at 1e-3. A seed decides about the split and the MLP; the frames are the same for all, so the
-    intervals show the spread of splits and fits.
+    intervals show the spread of splits and fits. The files are `probe.json` and `probe.png`.
 
-    Args:
-        model: folder, Hub id, or a world model in eval mode (then `processor` is needed).
-        episodes: an `EpisodeData`, or a data set's folder or Hub id, of which `split` is loaded.
-        targets: names; default: all of the environment, or what was observed where it knows of none.
-        columns: instead of targets, columns of numbers of the data set, `observation.state` or some entries of one,
-            `observation.state[0:2]`; needs no environment.
-        frames: how many, spread evenly over the episodes; all where there are fewer.
-        seeds: of splits and MLPs.
-        probes: any of `"linear"`, `"mlp"`.
-        mlp_steps: optimizer steps of an MLP probe.
-        controls: probe an untrained copy of the encoder and the pictures' principal components too.
-        out: folder for `probe.json` and `probe.png`. Default: nothing is written.
-        overwrite: replace the result of another question that `out` holds.
-        revision, episodes_revision: of a Hub checkpoint and data set.
-        device: default: the accelerator, else the CPU.
-        progress: show a bar.
-        ranks: processes that divide frames and fits, each of which calls this; all get the result, the main one writes.
+    Returns:
+        The result and its rows.
 
     Raises:
         ValueError, FileNotFoundError: one line, before anything is computed, for unknown targets or probes, episodes
             of an unknown environment or of another one than the model's, too few of them, or `out` with the result of
             another question.
     """
-    analysis = ProbeAnalysis.carry_out(
-        model, episodes, targets=targets, columns=columns, frames=frames, seeds=seeds, probes=probes,
-        mlp_steps=mlp_steps, controls=controls, progress=progress, split=split, processor=processor, revision=revision,
-        episodes_revision=episodes_revision, device=device, out=out, overwrite=overwrite, ranks=ranks,
-    )  # fmt: skip
-    return Probing(analysis.found)
+    return Probing(given.carry_out(ProbeAnalysis).found)
 
 
 class ProbeAnalysis(Analysis):
-    """Arguments as those of `probe`."""
+    """See `probe`."""
 
     kind, title, result_type = "probe", "What can be read off the embeddings", ProbeResult
     pictures = ("probe.png",)
     found: ProbeResult
 
-    def __init__(
-        self,
-        model: Any,
-        episodes: Any,
-        *,
-        targets: Sequence[str] | None = None,
-        columns: Sequence[str] | None = None,
-        frames: int = 4000,
-        seeds: Sequence[int] = (0, 1, 2, 3, 4),
-        probes: Sequence[str] = PROBES,
-        mlp_steps: int = 1500,
-        controls: bool = True,
-        progress: bool = False,
-        **opening: Any,
-    ):
-        self.seeds, self.probes, self.mlp_steps = list(seeds), list(probes), mlp_steps
-        self.controls, self.progress = controls, progress
-        _check_numbers(frames, self.seeds, self.probes, mlp_steps)
-        self.inputs = open_inputs(model, episodes, **opening)
+    def __init__(self, given: ProbeArguments):
+        _check_numbers(given)
+        self.given, self.seeds = given, list(given.seeds)
+        self.inputs = given.open_inputs(given.episodes)
+        targets, columns = given.targets, given.columns
         if targets is not None and columns is not None:
             raise ValueError(f"targets={list(targets)} and columns={list(columns)}: give one of both")
         if targets is None and columns is None and observes_alone(self.inputs):
@@ -148,7 +94,7 @@ class ProbeAnalysis(Analysis):
             raise ValueError(
                 f"{found} cannot be split into training and test: give at least {LEAST_EPISODES} such episodes"
             )
-        self.sample = sample_frames(self.inputs.episodes, frames, SAMPLE_SEED, lead=WINDOW - 1)
+        self.sample = sample_frames(self.inputs.episodes, given.frames, SAMPLE_SEED, lead=WINDOW - 1)
         if self.recorded is not None:
             self.sample = with_values(self.sample, self.recorded)
 
@@ -156,9 +102,9 @@ class ProbeAnalysis(Analysis):
         return {
             "settings.frames": len(self.sample),
             "settings.seeds": self.seeds,
-            "settings.mlp_steps": self.mlp_steps,
-            "settings.probes": self.probes,
-            "settings.controls": self.controls,
+            "settings.mlp_steps": self.given.mlp_steps,
+            "settings.probes": list(self.given.probes),
+            "settings.controls": self.given.controls,
             "units": self._units(),
             **self.inputs.question(),
         }
@@ -171,7 +117,8 @@ class ProbeAnalysis(Analysis):
         rows = self._rows(sketch)
         settings = ProbeSettings(
             frames=len(self.sample), seeds=self.seeds, train_share=TRAIN_SHARE, window=WINDOW,
-            mlp_steps=self.mlp_steps, split_by="episode", probes=self.probes, controls=self.controls,
+            mlp_steps=self.given.mlp_steps, split_by="episode", probes=list(self.given.probes),
+            controls=self.given.controls,
             sketched_to=SKETCHED if sketch.used else None,
         )  # fmt: skip
         return ProbeResult(
@@ -188,18 +135,18 @@ class ProbeAnalysis(Analysis):
         kinds = [("frame", target) for target in chosen] + [("window", target) for target in chosen if target.moving]
         splits = [_split(sample, seed) for seed in seeds]
         vectors = representations(
-            inputs, sample, any(target.moving for target in chosen), self.controls, splits, sketch, self.ranks
+            inputs, sample, any(target.moving for target in chosen), self.given.controls, splits, sketch, self.ranks
         )
         device = next(inputs.agent.model.parameters()).device
 
         def fit(kind: str, target: Target, name: str, which: str, number: int) -> tuple[dict[str, float], float]:
             part = vectors[name][number]
             x = part[:, -1] if kind == "frame" else part.reshape(len(part), -1)
-            return _fit(which, x, values[target.name], splits[number], seeds[number], self.mlp_steps, device)
+            return _fit(which, x, values[target.name], splits[number], seeds[number], self.given.mlp_steps, device)
 
-        asked = list(product(kinds, vectors, self.probes))
+        asked = list(product(kinds, vectors, self.given.probes))
         fits = [(*kind, name, which, number) for kind, name, which in asked for number in range(len(seeds))]
-        bar = progress_bar(fits[self.ranks.share], unit="fit", show=self.progress and self.ranks.main)
+        bar = progress_bar(fits[self.ranks.share], unit="fit", show=self.given.progress and self.ranks.main)
         found = iter(self.ranks.together([fit(*one) for one in bar]))
         rows = []
         for (kind, target), name, which in asked:
@@ -215,15 +162,16 @@ class ProbeAnalysis(Analysis):
         plot_probe(out / "probe.png", self.found)
 
 
-def _check_numbers(frames: int, seeds: list[int], probes: list[str], mlp_steps: int) -> None:
+def _check_numbers(given: ProbeArguments) -> None:
+    seeds = list(given.seeds)
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ValueError(f"seeds={seeds} must be different whole numbers from 0, at least one")
-    for name in probes:
+    for name in given.probes:
         if name not in PROBES:
             raise ValueError(f"unknown probe {name!r}: use any of {', '.join(PROBES)}")
-    if not probes:
+    if not given.probes:
         raise ValueError(f"the list of probes is empty: use any of {', '.join(PROBES)}")
-    for name, value, least in (("frames", frames, LEAST_FRAMES), ("mlp_steps", mlp_steps, 1)):
+    for name, value, least in (("frames", given.frames, LEAST_FRAMES), ("mlp_steps", given.mlp_steps, 1)):
         if value < least:
             raise ValueError(f"{name}={value} must be at least {least}")
 

@@ -15,7 +15,8 @@ from lewm_hf.evaluation.common.inputs import Agent
 from lewm_hf.evaluation.surprise.events import record_takes
 from lewm_hf.evaluation.surprise.report import format_surprise
 from lewm_hf.evaluation.surprise.result import SurpriseResult
-from lewm_hf.evaluation.surprise.run import surprise, surprise_curve
+from lewm_hf.evaluation.surprise.run import surprise
+from lewm_hf.evaluation.surprise.scores import surprise_curve
 from lewm_hf.tasks.registry import make_env
 
 SMALL = {"env": "two_room", "trajectories": 8, "steps": 60}
