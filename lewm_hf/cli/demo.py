@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.collect import collect
+from ..data.episode_data import EpisodeData
 from ..data.episodes import load_episodes
 from ..evaluation.common.results import read_result
 from ..evaluation.report.run import write_report
@@ -88,14 +89,12 @@ def run_demo(
         progress=progress,
     )  # fmt: skip
     held_out = load_episodes(data, "test")
-    for protocol, _ in rules:  # too few pairs would otherwise show only after the training
-        for eval_seed in eval_seeds:
-            sample_manifest(held_out, protocol, pairs, eval_seed)
+    _check_pairs(held_out, rules, pairs, eval_seeds)
 
+    logger.info("2/4  training the recipe %s into %s", Path(recipe).stem, run)
     command = ["train", str(recipe), "--dataset", str(data), "--output_dir", str(run)]
     command += [part for key, value in (train_overrides or {}).items() for part in (f"--{key}", str(value))]
     settings = {"recipe": values, "data": [episodes, test_fraction, seed]}
-    logger.info("2/4  training the recipe %s into %s", Path(recipe).stem, run)
     _train(command, run, settings)
 
     asked = {
@@ -113,12 +112,12 @@ def run_demo(
         logger.info("\n%s\n", format_summary(read_result(folder)))
 
     logger.info("4/4  writing the report")
+    collected = f"--episodes {episodes} --image-size {image_size} --test-fraction {test_fraction} --seed {seed}"
     commands = [
         f"lewm demo --out {out}",
         "",
         "# the same, step by step",
-        f"lewm collect two_room --episodes {episodes} --image-size {image_size} --test-fraction {test_fraction} "
-        f"--seed {seed} --out {data}",
+        f"lewm collect two_room {collected} --out {data}",
         "lewm " + shlex.join(command),
         *(_eval_command(run / checkpoint, data, *acting, pairs, eval_seeds, report) for acting in rules),
     ]
@@ -135,6 +134,15 @@ def _rules(recipe: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[tupl
     # `paper` draws from training episodes; a demo shows what was never seen.
     protocols = [load_protocol(name, of_protocol | {"split": "test"}) for name in PROTOCOLS]
     return [(one, load_planner(recipe.get("eval_planner") or one.default_planner, of_planner)) for one in protocols]
+
+
+def _check_pairs(
+    held_out: EpisodeData, rules: Sequence[tuple[Protocol, Planner]], pairs: int, seeds: Sequence[int]
+) -> None:
+    """Refuses what has too few start-goal pairs, which would otherwise show only after the training."""
+    for protocol, _ in rules:
+        for seed in seeds:
+            sample_manifest(held_out, protocol, pairs, seed)
 
 
 def _evaluate(folder: Path, asked: Mapping[str, Any], model: Path, **how: Any) -> None:

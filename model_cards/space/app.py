@@ -2,34 +2,26 @@
 
     python app.py --checkpoints DIR_OR_HUB_ID ...
 
-Only widgets here: what a click means is in `clicks.py`, what the agent does in `stage.py`, what is drawn in
-`pictures.py`.
+Only widgets here: what they do is in `answers.py`, what a click means in `clicks.py`, what the agent does in
+`stage.py`, what is drawn in `pictures.py`.
 """
 
 import argparse
-import base64
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
 import gradio as gr
-from clicks import CLICKS, Refused
-from pictures import curves, film
-from stage import ACTOR, GUIDED, SEARCH, VIEW_SIZE, Stage, Wishes
+from answers import AGENTS, EVENTS, Answers, on_stage
+from stage import SEARCH, Stage
 
 HERE = Path(__file__).resolve().parent
 VARIABLE = "LEWM_CHECKPOINTS"
 PORT = 7860
-EVENTS = {"nothing happens": "unperturbed", "a teleport": "teleport", "the color changes": "color"}
-AGENTS = {
-    GUIDED: "the planner, started by the actor", ACTOR: "the actor alone", SEARCH: "the planner alone",
-}  # fmt: skip
 INTRODUCTION = """# Choose a goal, watch a world model plan
 The agent has seen nothing but pictures and the actions between them. It imagines where actions lead, in the space of
 its embeddings, and looks for those that end near the goal's. **Click on a picture** to change the start or the goal,
@@ -46,14 +38,6 @@ CSS = """
 #film img, #curves img { width: 100%; display: block; background: white; border-radius: 8px }
 .waiting { padding: 150px 24px; text-align: center; opacity: .55; border: 1px dashed; border-radius: 8px }
 """
-
-# An OpenGL context belongs to the thread that made it, and Gradio answers from many.
-_thread = ThreadPoolExecutor(1)
-
-
-def on_stage(function: Callable, *arguments: Any) -> Any:
-    """Calls a function where all environments live, one call at a time."""
-    return _thread.submit(copy_context().run, function, *arguments).result()
 
 
 def find_checkpoints() -> list[str]:
@@ -79,91 +63,45 @@ def open_stages(sources: Sequence[str]) -> tuple[dict[str, Stage], list[str]]:
     return stages, notes
 
 
-def embed(data: bytes, kind: str, text: str) -> str:
-    return f'<img alt="{text}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
+@dataclass(frozen=True)
+class Controls:
+    """The widgets by which a visitor says what to plan."""
+
+    task: gr.State
+    title: gr.Dropdown
+    start: gr.Image
+    goal: gr.Image
+    part: gr.Radio
+    angle: gr.Slider
+    shuffle: gr.Button
+    go: gr.Button
+    who: gr.Radio
+    event: gr.Radio
+    samples: gr.Slider
+    iterations: gr.Slider
+    blocks: gr.Slider
+    budget: gr.Slider
+    seed: gr.Number
+
+    @property
+    def scene(self) -> list:
+        """What shows the start and the goal that were chosen."""
+        return [self.task, self.start, self.goal]
+
+    @property
+    def wishes(self) -> list:
+        """How to act, in the order in which `Answers.plan` takes it."""
+        return [self.who, self.event, self.samples, self.iterations, self.blocks, self.budget, self.seed]
 
 
 def build(stages: Mapping[str, Stage], notes: Sequence[str]) -> gr.Blocks:
     """The page. Start and goal live in the visitor's session, everything else in the arguments of a call."""
-    first = next(iter(stages.values()))
-
-    def redraw(title: str, task: tuple) -> tuple:
-        return task, *(on_stage(stages[title].picture, state) for state in task)
-
-    def choose(title: str, seed: float | None) -> tuple:
-        clicks = CLICKS[stages[title].name]
-        part = gr.Radio(choices=list(clicks.parts), value=clicks.parts[0], visible=len(clicks.parts) > 1)
-        angle = gr.Slider(label=clicks.angle or "", visible=clicks.angle is not None)
-        agents = stages[title].agents
-        who = gr.Radio([(AGENTS[one], one) for one in agents], value=agents[0], visible=len(agents) > 1)
-        return part, angle, who, *draw(title, seed)
-
-    def draw(title: str, seed: float | None) -> tuple:
-        try:
-            return redraw(title, on_stage(stages[title].sample, int(seed or 0)))
-        except ValueError as error:
-            return refuse(error, 3)
-
-    def click(which: int) -> Callable:
-        def place(title: str, task: tuple, part: str, angle: float, event: gr.SelectData) -> tuple:
-            x, y = ((pixel + 0.5) / VIEW_SIZE for pixel in event.index)
-            try:
-                state = on_stage(stages[title].place, task[which], part, x, y, angle)
-            except Refused as error:
-                return refuse(error, 3)
-            return redraw(title, (state, task[1]) if which == 0 else (task[0], state))
-
-        return place
-
-    def plan(
-        title: str, task: tuple, who: str, event: str, samples: float, iterations: float, blocks: float,
-        budget: float, seed: float | None, progress=gr.Progress(),  # noqa: B008
-    ) -> tuple:  # fmt: skip
-        if task is None:
-            return refuse(ValueError("draw a start and a goal first"), 3)
-        stage, (start, goal) = stages[title], task
-        wishes = Wishes(
-            who=who, samples=int(samples), iterations=int(iterations), blocks=int(blocks), budget=int(budget),
-            event=EVENTS[event], seed=int(seed or 0),
-        )  # fmt: skip
-        try:
-            run = on_stage(stage.run, start, goal, wishes, lambda done, total: progress((done, total), "acting"))
-        except ValueError as error:
-            return refuse(error, 3)
-        progress(1.0, "drawing the film")
-        shown = film(run, on_stage(stage.pictures, run), on_stage(stage.picture, goal), stage.film_every)
-        return (
-            on_stage(stage.summary, run),
-            embed(shown, "webp", "the agent beside its goal"),
-            embed(curves(run, stage.config.history_size), "png", "distance to the goal and surprise, step by step"),
-        )
-
+    answers = Answers(stages)
     with gr.Blocks(title="LeWorldModel plans", fill_width=True, analytics_enabled=False) as page:
         gr.Markdown(INTRODUCTION)
-        task = gr.State()
         with gr.Row():
             with gr.Column(scale=6):
-                title = gr.Dropdown(
-                    list(stages), value=first.title, label="Environment and checkpoint", elem_id="title"
-                )
-                with gr.Row():
-                    start, goal = _picture("Start", "start"), _picture("Goal", "goal")
-                part = gr.Radio([], label="A click places", visible=False, elem_id="part")
-                angle = gr.Slider(-180, 180, 0, step=5, info="degrees, for the next click", visible=False)
-                with gr.Row():
-                    shuffle = gr.Button("Random start and goal", min_width=200, elem_id="shuffle")
-                    go = gr.Button("Plan", variant="primary", min_width=200, elem_id="plan")
-                who = gr.Radio([(AGENTS[SEARCH], SEARCH)], value=SEARCH, label="Who acts", visible=False, elem_id="who")
-                event = gr.Radio(list(EVENTS), value=next(iter(EVENTS)), label="On the way", elem_id="event")
-                with gr.Accordion("Planner", open=False):
-                    with gr.Row():
-                        samples = gr.Slider(20, 300, 100, step=20, label="candidate plans")
-                        iterations = gr.Slider(1, 30, 8, step=1, label="iterations")
-                    with gr.Row():
-                        blocks = gr.Slider(1, 5, 1, step=1, label="action blocks until the next plan, of 5")
-                        budget = gr.Slider(50, 200, 100, step=25, label="steps at most")
-                    seed = gr.Number(0, label="seed", precision=0, minimum=0, maximum=2**31 - 1)
-                    gr.Markdown("It takes the goal for 25 steps away, and looks no farther ahead.")
+                controls = _controls(stages)
                 gr.Markdown(EXPLANATION)
             with gr.Column(scale=7):
                 verdict = gr.Markdown(elem_id="verdict")
@@ -171,18 +109,50 @@ def build(stages: Mapping[str, Stage], notes: Sequence[str]) -> gr.Blocks:
                 drawn = gr.HTML(elem_id="curves")
         if notes:
             gr.Markdown("\n".join(f"- {note}" for note in notes), elem_id="notes")
-
-        scene = [task, start, goal]
-        gr.on([title.change, page.load], choose, [title, seed], [part, angle, who, *scene], show_progress="hidden")
-        # The seed on show is the one that drew what is on show.
-        shuffle.click(lambda seed: int(seed or 0) + 1, seed, seed, show_progress="hidden").then(
-            draw, [title, seed], scene, show_progress="hidden"
-        )
-        for which, picture in enumerate((start, goal)):
-            picture.select(click(which), [title, task, part, angle], scene, show_progress="hidden")
-        wishes = [who, event, samples, iterations, blocks, budget, seed]
-        go.click(plan, [title, task, *wishes], [verdict, moving, drawn], show_progress_on=moving)
+        _listen(page, controls, answers, [verdict, moving, drawn])
     return page
+
+
+def _controls(stages: Mapping[str, Stage]) -> Controls:
+    """Draws the left column."""
+    first = next(iter(stages.values()))
+    task = gr.State()
+    title = gr.Dropdown(list(stages), value=first.title, label="Environment and checkpoint", elem_id="title")
+    with gr.Row():
+        start, goal = _picture("Start", "start"), _picture("Goal", "goal")
+    part = gr.Radio([], label="A click places", visible=False, elem_id="part")
+    angle = gr.Slider(-180, 180, 0, step=5, info="degrees, for the next click", visible=False)
+    with gr.Row():
+        shuffle = gr.Button("Random start and goal", min_width=200, elem_id="shuffle")
+        go = gr.Button("Plan", variant="primary", min_width=200, elem_id="plan")
+    who = gr.Radio([(AGENTS[SEARCH], SEARCH)], value=SEARCH, label="Who acts", visible=False, elem_id="who")
+    event = gr.Radio(list(EVENTS), value=next(iter(EVENTS)), label="On the way", elem_id="event")
+    with gr.Accordion("Planner", open=False):
+        with gr.Row():
+            samples = gr.Slider(20, 300, 100, step=20, label="candidate plans")
+            iterations = gr.Slider(1, 30, 8, step=1, label="iterations")
+        with gr.Row():
+            blocks = gr.Slider(1, 5, 1, step=1, label="action blocks until the next plan, of 5")
+            budget = gr.Slider(50, 200, 100, step=25, label="steps at most")
+        seed = gr.Number(0, label="seed", precision=0, minimum=0, maximum=2**31 - 1)
+        gr.Markdown("It takes the goal for 25 steps away, and looks no farther ahead.")
+    return Controls(
+        task, title, start, goal, part, angle, shuffle, go, who, event, samples, iterations, blocks, budget, seed
+    )
+
+
+def _listen(page: gr.Blocks, controls: Controls, answers: Answers, shown: list) -> None:
+    """Connects the widgets with what they do; `shown` takes what a plan led to."""
+    title, seed, scene = controls.title, controls.seed, controls.scene
+    chosen = [controls.part, controls.angle, controls.who, *scene]
+    gr.on([title.change, page.load], answers.choose, [title, seed], chosen, show_progress="hidden")
+    # The seed on show is the one that drew what is on show.
+    controls.shuffle.click(lambda seed: int(seed or 0) + 1, seed, seed, show_progress="hidden").then(
+        answers.draw, [title, seed], scene, show_progress="hidden"
+    )
+    for picture, place in ((controls.start, answers.place_start), (controls.goal, answers.place_goal)):
+        picture.select(place, [title, controls.task, controls.part, controls.angle], scene, show_progress="hidden")
+    controls.go.click(answers.plan, [title, controls.task, *controls.wishes], shown, show_progress_on=shown[1])
 
 
 def _picture(name: str, elem_id: str) -> gr.Image:
@@ -191,12 +161,6 @@ def _picture(name: str, elem_id: str) -> gr.Image:
         return gr.Image(
             show_label=False, elem_id=elem_id, interactive=False, format="png", buttons=[], width="100%", min_width=200
         )  # fmt: skip
-
-
-def refuse(error: Exception, outputs: int) -> tuple:
-    """One line for the visitor; nothing else changes."""
-    gr.Warning(str(error)[:1].upper() + str(error)[1:])
-    return (gr.skip(),) * outputs
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
