@@ -19,6 +19,7 @@ from .configuration_checks import (
     check_sizes,
     strict_reason,
 )
+from .plain_numbers import plain_fields
 from .proprioception_lewm import check_fields
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ PIPELINE_TASK = "world-model-planning"
 VISION_TRANSFORMERS = ("vit", "vit_conv_stem")
 
 
+@plain_fields
 @strict
 class LeWMConfig(PreTrainedConfig):
     """Everything that the model, its training and its planner must agree on.

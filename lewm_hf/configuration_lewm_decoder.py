@@ -4,8 +4,10 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from .configuration_checks import check_extent, check_sizes
+from .plain_numbers import plain_fields
 
 
+@plain_fields
 @strict
 class LeWMDecoderConfig(PreTrainedConfig):
     """What the decoder and the world model that it belongs to must agree on, and the decoder's own sizes.

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from ..plain_numbers import plain
+
 # Measured on PushT: a single block leaves the search no room to correct itself. Reacher wants it: `goal-time-close`.
 SHORTEST = 2
 RULES = ("fixed", "goal-time")
@@ -26,7 +28,9 @@ def check_steps_left(steps_left: Any) -> int | None:
     """
     if steps_left is None:
         return None
-    whole = isinstance(steps_left, int) or (hasattr(steps_left, "dtype") and steps_left == int(steps_left))
-    if isinstance(steps_left, bool) or not whole or steps_left < 0:
+    number = plain(steps_left)
+    # A number of an array may be kept as a float beside others; one that is written down as 2.5 or 2.0 is a mistake.
+    whole = type(number) is int or (type(number) is float and type(steps_left) is not float and number.is_integer())
+    if not whole or number < 0:
         raise ValueError(f"steps_left={steps_left!r} must be a whole number of environment steps, at least 0, or None")
-    return int(steps_left)
+    return int(number)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 
+from ..plain_numbers import make_plain
 from .costs import GOALS, STEPS, Cost
 from .solvers import CEM, Solver, change_solver, make_solver
 from .solvers.base import check_numbers, check_solver
@@ -63,6 +64,7 @@ class PlanSettings:
     problem_batch: int | None = None
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if isinstance(self.solver, str):
             object.__setattr__(self, "solver", make_solver(self.solver))
         check_solver(self.solver)

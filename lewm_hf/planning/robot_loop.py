@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..plain_numbers import plain
 from ..proprioception_lewm import columns_of
 
 logger = logging.getLogger(__name__)
@@ -123,7 +124,8 @@ class RobotLoop:
         idle: Sequence[float] | np.ndarray | None = None,
         patience: float = 0.5,
     ):
-        if not (isinstance(hz, int | float) and 0 < hz < float("inf")):
+        hz = plain(hz)
+        if type(hz) not in (int, float) or not 0 < hz < float("inf"):
             raise ValueError(f"hz={hz!r} must be a positive number of actions per second")
         if while_late not in WHILE_LATE:
             raise ValueError(f"while_late={while_late!r} is unknown: use one of {', '.join(WHILE_LATE)}")

@@ -26,6 +26,7 @@ from ..evaluation.common.inputs import load_for
 from ..folders import check_new_folder, new_folder
 from ..image_processing_lewm import LeWMImageProcessor
 from ..modeling_lewm import LeWMModel
+from ..plain_numbers import make_plain
 from ..progress import progress_bar
 from ..proprioception_lewm import size_of
 from .schedule import learning_rate
@@ -58,6 +59,7 @@ class ActorFit:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        make_plain(self)
         for name in ("steps", "batch_size", "hidden_size", "layers", "max_blocks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")

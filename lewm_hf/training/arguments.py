@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig
 from ..data.cache import CACHES
 from ..data.episodes import COLUMN_KEYS
 from ..pictures import FITS
+from ..plain_numbers import make_plain
 from ..world_models.registry import find_world_model
 from .parts import check_parts, learning_rate_factors
 from .recipe_files import field_names, find_recipe, parse, peek, read_keys, read_yaml
@@ -78,6 +79,7 @@ class RunRecipe:
         return {name: getattr(self, name) for name in COLUMN_KEYS if getattr(self, name) is not None}
 
     def __post_init__(self) -> None:
+        make_plain(self)
         for name in self.needed:
             if not getattr(self, name):
                 raise ValueError(f"the recipe gives no {name}: add `{name}: ...` to it, or --{name} to the command")

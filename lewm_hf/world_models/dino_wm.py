@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from ..configuration_checks import check_sizes
+from ..plain_numbers import plain_fields
 from ..predictor_lewm import LeWMPredictorAttention, LeWMPredictorMLP
 from ..proprioception_lewm import check_fields, check_given
 from .configuration import WorldModelPreTrainedConfig
@@ -22,6 +23,7 @@ from .frozen import FrozenBackboneModel
 KeyValues = list[tuple[Tensor, Tensor]]
 
 
+@plain_fields
 @strict
 class DinoWMConfig(WorldModelPreTrainedConfig):
     """DINO-WM on DINOv2 ViT-S/14. Defaults: the published sizes, 14 x 14 tokens of 384.

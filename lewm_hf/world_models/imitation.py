@@ -15,11 +15,13 @@ from torch import Tensor
 from ..configuration_lewm import LeWMConfig
 from ..encoders import build_encoder
 from ..heads_lewm import LeWMActor
+from ..plain_numbers import plain_fields
 from ..predictor_lewm import LeWMProjector
 from ..sigreg import all_reduce_sum, world_size
 from .frozen import FrozenBackboneModel
 
 
+@plain_fields
 @strict
 class ImitationConfig(LeWMConfig):
     """The encoder, projector and actor of `LeWMConfig`; what it says of predictor and SIGReg is not used.

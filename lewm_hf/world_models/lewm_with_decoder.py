@@ -15,8 +15,10 @@ from ..configuration_lewm import LeWMConfig
 from ..configuration_lewm_decoder import LeWMDecoderConfig
 from ..modeling_lewm import LeWMModel, LeWMOutput
 from ..modeling_lewm_decoder import LeWMDecoder
+from ..plain_numbers import plain_fields
 
 
+@plain_fields
 @strict
 class LeWMWithDecoderConfig(LeWMConfig):
     """`LeWMConfig` and a decoder.

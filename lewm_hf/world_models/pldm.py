@@ -16,6 +16,7 @@ from transformers import initialization as init
 
 from ..configuration_lewm import LeWMConfig
 from ..modeling_lewm import ROLLOUT_TYPES, LeWMModel, LeWMOutput
+from ..plain_numbers import plain_fields
 from ..rollout_lewm import prepare
 from .variance_covariance import centered, over_batch, over_time
 
@@ -27,6 +28,7 @@ ORIGINAL = {
 }  # fmt: skip
 
 
+@plain_fields
 @strict
 class PLDMConfig(LeWMConfig):
     """`LeWMConfig` with other loss terms. Defaults: the coefficients of the LeWM paper's comparison.

@@ -5,6 +5,8 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
+from ...plain_numbers import make_plain
+
 
 @dataclass(frozen=True)
 class CollectArguments:
@@ -62,3 +64,6 @@ class CollectArguments:
     ray_address: str | None = None
     shard: tuple[int, int] = (0, 1)
     progress: bool = False
+
+    def __post_init__(self) -> None:
+        make_plain(self)

@@ -30,6 +30,7 @@ from typing import Any
 import yaml
 
 from ...pictures import FITS
+from ...plain_numbers import make_plain
 from ..schema import episode_features
 
 MANY = ("action", "observation", "state", "goal")
@@ -86,6 +87,7 @@ class ColumnMapping:
     fit: str | None = None
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if self.fps is not None and not 0 < self.fps < math.inf:
             raise ValueError(f"fps={self.fps} must be a number above 0: say how many frames make a second")
         if self.fit not in (None, *FITS):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ...plain_numbers import make_plain
 from ...planning.planners import Planner
 from ..common.outputs import check_out
 from .manifest import Manifest
@@ -74,6 +75,7 @@ class EvaluateArguments:
     progress: bool = False
 
     def __post_init__(self) -> None:
+        make_plain(self)
         check_out(self.out)
         for name, least in (("n", 1), ("num_envs", 1), ("videos", 0), ("video_successes", 0)):
             value = getattr(self, name)

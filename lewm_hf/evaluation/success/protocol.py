@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...named_settings import check_key, content_hash, label, names_in, parse_assignments, read_named
+from ...plain_numbers import make_plain
 from ...planning.planners import planner_keys
 
 CHOICES = {
@@ -60,6 +61,7 @@ class Protocol:
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        make_plain(self)
         for entry in dataclasses.fields(self):
             if entry.name in ("seeds", "overrides"):
                 continue
@@ -81,7 +83,7 @@ class Protocol:
 
     def _check_seeds(self) -> None:
         seeds = self.seeds
-        if isinstance(seeds, int) and not isinstance(seeds, bool):
+        if type(seeds) is int:
             seeds = (seeds,)
         if not isinstance(seeds, list | tuple) or not seeds or not all(type(s) is int and s >= 0 for s in seeds):
             raise ValueError(f"protocol {self.name}: seeds={self.seeds!r} must be a list of whole numbers >= 0")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...named_settings import check_key, content_hash, label, names_in, read_named
+from ...plain_numbers import make_plain
 from ..costs import Cost
 from ..horizon import RULES, SHORTEST
 from ..plan_settings import PlanSettings
@@ -53,6 +54,7 @@ class Planner:
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if not isinstance(self.name, str) or type(self.version) is not int:
             raise ValueError(f"planner {self.name}: name must be text and version={self.version!r} a whole number")
         for name in ("horizon_floor", "receding_horizon", "context_frames", "retry"):

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from ...plain_numbers import plain
+
 Objective = Callable[[Tensor], Tensor]
 # Lowest and highest action block, or a function that moves blocks to the nearest that can be executed.
 Bounds = tuple[Tensor, Tensor] | Callable[[Tensor], Tensor] | None
@@ -118,7 +120,7 @@ def check_counts(solver: object, *names: str) -> None:
     """
     for name in names:
         value = getattr(solver, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if type(plain(value)) is not int or value < 1:
             raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
 
 
@@ -130,7 +132,7 @@ def check_numbers(solver: object, *names: str, least: float = 0.0, above: bool =
     """
     for name in names:
         value = getattr(solver, name)
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        number = type(plain(value)) in (int, float) and math.isfinite(value)
         if not number or value < least or (above and value == least):
             bound = "positive" if above and least == 0 else f"{'above' if above else 'at least'} {least:g}"
             raise ValueError(f"{name}={value!r} must be {bound} and finite")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...plain_numbers import make_plain
 from .base import Bounds, Noise, Objective, Solution, check_counts, check_elites, check_numbers, clip, ranked
 
 
@@ -30,6 +31,7 @@ class CEM:
     initial_std: float = 1.0
 
     def __post_init__(self) -> None:
+        make_plain(self)
         check_counts(self, "samples", "iterations", "elites")
         check_numbers(self, "initial_std")
         check_elites(self.elites, self.samples)

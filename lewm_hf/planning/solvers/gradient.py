@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ...plain_numbers import make_plain
 from .base import Bounds, Noise, Objective, Solution, check_counts, check_numbers, clip, ranked
 
 OPTIMIZERS = ("adam", "rmsprop", "sgd")
@@ -80,6 +81,7 @@ class Gradient:
     differentiates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        make_plain(self)
         check_counts(self, "samples", "iterations")
         check_numbers(self, "initial_std", "learning_rate")
         if self.optimizer not in OPTIMIZERS:

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ...plain_numbers import make_plain
 from .base import Bounds, Noise, Objective, Solution, check_counts, check_numbers, ranked
 from .cem import CEM
 from .gradient import descend
@@ -34,6 +35,7 @@ class Hybrid:
     differentiates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        make_plain(self)
         self.search()
         check_counts(self, "refined", "gradient_steps")
         check_numbers(self, "initial_std", "learning_rate")

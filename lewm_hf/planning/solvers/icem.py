@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...plain_numbers import make_plain
 from .base import Bounds, Noise, Objective, Solution, check_counts, check_elites, check_numbers, clip, ranked
 
 
@@ -36,6 +37,7 @@ class ICEM:
     decay: float = 1.25
 
     def __post_init__(self) -> None:
+        make_plain(self)
         check_counts(self, "samples", "iterations", "elites")
         check_numbers(self, "initial_std")
         check_numbers(self, "color", "kept", "momentum", above=False)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...plain_numbers import make_plain
 from .base import Bounds, Noise, Objective, Solution, check_counts, check_numbers, clip, ranked
 
 
@@ -32,6 +33,7 @@ class MPPI:
     color: float = 0.0
 
     def __post_init__(self) -> None:
+        make_plain(self)
         check_counts(self, "samples", "iterations")
         check_numbers(self, "initial_std", "temperature")
         check_numbers(self, "color", above=False)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ...plain_numbers import make_plain
 from .base import Bounds, Noise, Objective, Solution, check_counts, check_numbers, clip, ranked
 
 
@@ -27,6 +28,7 @@ class RandomShooting:
     color: float = 0.0
 
     def __post_init__(self) -> None:
+        make_plain(self)
         check_counts(self, "samples", "iterations")
         check_numbers(self, "initial_std")
         check_numbers(self, "color", above=False)

@@ -101,7 +101,7 @@ def test_save_pretrained_itself_can_export_the_modeling_code(tmp_path, tiny_mode
         "predictor_lewm.py", "sigreg.py", "heads_lewm.py", "rollout_lewm.py", "threads.py", "encoder_resnet.py",
         "encoder_timm.py", "encoder_vit.py", "encoders.py", "encoder_conv.py", "encoder_convolutions.py",
         "encoder_spatial_softmax.py", "image_processing_lewm.py", "pictures.py", "pretrained_lewm.py",
-        "proprioception_lewm.py",
+        "plain_numbers.py", "proprioception_lewm.py",
     }  # fmt: skip
     auto_map = json.loads((tmp_path / "config.json").read_text())["auto_map"]
     assert auto_map == {"AutoConfig": "configuration_lewm.LeWMConfig", "AutoModel": "modeling_lewm.LeWMModel"}
