@@ -6,6 +6,8 @@ from dataclasses import is_dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from .plain_numbers import make_plain
+
 P = ParamSpec("P")
 Given = TypeVar("Given")
 Result = TypeVar("Result")
@@ -13,6 +15,8 @@ Result = TypeVar("Result")
 
 def arguments_of(dataclass: Callable[P, Given]) -> Callable[[Callable[[Given], Result]], Callable[P, Result]]:
     """Decorates a function of one instance of a dataclass: it is then called with the dataclass's own arguments.
+
+    Numbers of arrays arrive as Python's, see `plain_numbers`.
 
     Type checkers, `inspect.signature` and `help` see these arguments; the docstring gets the dataclass's `Args:` before
     its own `Returns:`.
@@ -28,7 +32,9 @@ def arguments_of(dataclass: Callable[P, Given]) -> Callable[[Callable[[Given], R
     def decorate(function: Callable[[Given], Result]) -> Callable[P, Result]:
         @wraps(function)
         def called(*args: P.args, **kwargs: P.kwargs) -> Result:
-            return function(dataclass(*args, **kwargs))
+            given = dataclass(*args, **kwargs)
+            make_plain(given)
+            return function(given)
 
         returned = inspect.signature(function).return_annotation
         signature = inspect.signature(dataclass).replace(return_annotation=returned)

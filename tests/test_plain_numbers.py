@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lewm_hf import LeWMConfig
+from lewm_hf.arguments_of import arguments_of
 from lewm_hf.configuration_lewm_decoder import LeWMDecoderConfig
 from lewm_hf.data.collect.arguments import CollectArguments
 from lewm_hf.data.importers.mapping import ColumnMapping
@@ -113,6 +114,31 @@ def test_what_is_no_whole_number_is_refused_as_it_was_given(value):
 def test_what_is_no_number_is_refused(value):
     with pytest.raises(ValueError, match="initial_std=.* must be positive and finite"):
         dataclasses.replace(make_solver("cem"), initial_std=value)
+
+
+def test_arguments_of_a_function_arrive_as_python_s_numbers():
+    @dataclasses.dataclass(frozen=True)
+    class Arguments:
+        """Some.
+
+        Args:
+            seeds: of what is drawn.
+            share: of the episodes.
+        """
+
+        seeds: list[int]
+        share: float = 0.5
+
+    @arguments_of(Arguments)
+    def drawn(given: Arguments) -> str:
+        """What was given.
+
+        Returns:
+            It, as JSON.
+        """
+        return json.dumps([given.seeds, given.share])
+
+    assert drawn([np.int64(3), torch.tensor(4)], share=np.float32(0.25)) == "[[3, 4], 0.25]"
 
 
 def test_a_solver_of_somebody_s_own_may_count_with_arrays():
