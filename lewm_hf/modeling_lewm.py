@@ -262,25 +262,6 @@ class LeWMModel(LeWMPreTrainedModel):
         overridden = "rollout" in vars(self) or type(self).rollout is not LeWMModel.rollout
         return None if overridden else prepare(self, ROLLOUT_TYPES, dtype)
 
-    def check_rollout(
-        self, context: Tensor, candidates: Tensor, executed: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Arguments of `rollout` -> what of context and executed blocks the first window sees.
-
-        Raises:
-            ValueError: for blocks of another width than the config's, or other numbers of frames and blocks.
-        """
-        self.check_blocks(candidates)
-        frames = context.shape[1]
-        if (0 if executed is None else executed.shape[1]) != frames - 1:
-            raise ValueError(
-                f"{frames} context frames need {frames - 1} executed action blocks, got "
-                f"{0 if executed is None else executed.shape[1]}: pass executed=(batch, {frames - 1}, "
-                f"{self.config.action_block_size})"
-            )
-        seen = min(frames, self.config.history_size)
-        return context[:, -seen:], None if executed is None or seen == 1 else executed[:, 1 - seen :]
-
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self,
@@ -322,14 +303,7 @@ class LeWMModel(LeWMPreTrainedModel):
                 "output_attentions: call model.set_attn_implementation('eager') first"
             )
         if actions is None:
-            single = pixel_values.dim() == 4
-            if single:
-                pixel_values = pixel_values[:, None]
-                proprioception = None if proprioception is None else proprioception[:, None]
-            embeddings, features = self.observe(pixel_values, proprioception)
-            if single:
-                features, embeddings = features[:, 0], embeddings[:, 0]
-            return LeWMOutput(embeddings=embeddings, features=features)
+            return self._embed(pixel_values, proprioception)
         frames = pixel_values.shape[1]
         if not 2 <= frames <= self.config.window_frames or actions.shape[1] not in (frames, frames - 1):
             raise ValueError(
@@ -375,6 +349,15 @@ class LeWMModel(LeWMPreTrainedModel):
             features=features, rollout_loss=rollout_loss, inverse_loss=inverse_loss, actor_loss=actor_loss,
             **{name: value for name, (_, value) in regularization.items()},
         )  # fmt: skip
+
+    def _embed(self, pixel_values: Tensor, proprioception: Tensor | None) -> LeWMOutput:
+        """`forward` without actions: frames `(B, T, 3, H, W)`, or single ones `(B, 3, H, W)`."""
+        if pixel_values.dim() != 4:
+            embeddings, features = self.observe(pixel_values, proprioception)
+            return LeWMOutput(embeddings=embeddings, features=features)
+        beside = None if proprioception is None else proprioception[:, None]
+        embeddings, features = self.observe(pixel_values[:, None], beside)
+        return LeWMOutput(embeddings=embeddings[:, 0], features=features[:, 0])
 
     def regularization(self, embeddings: Tensor, sigreg_directions: Tensor) -> dict[str, tuple[float, Tensor]]:
         """What keeps embeddings `(B, T, D)` from collapsing: weight and value of each term by its name."""

@@ -91,6 +91,25 @@ class LeWMPreTrainedModel(PreTrainedModel):
                 f"{self.config.frameskip} x {self.config.action_dim} = {self.config.action_block_size}"
             )
 
+    def check_rollout(
+        self, context: Tensor, candidates: Tensor, executed: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Arguments of `rollout` -> what of context and executed blocks the first window sees.
+
+        Raises:
+            ValueError: for blocks of another width than the config's, or other numbers of frames and blocks.
+        """
+        self.check_blocks(candidates)
+        frames = context.shape[1]
+        if (0 if executed is None else executed.shape[1]) != frames - 1:
+            raise ValueError(
+                f"{frames} context frames need {frames - 1} executed action blocks, got "
+                f"{0 if executed is None else executed.shape[1]}: pass executed=(batch, {frames - 1}, "
+                f"{self.config.action_block_size})"
+            )
+        seen = min(frames, self.config.history_size)
+        return context[:, -seen:], None if executed is None or seen == 1 else executed[:, 1 - seen :]
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         # Children come before their parents, and every function of `init` skips what a checkpoint has filled.

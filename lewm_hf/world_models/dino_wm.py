@@ -264,17 +264,11 @@ class DinoWMModel(FrozenBackboneModel):
             ValueError: for another number of executed blocks, or blocks of another width than the config's.
         """
         samples, horizon = candidates.shape[1:3]
+        context, executed = self.check_rollout(context, candidates, executed)
         frames, history = context.shape[1], self.config.history_size
-        if (0 if executed is None else executed.shape[1]) != frames - 1:
-            raise ValueError(
-                f"{frames} context frames need {frames - 1} executed action blocks, got "
-                f"{0 if executed is None else executed.shape[1]}: pass executed=(batch, {frames - 1}, "
-                f"{self.config.action_block_size})"
-            )
-        context, frames = context[:, -history:], min(frames, history)
         blocks = candidates.flatten(0, 1)
-        if executed is not None and frames > 1:
-            blocks = torch.cat([executed[:, 1 - frames :].repeat_interleave(samples, 0), blocks], 1)
+        if executed is not None:
+            blocks = torch.cat([executed.repeat_interleave(samples, 0), blocks], 1)
         actions = self._embedded(blocks)
         latents = list(context.repeat_interleave(samples, 0).unbind(1))
         past, known = None, 0  # keys and values of the first `known` frames of the window

@@ -31,7 +31,7 @@ IMAGE_FORMATS = ("png", *WEBP_METHODS)
 COMPRESSION = 3
 ZLIB_HEADER = b"\x78\x5e"
 PASTED_ROWS = 8
-FILTER_NONE, FILTER_UP = 0, 2
+FILTER_UP = 2
 GRAY, RGB, PALETTE = 0, 2, 3
 PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 # Head of a lossless WebP file without metadata (RFC 9649, 3.4): 14 bits of width - 1, 14 of height - 1, alpha, version.
