@@ -94,6 +94,12 @@ class GlobalBatchNorm(nn.BatchNorm1d):
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Self:
         return super()._apply(in_float32(fn), *args, **kwargs)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # A class that was made at run time has no name that pickle could find: its kind is made global again.
+        rebuild, arguments, *state = super().__reduce_ex__(protocol)
+        plain = vars(type(self)).get("_plain_kind")
+        return (rebuild, arguments, *state) if plain is None else (_new_global, (plain,), *state)
+
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or world_size() == 1:
             return super().forward(x)
@@ -126,7 +132,14 @@ def _unchanged(x: Tensor) -> Tensor:
 
 @cache
 def _global_kind(kind: type[_BatchNorm]) -> type[GlobalBatchNorm]:
-    return type(f"Global{kind.__name__}", (GlobalBatchNorm, kind), {"__doc__": GlobalBatchNorm.__doc__})
+    members = {"__doc__": GlobalBatchNorm.__doc__, "_plain_kind": kind}
+    return type(f"Global{kind.__name__}", (GlobalBatchNorm, kind), members)
+
+
+def _new_global(kind: Any) -> GlobalBatchNorm:
+    """What pickle fills: of the global kind, and nothing in it."""
+    made = _global_kind(kind)
+    return made.__new__(made)
 
 
 def global_batch_norms(module: nn.Module) -> nn.Module:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -142,6 +143,10 @@ def test_every_batch_norm_of_a_backbone_becomes_global_and_stays_itself():
     assert all(torch.equal(a, b) for a, b in zip(own.buffers(), converted.buffers(), strict=True))
     twin = copy.deepcopy(converted)
     assert torch.equal(twin(pictures), converted(pictures)) and isinstance(twin[3], GlobalBatchNorm)
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        twin = pickle.loads(pickle.dumps(converted, protocol))
+        assert torch.equal(twin(pictures), converted(pictures))
+        assert [type(layer) for layer in twin] == [type(layer) for layer in converted]
 
 
 def _rank(rank: int, world: int, folder: str):

@@ -16,7 +16,7 @@ from typing import Any, Self
 import yaml
 from accelerate import Accelerator
 
-from ..files import only_one, write_atomic
+from ..files import only_one, remove_leftovers, write_atomic
 from ..folders import free_bytes, named_write_errors, publish, recover, replacing_folder, staging_of
 
 CHECKSUMS, PROGRESS, LOCK = "checksums.json", "progress.json", ".lock"
@@ -105,7 +105,9 @@ class RunDirectory:
             raise ValueError(
                 f"output_dir={self.path} already holds a run: add --resume to continue it, or name another"
             )
-        if self.path.exists() and {path.name for path in self.path.iterdir()} - {LOCK}:
+        # A run that was killed while it began leaves a lock and a part of its recipe: nothing that anybody made.
+        unfinished = {LOCK, *(path.name for path in self.path.glob(".recipe.yaml.*.tmp"))}
+        if self.path.exists() and {path.name for path in self.path.iterdir()} - unfinished:
             raise ValueError(f"output_dir={self.path} is not empty: name a new folder")
 
     def check_resumable(self, values: dict, facts: dict, defaults: dict | None = None) -> None:
@@ -195,6 +197,7 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         self.lock()
         self.check_new()
+        remove_leftovers(self.path / "recipe.yaml")
         write_atomic(self.path / "recipe.yaml", yaml.safe_dump(values, sort_keys=False))
 
     def progress(self) -> dict | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import FullyShardedDataParallelPlugin
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from PIL import Image
 from transformers import AutoModel, Trainer, TrainingArguments, pipeline
 
@@ -48,6 +48,33 @@ def test_unmerged_adapters_plan_as_merged_ones(tiny_model, problem):
     assert (unmerged["costs"] - before["costs"]).abs().min() > 1e-3
     torch.testing.assert_close(unmerged["costs"], merged["costs"], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(unmerged["actions"], merged["actions"], rtol=1e-4, atol=1e-4)
+
+
+def test_trained_adapters_are_saved_loaded_and_merged(tiny_model, tmp_path):
+    """With BatchNorm's running statistics, which training moves and an adapter's file holds only if it is told to."""
+    base = copy.deepcopy(tiny_model)
+    lora = LoraConfig(r=2, target_modules=["qkv", "fc1", "fc2"], modules_to_save=["batch_norm"])
+    adapted = get_peft_model(tiny_model, lora).train()
+    trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+    assert sum(map(torch.Tensor.numel, trained)) < 0.5 * sum(map(torch.Tensor.numel, base.parameters()))
+    optimizer = torch.optim.AdamW(trained, lr=1e-2)
+    batch = {"pixel_values": torch.randn(6, 4, 3, 28, 28), "actions": torch.randn(6, 4, 10)}
+    values = []
+    for _ in range(8):
+        loss = adapted.losses(batch, adapted.step_inputs(0, 0))["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        values.append(loss.item())
+    assert values[-1] < 0.8 * values[0]
+    adapted.eval().save_pretrained(tmp_path / "adapter")
+    loaded = PeftModel.from_pretrained(copy.deepcopy(base), tmp_path / "adapter").eval()
+    loaded.merge_and_unload().save_pretrained(tmp_path / "merged")
+    merged = LeWMModel.from_pretrained(tmp_path / "merged").eval()
+    with torch.no_grad():
+        expected, before = (model(**batch).embeddings for model in (adapted, base))
+        torch.testing.assert_close(merged(**batch).embeddings, expected, rtol=1e-4, atol=1e-5)
+    assert (before - expected).abs().max() > 0.1
 
 
 @torch.no_grad()

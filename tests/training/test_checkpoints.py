@@ -1,6 +1,8 @@
 import json
+import signal
 
 import pytest
+from forks import run
 
 from lewm_hf.training import checkpoints
 from lewm_hf.training.checkpoints import RunDirectory
@@ -18,6 +20,26 @@ def test_a_folder_with_anything_in_it_is_refused(tmp_path):
         RunDirectory(tmp_path / "photos").check_new()
     with pytest.raises(ValueError, match="is a file"):
         RunDirectory(tmp_path / "photos" / "a.jpg").check_new()
+
+
+def test_a_run_that_was_killed_while_it_began_begins_anew_in_the_same_folder(tmp_path):
+    """SIGKILL where the recipe is about to get its name."""
+    folder = tmp_path / "run"
+    code = (
+        "import os, signal, sys; from lewm_hf.training.checkpoints import RunDirectory; "
+        "sys.addaudithook(lambda event, _: event == 'os.rename' and os.kill(os.getpid(), signal.SIGKILL)); "
+        "RunDirectory(sys.argv[1]).start({'seed': 1})"
+    )
+    (tmp_path / "begin.py").write_text(code)
+    assert run(["python", tmp_path / "begin.py", folder]).returncode == -signal.SIGKILL
+    assert [path.name.split(".")[1] for path in folder.iterdir() if path.name != ".lock"] == ["recipe"]
+    again = RunDirectory(folder)
+    again.check_new()
+    again.start({"seed": 1})
+    assert {path.name for path in folder.iterdir()} == {"recipe.yaml", ".lock"}
+    (folder / "recipe.yaml").rename(folder / "mine.yaml")
+    with pytest.raises(ValueError, match="not empty"):
+        RunDirectory(folder).check_new()
 
 
 def test_resuming_with_other_values_names_the_key(tmp_path):
