@@ -34,11 +34,15 @@ def test_scales_and_normalizes_every_kind_of_picture_alike(frame):
         np.testing.assert_allclose(pixels[0], expected(frame), atol=2e-6, err_msg=name)
 
 
-def test_batches_and_videos_keep_their_shape(frame):
+def test_batches_and_videos_keep_their_order():
+    """Every frame of a nested list or an array is where it was, scaled by itself."""
+    frames = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 32, 3), dtype=np.uint8)
     processor = LeWMImageProcessor(image_size=32)
-    assert processor([frame, frame]).pixel_values.shape == (2, 3, 32, 32)
-    assert processor([[Image.fromarray(frame)] * 4] * 2).pixel_values.shape == (2, 4, 3, 32, 32)
-    assert processor(np.stack([[frame] * 4] * 5)).pixel_values.shape == (5, 4, 3, 32, 32)
+    wanted = np.stack([[expected(frame) for frame in video] for video in frames])
+    np.testing.assert_allclose(processor(list(frames[0])).pixel_values, wanted[0], atol=2e-6)
+    nested = [[Image.fromarray(frame) for frame in video] for video in frames]
+    np.testing.assert_allclose(processor(nested).pixel_values, wanted, atol=2e-6)
+    np.testing.assert_allclose(processor(frames).pixel_values, wanted, atol=2e-6)
 
 
 def test_resizes_after_normalizing_like_pil(frame):

@@ -241,9 +241,12 @@ def test_inductor_computes_the_same(tiny_model):
     )
 
 
-def test_return_dict_false_gives_a_tuple(tiny_model):
-    out = tiny_model(torch.randn(2, 4, 3, 28, 28), torch.randn(2, 4, 10), return_dict=False)
-    assert isinstance(out, tuple) and out[0].dim() == 0
+def test_return_dict_false_gives_the_same_values_as_a_tuple(tiny_model):
+    window = torch.randn(2, 4, 3, 28, 28), torch.randn(2, 4, 10)
+    named, out = tiny_model(*window), tiny_model(*window, return_dict=False)
+    assert isinstance(out, tuple) and len(out) == len(named)
+    for (name, value), other in zip(named.items(), out, strict=True):
+        torch.testing.assert_close(other, value, rtol=0, atol=0, msg=name)
 
 
 def test_timm_that_cannot_be_imported_is_a_clear_error(tiny_config, monkeypatch):

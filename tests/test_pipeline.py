@@ -222,10 +222,14 @@ def test_observation_and_goal_are_encoded_once(planner, tiny_model, monkeypatch)
     assert sum(frames) == 2
 
 
-def test_larger_pictures_are_resized(planner):
+def test_larger_pictures_are_planned_from_as_the_processor_shrinks_them(planner, tiny_model):
     made = planner(picture(0, 60, 60), picture(1, 60, 60))
-    shrunk = [LeWMImageProcessor(image_size=28)(picture(seed, 60, 60))["pixel_values"] for seed in (0, 1)]
-    assert shrunk[0].shape == (1, 3, 28, 28) and np.isfinite(made["actions"]).all()
+    shrunk = LeWMImageProcessor(image_size=28)([picture(seed, 60, 60) for seed in (0, 1)])["pixel_values"]
+    assert shrunk.shape == (2, 3, 28, 28)
+    with torch.no_grad():
+        latents = torch.cat([tiny_model.encode(one[None, None])[0] for one in shrunk])
+    wanted = plan(tiny_model, latents[:1, None], latents[1:], PlanSettings.of(**SMALL), problems=[0])
+    np.testing.assert_array_equal(made["actions"], wanted.actions[0])
 
 
 def test_pictures_are_made_square_as_the_training_pictures_were(planner, tiny_model):
