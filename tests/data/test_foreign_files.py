@@ -14,8 +14,8 @@ from lewm_hf import LeWMImageProcessor
 from lewm_hf.data.episodes import load_episodes
 from lewm_hf.data.importers import import_dataset
 from lewm_hf.data.importers.csv_table import column_names, read_table
+from lewm_hf.data.importers.formats import open_source
 from lewm_hf.data.importers.names import below, fill, natural_order, visible
-from lewm_hf.data.importers.run import open_source
 
 from .importers import foreign
 

@@ -7,8 +7,6 @@ patterns and features. Frames are images in the Parquet files or videos, which n
 with the known fields only, and lead to files below the data set's folder.
 """
 
-import json
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -22,9 +20,10 @@ import pyarrow.parquet as pq
 from ...tasks.task import Task
 from ..storage.encoding import decode
 from ..storage.parquet import read_columns, read_metadata, vectors
-from .lerobot_info import INFO, LARGE, read_info
+from .lerobot_episodes import held_out_episodes, read_episodes
+from .lerobot_info import INFO, read_info
 from .mapping import ColumnMapping, Defaults
-from .names import below, fill, visible
+from .names import below, fill
 from .source import Source, agreed_fps, camera_named, check_total, require_columns, sha256
 
 NUMBERS = ("float", "double", "int", "uint", "bool")
@@ -77,13 +76,13 @@ class LeRobotSource(Source):
             from . import video  # noqa: F401  an ImportError now, not after an hour
 
         self.fps = agreed_fps(path, self._info["fps"], mapping)
-        self._episodes, self._meta = self._read_episodes()
+        self._episodes, self._meta = read_episodes(path, self._packed, self.mapping.camera if self._is_video else None)
         self.lengths = np.array([episode["length"] for episode in self._episodes], dtype=np.int64)
         check_total(path, "total_episodes", self._info["total_episodes"], len(self.lengths))
         check_total(path, "total_frames", self._info["total_frames"], int(self.lengths.sum()))
         self._locate()
         self.mapping = mapping.keeping(self._vectors_there())
-        self.held_out = self._test_episodes()
+        self.held_out = held_out_episodes(self._info.get("splits"), len(self.lengths))
         self.metadata = {
             "source_version": self._info["codebase_version"],
             "sha256": {file.relative_to(path).as_posix(): sha256(file.read_bytes()) for file in self._meta},
@@ -108,58 +107,9 @@ class LeRobotSource(Source):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_tables": {}, "_images": {}}
 
-    def _test_episodes(self) -> np.ndarray | None:
-        """What `splits` sets apart as `test`, such as `"45:50"`; LeRobot itself knows `train` alone."""
-        splits = self._info.get("splits")
-        found = re.fullmatch(r"(\d{1,9}):(\d{1,9})", str(splits.get("test"))) if isinstance(splits, dict) else None
-        if found is None:
-            return None
-        first, stop = int(found[1]), int(found[2])
-        return np.arange(first, stop) if 0 < stop - first < len(self.lengths) and stop <= len(self.lengths) else None
-
     @property
     def _packed(self) -> bool:
         return self._info["codebase_version"] == "v3.0"
-
-    def _read_episodes(self) -> tuple[list[dict[str, Any]], list[Path]]:
-        """Metadata of each episode in order, and the files that hold it."""
-        if self._packed:
-            files = visible((self.path / "meta" / "episodes").glob("*/*.parquet"), self.path)
-            tables = [pq.read_table(file) for file in files if read_metadata(file)]
-            rows = [
-                row
-                for table in tables
-                for row in table.select([n for n in table.column_names if not n.startswith("stats/")]).to_pylist()
-            ]
-        else:
-            files = [self.path / "meta" / "episodes.jsonl"]
-            if not files[0].is_file():
-                raise FileNotFoundError(f"there is no {files[0]}: the data set is incomplete; download it again")
-            try:
-                lines = files[0].read_text(encoding="utf-8-sig").splitlines()
-                rows = [json.loads(line) for line in lines if line.strip()]
-            except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise ValueError(f"{files[0]} is damaged ({error}): download it again") from error
-        if not rows:
-            raise ValueError(f"{self.path} has no episodes in its metadata: download it again")
-        needed = ["episode_index", "length"]
-        if self._packed:
-            needed += ["data/chunk_index", "data/file_index"]
-            if self._is_video:
-                places = ("chunk_index", "file_index", "from_timestamp")
-                needed += [f"videos/{self.mapping.image}/{place}" for place in places]
-        for row in rows:
-            for name in needed:
-                found = row.get(name) if isinstance(row, dict) else None
-                if found is None:
-                    raise ValueError(f"an episode of {self.path} lacks {name!r} in its metadata: download it again")
-                whole = type(found) is int or (name.endswith("timestamp") and isinstance(found, float))
-                if not whole or not 0 <= found < LARGE:
-                    raise ValueError(f"an episode of {self.path} has {name}={found!r}: download its metadata again")
-        rows.sort(key=lambda row: row["episode_index"])
-        if [row["episode_index"] for row in rows] != list(range(len(rows))):
-            raise ValueError(f"the episodes of {self.path} are not numbered 0 to {len(rows) - 1}: download it again")
-        return rows, [self.path / INFO, *files]
 
     def _locate(self) -> None:
         """Where each episode's rows are: (file, rows in it). Checks every file, without reading more than its index."""

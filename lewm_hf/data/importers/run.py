@@ -5,13 +5,10 @@ complete and compared with what was read. So an import that was killed continues
 """
 
 import logging
-import math
-import operator
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,18 +18,19 @@ import numpy as np
 
 from ...engines.workers import Report, run_tasks, usable_cores
 from ...files import duration_text, local_folder, remove_leftovers, size_text
+from ...plain_numbers import plain
 from ...progress import progress_bar
-from ...tasks.registry import find_task, make_env
-from ...tasks.task import Task
+from ...tasks.registry import find_task
 from ..storage.continuing import at_work, check_layout, is_complete, known_description
 from ..storage.dataset_card import finish_dataset, write_description
-from ..storage.encoding import FrameEncoder, check_image_format
+from ..storage.encoding import FrameEncoder
 from ..storage.layout import FILES, earlier_file_names, file_names
 from ..storage.parquet import content_key, write_episodes
+from .division import ImportFile, kept_episodes, plan_files
 from .formats import FORMATS, open_source
-from .frames import Conversion
 from .mapping import ColumnMapping
-from .source import ImportedEpisode, Source
+from .settling import settle
+from .source import ImportedEpisode
 from .work import Import, check_continues, describe
 from .written import Written
 
@@ -41,16 +39,6 @@ logger = logging.getLogger(__name__)
 PROBE_FRAMES = 16
 # Numbers and bookkeeping take some 100 bytes a row.
 ROW_BYTES = 100
-
-
-@dataclass(frozen=True)
-class ImportFile:
-    """One unit of work: these episodes of the source, whose first rows have these numbers, go into the file `name`."""
-
-    name: str
-    split: str
-    episodes: tuple[int, ...]
-    starts: tuple[int, ...]
 
 
 def import_dataset(
@@ -112,9 +100,9 @@ def import_dataset(
     known = known_description(out)
     opened = open_source(format, source, mapping, task)
     try:
-        kept = _kept(opened)
+        kept = kept_episodes(opened)
         sizes = opened.check_vectors(kept)
-        work = _settle(opened, sizes, kept, task, image_size, image_format, largest)
+        work = settle(opened, sizes, kept, task, image_size, image_format, largest)
         description = describe(work, format, sizes, kept, test_fraction, seed, episodes_per_file)
         if known is not None:
             check_continues(out, work, known, description)
@@ -157,30 +145,6 @@ def import_dataset(
     return out
 
 
-def plan_files(
-    lengths: np.ndarray, kept: np.ndarray, test_fraction: float, seed: int, episodes_per_file: int,
-    held_out: np.ndarray | None = None,
-    names: Callable[[Mapping[str, int]], dict[str, list[str]]] = file_names,
-) -> list[ImportFile]:  # fmt: skip
-    """All files of the data set, in order. Test episodes are drawn, for a source need not be in random order, unless
-    the source sets some apart."""
-    count = min(max(round(len(kept) * test_fraction), 1), len(kept) - 1) if test_fraction else 0
-    drawn = np.sort(np.random.default_rng(seed).permutation(kept)[:count])
-    if held_out is not None and 0 < len(apart := np.intersect1d(held_out, kept)) < len(kept):
-        drawn = apart
-    splits = {"train": np.setdiff1d(kept, drawn), "test": drawn}
-    named = names({split: math.ceil(len(members) / episodes_per_file) for split, members in splits.items()})
-    files, row = [], 0
-    for split, members in splits.items():
-        for number, name in enumerate(named[split]):
-            episodes = members[number * episodes_per_file : (number + 1) * episodes_per_file]
-            ends = row + np.cumsum(lengths[episodes])
-            starts = ends - lengths[episodes]
-            files.append(ImportFile(name, split, tuple(episodes.tolist()), tuple(starts.tolist())))
-            row = int(ends[-1])
-    return files
-
-
 def _check_arguments(
     format: str,
     env: str | None,
@@ -206,77 +170,10 @@ def _check_arguments(
 
 def _whole(name: str, value: Any) -> int:
     """A whole number as JSON knows it, NumPy's among them."""
-    try:
-        return operator.index(value)
-    except TypeError as error:
-        raise ValueError(f"{name}={value!r} must be a whole number") from error
-
-
-def _kept(source: Source) -> np.ndarray:
-    skipped = source.mapping.skip_episodes
-    if skipped and skipped[-1] >= len(source.lengths):
-        raise ValueError(
-            f"skip_episodes has {skipped[-1]}, but {source.path} has episodes 0 to {len(source.lengths) - 1}: correct "
-            "the mapping"
-        )
-    kept = np.setdiff1d(np.arange(len(source.lengths)), skipped)
-    empty = kept[source.lengths[kept] == 0]
-    if len(empty):
-        logger.warning("%s has %d episodes without a row, which are left out", source.path, len(empty))
-    kept = np.setdiff1d(kept, empty)
-    if len(kept) < 2:
-        raise ValueError(f"{len(kept)} episodes of {source.path} are left, expected at least 2: skip fewer")
-    return kept
-
-
-def _settle(
-    source: Source, sizes: dict[str, int], kept: np.ndarray, task: Task | None, image_size: int | None,
-    image_format: str | None, largest: int | None = None,
-) -> Import:  # fmt: skip
-    """Refuses a source that does not fit the environment or the mapping; looks at one frame."""
-    path, mapping, fps = source.path, source.mapping, source.fps
-    every, width = mapping.every or 1, sizes["action"]
-    if width % every or mapping.action_dim not in (None, width // every):
-        stated = {"action_dim": mapping.action_dim, "every": mapping.every}
-        said = " and ".join(f"{name}: {value}" for name, value in stated.items() if value)
-        raise ValueError(
-            f"the actions of {path} have {width} dimensions, the mapping says {said}: correct the mapping, or map "
-            "other columns"
-        )
-    if "goal" in sizes and sizes["goal"] != sizes.get("state"):
-        raise ValueError(
-            f"goals of {path} have {sizes['goal']} dimensions, states {sizes.get('state', 'no')}: map `state` and "
-            "`goal` to columns of the same size"
-        )
-    if task is not None:
-        probe = make_env(task)
-        own_fps = probe.metadata["render_fps"] / every
-        expected = {"action": every * probe.action_space.shape[0], "state": len(probe.state_names)}
-        probe.close()
-        for role, size in expected.items():
-            if sizes.get(role, size) != size:
-                raise ValueError(
-                    f"the {role}s of {path} have {sizes[role]} dimensions, {task.name} has {size}: map other columns, "
-                    "or import without an environment"
-                )
-        fps = own_fps if fps is None else fps
-        if not np.isclose(fps, own_fps, rtol=1e-3):
-            raise ValueError(
-                f"{path} has {fps:g} frames per second, {task.name} has {own_fps:g}: import without an environment, or "
-                "correct fps in the mapping"
-            )
-    if fps is None:
-        raise ValueError(
-            f"nothing tells the frames per second of {path}: give the environment, or fps in a mapping or in a recipe"
-        )
-    frame = next(source.frames(int(kept[0])))
-    conversion = Conversion.for_frame(frame, image_size, mapping.fit)
-    if mapping.fit is not None and largest is not None and conversion.side > largest:
-        conversion = Conversion.for_frame(frame, largest, mapping.fit)
-    image_format = image_format or (task.recording.image_format if task else "webp0")
-    check_image_format(image_format)
-    env = None if task is None else task.env_id
-    return Import(source, conversion, image_format, fps, env, {"image_size": conversion.side} if env else {})
+    number = plain(value)
+    if type(number) is not int:
+        raise ValueError(f"{name}={value!r} must be a whole number")
+    return number
 
 
 def _announce(out: Path, work: Import, missing: Sequence[ImportFile], workers: int) -> None:

@@ -485,6 +485,8 @@ def test_mappings(tmp_path):
         ({"test_fraction": 1.0}, "test_fraction=1.0"),
         ({"image_format": "jpeg"}, "image_format='jpeg'"),
         ({"workers": 0}, "workers=0"),
+        ({"workers": True}, "workers=True must be a whole number"),
+        ({"seed": np.float32(1.5)}, "seed=np.float32\\(1.5\\) must be a whole number"),
     ],
 )
 def test_impossible_arguments(changed, message, room_file, tmp_path):
