@@ -180,3 +180,13 @@ def test_two_evaluations_of_one_folder_do_not_run_at_once(given, monkeypatch):
     with files.only_one(given["out"] / runner.LOCK), pytest.raises(OSError, match="another command is at work"):
         evaluate(**given)
     assert not list(given["out"].rglob("*.npz"))
+
+
+def test_what_a_kill_left_half_written_goes_with_the_rest(given, interrupt):
+    interrupt(2)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(**given)
+    (given["out"] / "unfinished" / ".seed-2.npz.123-abc.tmp").write_bytes(b"half")
+    interrupt(None)
+    evaluate(**given)
+    assert {path.name for path in given["out"].iterdir()} == {"episodes.jsonl", "manifests", "results.json"}
