@@ -275,13 +275,17 @@ class FixedRollout:
         return math.ceil(samples / math.ceil(samples / max(1, most)))
 
     def _imagine(self, context: Tensor, candidates: Tensor, executed: Tensor | None) -> Tensor:
-        history, shared = self.model.config.history_size, context.shape[1] - 1
+        history, frames, steps = self.model.config.history_size, context.shape[1], candidates.shape[2]
+        shared = frames - 1
+        if executed is not None and candidates.shape[1] == 1:
+            # Nobody shares the context: its tokens go through the predictor together with those of the only plan.
+            candidates, executed, shared = torch.cat([executed[:, None], candidates], 2), None, 0
         modulations = self.weights.modulations(candidates.permute(2, 0, 1, 3))
         tokens = context.transpose(0, 1)[:, :, None].to(self.weights.wide)  # (C, B, 1, D)
         known = None if executed is None else self.weights.modulations(executed.transpose(0, 1)[:, :, None])
         past: Sequence[Past | None] | None = None
-        new, imagined, begin = [tokens[-1:]], [], 0
-        for end in range(shared + 1, shared + 1 + candidates.shape[2]):
+        new, imagined, begin = list(tokens[shared:].split(1)), [], 0
+        for end in range(frames, frames + steps):
             start = max(0, end - history)
             if past is None or start > 0:  # positions are re-indexed: nothing computed before is still true
                 past, begin = [None] * len(self.weights.layers), max(start, shared)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from .costs import Cost, control_cost, goal_cost
 from .noise import Problem, colored, problem_noise
 from .plan_settings import ROLLOUT_DTYPES, PlanSettings
 from .solvers import Solver, clip, solver_name
-from .solvers.base import Bounds
+from .solvers.base import Bounds, take
 from .world_model import Imaginer, candidate_bytes, check_actor, check_ready, for_search
 
 __all__ = ["PlanOutput", "PlanSettings", "plan"]
@@ -76,6 +76,27 @@ def _judge(
     return torch.cat(costs, 1), predicted
 
 
+class _Judged(NamedTuple):
+    """Candidates `(B, S, T, A)` of one call, their costs, and where they lead, of the last portion of them at least."""
+
+    candidates: Tensor
+    costs: Tensor
+    predicted: Tensor
+
+    def find(self, plans: Tensor) -> tuple[Tensor, Tensor] | None:
+        """What is known of plans `(B, P, T, A)`, as `_judge` returns it; `None` unless all of them were candidates.
+
+        Asked on CPUs only: an accelerator would have to be waited for.
+        """
+        if plans.device.type != "cpu" or self.predicted.shape[:2] != self.costs.shape:
+            return None
+        same = (self.candidates[:, None] == plans[:, :, None]).all(-1).all(-1)
+        if not same.any(2).all():
+            return None
+        which = same.byte().argmax(2)
+        return self.costs.gather(1, which), take(self.predicted, which)
+
+
 @cache
 def _compiled_judge() -> Callable[..., tuple[Tensor, Tensor]]:
     # One object per process: with a new one every plan would compile again.
@@ -100,14 +121,17 @@ def _solve(
     imagined = (model, settings.cost, settings.goals, settings.control_penalty, capacity, context, executed, goal)
     judge = partial(_judge, *imagined)
     finite: list[Tensor] = []
+    judged: _Judged | None = None
 
     def objective(candidates: Tensor) -> Tensor:
+        nonlocal judged
         if callable(bounds):  # whatever the solver mixes of choices, the model sees none that it never saw
             candidates = bounds(candidates)
         if settings.compile and not torch.is_grad_enabled():
             costs = _compiled_judge()(*imagined, candidates)[0].clone()  # a CUDA graph overwrites what it returned
         else:
-            costs = judge(candidates)[0]
+            costs, predicted = judge(candidates)
+            judged = _Judged(candidates.detach(), costs.detach(), predicted.detach())
         finite.append(costs.detach().isfinite().all(1))
         return costs
 
@@ -116,14 +140,14 @@ def _solve(
 
     solution = solver(objective, mean, noise, bounds)
     _check_finite(torch.stack(finite, 1), problems)
-    # The solver judged candidates; its plan is one more, and where that leads is what a caller wants to see.
+    # The solver judged candidates; its plan may be one more, and where that leads is what a caller wants to see.
     chosen = solution.plan
     if callable(bounds):
         chosen = _better(judge, bounds(solution.plan), bounds(solution.elites[:, 0]))
     plans = chosen[:, None]
     if settings.guard is not None:
         plans = torch.stack([chosen, bounds(mean) if callable(bounds) else mean], 1)
-    costs, predicted = judge(plans)
+    costs, predicted = (judged and judged.find(plans)) or judge(plans)
     found, better = {}, torch.zeros(len(plans), dtype=torch.long, device=plans.device)
     if settings.guard is not None:
         kept = ~(costs[:, 0] < costs[:, 1] - settings.guard * costs[:, 1].abs())

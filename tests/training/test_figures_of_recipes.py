@@ -60,21 +60,46 @@ def test_the_actor_of_two_room():
     )
 
 
-def test_training_seeds_of_two_room():
-    ships = read_result(CARDS / "lewm-tworoom-mini" / "evaluation" / "clean-goal-time-small")
-    more = json.loads((MEASURED.parent / "training_seeds.json").read_text(encoding="utf-8"))
-    first, second = more["rows"]
-    for one in (first, second):
-        assert (one["planner"], one["protocol"]) == (ships["planner"]["label"], ships["protocol"]["label"])
+SEEDS = {
+    entry["recipe"]: entry
+    for entry in json.loads((MEASURED.parent / "training_seeds.json").read_text(encoding="utf-8"))["recipes"]
+}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "evaluation", "sentence"),
+    [
+        (
+            "tworoom-mini", "clean-goal-time-small",
+            '(seed 3072) reaches {ships} of the {n} shipped "clean" pairs, and two more trainings on the same '
+            "episodes {0} (seed 0) and {1} (seed 1).",
+        ),
+        (
+            "reacher-mini", "clean-goal-time-close",
+            '(seed 3072, 600 episodes) reaches {ships} of the {n} shipped "clean" pairs with the planner above; '
+            "trained on 150 episodes of the same command, {0} (seed 0) and {1} (seed 1).",
+        ),
+        (
+            "cube-mini", "clean-actor",
+            '(seed 0) reaches {ships} of the {n} shipped "clean" pairs with its actor, another training and its actor '
+            "on the same episodes {0} (seed 1).",
+        ),
+    ],
+)  # fmt: skip
+def test_training_seeds(recipe, evaluation, sentence):
+    ships, entry = read_result(CARDS / f"lewm-{recipe}" / "evaluation" / evaluation), SEEDS[recipe]
+    planner = ships["planner"]["label"] if ships["policy"] == "planner" else ships["policy"]
+    for one in entry["rows"]:
+        assert (one["planner"], one["protocol"]) == (planner, ships["protocol"]["label"])
         assert one["manifests"] == [manifest["hash"] for manifest in ships["manifests"]]
-    text = flat("training/recipes/tworoom-mini.yaml")
-    assert f"(seed 3072) reaches {100 * ships.success.rate:.1f} % of the {ships.success.n} shipped" in text
-    trained = json.loads((CARDS / "lewm-tworoom-mini" / "training.json").read_text(encoding="utf-8"))
-    assert (more["train_fingerprint"], more["steps"]) == (trained["train_fingerprint"], trained["steps"])
-    assert (
-        f"two more trainings on the same episodes {100 * first['success']['rate']:.1f} % (seed 0) and "
-        f"{100 * second['success']['rate']:.1f} % (seed 1)." in text
-    )
+        assert f"(seed {one['training_seed']})" in sentence
+    trained = json.loads((CARDS / f"lewm-{recipe}" / "training.json").read_text(encoding="utf-8"))
+    assert entry["steps"] == trained["steps"]
+    assert ("same episodes" in sentence) == (entry["train_fingerprint"] == trained["train_fingerprint"])
+    assert ("150 episodes" in sentence) == (4 * entry["train_windows"] == trained["train_windows"])
+    rates = [f"{100 * one['success']['rate']:.1f} %" for one in entry["rows"]]
+    told = sentence.format(*rates, ships=f"{100 * ships.success.rate:.1f} %", n=ships.success.n)
+    assert told in flat(f"training/recipes/{recipe}.yaml")
 
 
 FILES = sorted([*MEASURED.glob("*.json"), *NO_DEADLINE.glob("*.json")])
