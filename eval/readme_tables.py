@@ -272,6 +272,27 @@ def optimizers_table() -> str:
     return "\n".join(lines)
 
 
+def seeds_table() -> str:
+    """What the same recipe reaches with other training seeds, on the pairs of the checkpoint that ships."""
+    recipes = json.loads((MEASURED / "training_seeds.json").read_text(encoding="utf-8"))["recipes"]
+    lines = ["| recipe | who acts | the checkpoint that ships | other training seeds |", "|---|---|---|---|"]
+    for recipe in recipes:
+        name, first = f"lewm-{recipe['recipe']}", recipe["rows"][0]
+        trained = json.loads((CARDS / name / "training.json").read_text(encoding="utf-8"))
+        (ships,) = (
+            row["success"]
+            for row in shipped_results(CARDS / name)
+            if (row["planner"]["label"] if row["policy"] == "planner" else row["policy"]) == first["planner"]
+            and [manifest["hash"] for manifest in row["manifests"]] == first["manifests"]
+        )
+        others = ", ".join(cell(row["success"]) for row in recipe["rows"])
+        share = recipe["train_windows"] / trained["train_windows"]
+        fewer = "" if share == 1 else f"; trained on {100 * share:.0f} % of the episodes"
+        acts = COLUMNS[first["planner"].rpartition("-v")[0] or first["planner"]]
+        lines.append(f"| {recipe['recipe']} | {acts} | {cell(ships)} | {others}{fewer} |")
+    return "\n".join(lines)
+
+
 TABLES: dict[Path, dict[str, Callable[[], str]]] = {
     README: {
         "planning time": planning_table,
@@ -279,6 +300,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "loading": loader_table,
         "what the demo found": demo_table,
         "success of the checkpoints": success_table,
+        "training seeds": seeds_table,
         "farther goals": distance_table,
         "systems": systems_table,
     },

@@ -76,10 +76,16 @@ class Ends(Slider):
 
 
 class Forgetful(Slider):
-    """Does not come back from its seed."""
+    """Does not come back from its seed: it begins elsewhere, in another light, so that no picture is seen twice."""
 
     def reset(self, *, seed=None, options=None):
+        self.light = np.random.default_rng().integers(0, 256, 3)
         return super().reset(seed=None)
+
+    def render(self):
+        picture = super().render()
+        picture[:10] = self.light
+        return picture
 
 
 class HalfRestorable(Slider):
