@@ -131,7 +131,8 @@ def _solve(
             costs = _compiled_judge()(*imagined, candidates)[0].clone()  # a CUDA graph overwrites what it returned
         else:
             costs, predicted = judge(candidates)
-            judged = _Judged(candidates.detach(), costs.detach(), predicted.detach())
+            # Copied: a solver may go on in the same memory, and its plan would be taken for the one it judged.
+            judged = _Judged(candidates.detach().clone(), costs.detach(), predicted.detach())
         finite.append(costs.detach().isfinite().all(1))
         return costs
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lewm_hf.planning import PlanSettings, goal_cost, plan
-from lewm_hf.planning.solvers import ICEM, RandomShooting
+from lewm_hf.planning.solvers import ICEM, RandomShooting, Solution
 
 from .worlds import LinearWorld, NaiveWorld
 
@@ -84,6 +84,27 @@ def test_a_plan_that_no_iteration_judged_is_judged():
         output = plan(world, context, goal, PlanSettings(solver=solver, horizon=3))
         assert len(world.seen) == 2 * judged
         torch.testing.assert_close(output.costs, (output.predicted_embeddings[:, -1] - goal).square().sum(-1))
+
+
+class InPlace:
+    """Moves its only candidate after it was judged, in the memory that it was judged in."""
+
+    samples, iterations = 1, 1
+
+    def __call__(self, objective, mean, noise, bounds=None):
+        candidates = mean[:, None].clone()
+        costs = objective(candidates)
+        candidates += 1
+        return Solution(candidates[:, 0], candidates, costs, costs)
+
+
+def test_a_candidate_that_was_moved_after_it_was_judged_is_another_plan():
+    world, (context, goal) = LinearWorld(), problem(2, latent=4)
+    output = plan(world, context, goal, PlanSettings(solver=InPlace(), horizon=3))
+    assert (output.blocks == 1).all()
+    led = world.rollout(context, output.blocks[:, None])[:, 0]
+    torch.testing.assert_close(output.predicted_embeddings, led)
+    torch.testing.assert_close(output.costs, (led[:, -1] - goal).square().sum(-1))
 
 
 def test_context_of_several_frames(tiny_model):
