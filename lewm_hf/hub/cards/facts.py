@@ -176,8 +176,16 @@ def _lacking_facts(training: Mapping | None, conversion: Mapping | None, recordi
 
 
 def _read_results(places: Sequence[str | Path]) -> dict[Path, EvaluationResult]:
-    """Results of evaluations by their paths: given files, those in given folders, or all below these."""
-    return {path: read_result(path) for place in places for path in _result_files(Path(place))}
+    """Results of evaluations by their paths: given files, those in given folders, or all below these.
+
+    Protocols as they ship come before changed ones, near goals before far ones.
+    """
+    read = {path: read_result(path) for place in places for path in _result_files(Path(place))}
+    return dict(sorted(read.items(), key=lambda entry: _from_the_usual(entry[1].protocol)))
+
+
+def _from_the_usual(protocol: Mapping[str, Any]) -> tuple[bool, int]:
+    return bool(protocol.get("overrides")), protocol.get("goal_offset") or 0
 
 
 def method(model: Any) -> tuple[str, str]:

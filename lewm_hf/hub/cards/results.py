@@ -26,7 +26,7 @@ def result_rows(results: Sequence[EvaluationResult]) -> list[list[str]]:
         floors = result.floors
         rows.append(
             [
-                f"`{result.protocol['label']}`, {_pairs(result)}",
+                f"`{result.protocol['label']}`, goals {result.protocol['goal_offset']} steps ahead, {_pairs(result)}",
                 f"`{result.planner['label']}`",
                 f"**{percent(result.success.rate)}** {_spread(result.success)}",
                 _rate(floors["random"]),
@@ -102,6 +102,24 @@ def _entries(result: EvaluationResult, facts: CardFacts) -> list[EvalResult]:
         )
         for kind, name, rate in metrics
     ]
+
+
+def best_planner(results: Sequence[EvaluationResult]) -> str | None:
+    """The planner of this package that solved most under a protocol as it ships, `None` where none was measured so.
+
+    Of several that solved as much the first one; an actor alone is no planner.
+    """
+    measured = [
+        result
+        for result in results
+        if result.policy == "planner"
+        and not (result.protocol["overrides"] or result.planner["overrides"])
+        and _ships(result.protocol)
+        and _planner_ships(result.planner)
+    ]
+    if not measured:
+        return None
+    return str(max(measured, key=lambda result: result.success.rate).planner["name"])
 
 
 def _pairs(result: EvaluationResult) -> str:

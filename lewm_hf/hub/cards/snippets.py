@@ -22,7 +22,13 @@ def install(env_id: str | None) -> str:
 
 
 def planner_snippet(
-    source: str, env_id: str | None, env_kwargs: Mapping[str, Any], image_size: int, shape: str, proprioception: int = 0
+    source: str,
+    env_id: str | None,
+    env_kwargs: Mapping[str, Any],
+    image_size: int,
+    shape: str,
+    proprioception: int = 0,
+    planner: str | None = None,
 ) -> str:
     """Plans between two pictures: of the environment, where there is one, else blank ones in place of the reader's.
 
@@ -32,12 +38,14 @@ def planner_snippet(
         image_size: of the pictures.
         shape: of the planned actions, as it is shown.
         proprioception: numbers that the model wants beside each picture; then nothing is asked of the environment.
+        planner: name of the one to search with; default: `LeWMPlanner`'s own search.
     """
+    arguments = f'"{source}"' if planner is None else f'"{source}", planner="{planner}"'
     if proprioception:
         return f"""import numpy
 from lewm_hf import LeWMPlanner
 
-planner = LeWMPlanner.from_pretrained("{source}")
+planner = LeWMPlanner.from_pretrained({arguments})
 now = goal = numpy.zeros(({image_size}, {image_size}, 3), numpy.uint8)  # put two pictures in their place
 body = numpy.zeros({proprioception})  # and what is recorded beside each: planner.model.config.proprioception_key
 plan = planner({{"observation": now, "proprioception": body, "goal": goal, "goal_proprioception": body}})
@@ -46,7 +54,7 @@ plan["actions"]  # {shape} float32, in the units of the recordings"""
         return f"""import numpy
 from lewm_hf import LeWMPlanner
 
-planner = LeWMPlanner.from_pretrained("{source}")
+planner = LeWMPlanner.from_pretrained({arguments})
 now = goal = numpy.zeros(({image_size}, {image_size}, 3), numpy.uint8)  # put two pictures in their place
 plan = planner({{"observation": now, "goal": goal}})
 plan["actions"]  # {shape} float32, in the units of the recordings"""
@@ -55,7 +63,7 @@ plan["actions"]  # {shape} float32, in the units of the recordings"""
     if not knows_goals(env_id):
         return f"""from lewm_hf import LeWMPlanner, make_env
 
-planner = LeWMPlanner.from_pretrained("{source}")
+planner = LeWMPlanner.from_pretrained({arguments})
 env = make_env({_arguments(env_id, env_kwargs, image_size)})
 env.reset(seed=0)
 goal = env.render()  # or any other picture of how things should be
@@ -65,7 +73,7 @@ plan["actions"]  # {shape} float32, environment units: just execute them"""
     return f"""import gymnasium, lewm_hf.envs
 from lewm_hf import LeWMPlanner
 
-planner = LeWMPlanner.from_pretrained("{source}")
+planner = LeWMPlanner.from_pretrained({arguments})
 env = gymnasium.make({_arguments(env_id, env_kwargs, image_size)})
 _, info = env.reset(seed=0)
 plan = planner({{"observation": env.render(), "goal": info["goal"]}})

@@ -12,7 +12,7 @@ from ...proprioception_lewm import size_of
 from .checks import weights_text
 from .collected import collect_command
 from .facts import CardFacts
-from .results import measured_text, result_rows
+from .results import best_planner, measured_text, result_rows
 from .snippets import BIBTEX, install, planner_snippet
 from .training_curves import CURVES_FILE
 
@@ -36,7 +36,7 @@ _NOT_RECIPE = (
 # Fields that belong to the task or the software, not to the paper's model.
 _NOT_ARCHITECTURE = (
     "action_dim", "action_mean", "action_std", "action_statistics_source", "action_low", "action_high",
-    "action_choices",    "backbone_config", "backbone_fingerprint",
+    "action_choices", "backbone_config", "backbone_fingerprint",
 )  # fmt: skip
 
 
@@ -67,7 +67,13 @@ def model_values(facts: CardFacts) -> dict[str, Any]:
         "curves": CURVES_FILE if facts.curves is not None else None,
         "install": install(facts.env_id),
         "snippet": planner_snippet(
-            source, facts.env_id, published(known or {}), config.image_size, shape, size_of(config)
+            source,
+            facts.env_id,
+            published(known or {}),
+            config.image_size,
+            shape,
+            size_of(config),
+            best_planner(facts.results),
         )
         if facts.plans
         else _imitates(source),

@@ -75,6 +75,34 @@ def test_its_card_states_each_result_under_its_own_protocol(folder):
     assert len(entries) == (len(stated) or 3)  # a decoder has three numbers of its own
 
 
+@shipped
+def test_its_table_tells_its_rows_apart_and_its_use_plans_as_the_best_of_them(folder):
+    text = (folder / "README.md").read_text(encoding="utf-8").partition("\n---\n")[2]
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if " points | " in line]
+    results = [read_result(path) for path in folder.glob("evaluation/*/results.json")]
+    assert len(rows) == len(results)
+    assert len({tuple(row[:2]) for row in rows}) == len(rows)
+    for result in results:
+        protocol, success = result["protocol"], result["success"]
+        (row,) = [
+            row
+            for row in rows
+            if row[0].startswith(f"`{protocol['label']}`, goals {protocol['goal_offset']} steps ahead, ")
+            and row[1] == f"`{result['planner']['label']}`"
+        ]
+        assert f"{success['successes']} of {success['n']}" in row[2]
+    distances = [int(row[0].split("goals ")[1].split()[0]) for row in rows]
+    assert distances == sorted(distances)  # all of them were measured 25 steps ahead under the protocol as it ships
+    searches = {
+        result["planner"]["name"]: result["success"]["rate"]
+        for result in sorted(results, key=lambda result: result["success"]["rate"])
+        if result["policy"] == "planner" and not result["protocol"]["overrides"]
+    }
+    if searches:
+        named = text.split('planner="')[1].split('"')[0]
+        assert searches[named] == max(searches.values())
+
+
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: f"{path.parts[-4]}-{path.parts[-2]}")
 def test_its_evaluations_can_be_compared_with(path, tmp_path):
     rows = read_rows(path)
