@@ -12,6 +12,7 @@ from ... import __version__
 from ..schema import episode_features
 from ..storage.continuing import check_same
 from ..storage.dataset_card import FORMAT
+from ..storage.licenses import stated_license
 from .frames import Conversion
 from .mapping import KEPT
 from .source import ImportedEpisode, Source, content_sha256
@@ -128,6 +129,7 @@ def describe(
         **names,
         **({"cameras": list(source.mapping.image)} if isinstance(source.mapping.image, tuple) else {}),
         "columns": list(columns),
+        **stated_license(source.path),
         "collector": collector,
         "versions": versions,
     }

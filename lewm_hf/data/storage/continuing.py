@@ -13,6 +13,7 @@ from ...files import only_one
 from ..schema import TASK
 from .dataset_card import read_description
 from .layout import FILES
+from .licenses import LICENSE_KEYS
 from .parquet import collection_key, read_metadata
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 _LOCK = ".lewm-{part}-of-{parts}.lock"
 _NOT_ARGUMENTS = (
     "versions", "collector", "env_kwargs", "splits", "action_mean", "action_std", "action_dim", "action_bounds",
-    "format", "files",
+    "format", "files", *LICENSE_KEYS,
 )  # fmt: skip
 # What a command that was killed early leaves in an otherwise empty folder.
 _LEFT_BEHIND = re.compile(r"\.lewm-.*\.lock|\.episodes\.json\..*\.tmp")

@@ -14,6 +14,7 @@ from ..schema import ACTION, BLOCK_MEANINGS, COLUMN_MEANINGS, IMAGE, SIM_STATE
 from ..statistics import GOAL_OFFSET, QUANTILES, Facts, measure
 from .layout import SPLITS, check_files, split_files, viewer_patterns
 from .lerobot import TAG, check_metadata, finished_metadata, is_lerobot
+from .licenses import license_of
 from .local_paths import published
 from .parquet import matrix, read_columns, read_metadata, renumber
 
@@ -203,7 +204,7 @@ def render_card(description: Mapping[str, Any], facts: Facts, lerobot: bool) -> 
         lerobot: whether lerobot opens the data set; the Hub's tag says it of no other.
     """
     data = DatasetCardData(
-        license="apache-2.0",
+        **license_of(description),
         task_categories=["robotics"],
         tags=[*([TAG] if lerobot else []), "lewm", "world-model", "reinforcement-learning", *_env_tag(description)],
         size_categories=[next((name for bound, name in SIZE_CATEGORIES if facts.rows < bound), "n>10M")],

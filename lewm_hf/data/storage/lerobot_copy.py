@@ -24,6 +24,7 @@ from .dataset_card import CARD_FILE, SIZE_CATEGORIES, check_complete, read_descr
 from .encoding import decode
 from .layout import FILES, file_names, split_files, viewer_patterns
 from .lerobot import TAG, VERSION, whole_fps, write_metadata
+from .licenses import license_of
 from .parquet import read_metadata
 
 # Of a PNG file: where its header tells the kind of colors, and which is RGB.
@@ -137,7 +138,7 @@ def _true_color(data: bytes) -> bytes:
 
 def _card(description: Mapping[str, Any], splits: Mapping[str, str], counts: Mapping[str, int], rows: int) -> str:
     header = {
-        "license": "apache-2.0",
+        **license_of(description),
         "task_categories": ["robotics"],
         "tags": [TAG, "lewm", "world-model"],
         "size_categories": [next((name for bound, name in SIZE_CATEGORIES if rows < bound), "n>10M")],

@@ -62,7 +62,8 @@ def check_card(text: str, kind: str) -> None:
         raise ValueError(f"the {kind} card's metadata is invalid: {' '.join(str(error).split())}") from error
     metadata = card.data.to_dict()
     if missing := [name for name in REQUIRED_METADATA[kind] if not metadata.get(name)]:
-        raise ValueError(f"the {kind} card's metadata lacks {', '.join(missing)}: write it again with `lewm card`")
+        remedy = "`lewm card --license ID`" if missing == ["license"] else "`lewm card`"
+        raise ValueError(f"the {kind} card's metadata lacks {', '.join(missing)}: write it again with {remedy}")
 
 
 def check_folder(folder: Path) -> None:

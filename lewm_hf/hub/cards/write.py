@@ -19,6 +19,7 @@ from .checks import (
     TRAINING_FILE,
     check_card,
     check_folder,
+    check_license,
     check_local,
     read_json,
     render,
@@ -39,16 +40,16 @@ def write_card(folder: str | Path, **given: Any) -> Path:
 
     Args:
         folder: as for `write_model_card`, `write_decoder_card` or `write_dataset_card`.
-        **given: the keywords of these; a data set takes none. What is not given may be `None`, empty or missing.
+        **given: the keywords of these. What is not given may be `None`, empty or missing.
 
     Raises:
         FileNotFoundError, ValueError: one line; nothing is written then.
     """
     folder, given = Path(folder), {name: value for name, value in given.items() if value}
     if (folder / "episodes.json").exists():
-        if given:
-            raise ValueError(f"{folder} is a data set, whose card is measured on its files: omit {', '.join(given)}")
-        return write_dataset_card(folder)
+        if other := [name for name in given if name != "license"]:
+            raise ValueError(f"{folder} is a data set, whose card is measured on its files: omit {', '.join(other)}")
+        return write_dataset_card(folder, **given)
     check_folder(folder)
     if (read_json(folder / "config.json") or {}).get("model_type") == LeWMDecoderConfig.model_type:
         if "results" in given:
@@ -163,14 +164,21 @@ def conversion_card(conversion: Mapping[str, Any], config: LeWMConfig, source: s
     return render(data, "conversion_card.md", conversion_values(conversion, config, env, env_id, source))
 
 
-def write_dataset_card(folder: str | Path) -> Path:
+def write_dataset_card(folder: str | Path, *, license: str | None = None) -> Path:
     """Writes `README.md` of a directory of episodes, measured again on its files.
 
+    Args:
+        folder: of the episodes.
+        license: of the episodes, a Hub identifier such as `cc-by-4.0`; `episodes.json` keeps it. Default: what that
+            says, which an import has from its source; that of this package for episodes of its own environments.
+
     Raises:
-        FileNotFoundError, ValueError: one line where the description or the files are missing or damaged.
+        FileNotFoundError, ValueError: one line where the description or the files are missing or damaged, or nobody
+            has said under which license they stand.
     """
     from ...data.storage import dataset_card as cards  # measuring how many pairs are solved needs the environment
     from ...data.storage.lerobot import is_lerobot
+    from ...data.storage.licenses import LICENSE_KEYS
 
     folder = Path(folder)
     description = cards.read_description(folder)
@@ -179,8 +187,14 @@ def write_dataset_card(folder: str | Path) -> Path:
     needed = ("env_kwargs", "fps", "collector", "versions")
     if missing := [name for name in needed if name not in description]:
         raise ValueError(f"the card of {folder} would lack {', '.join(missing)}: {cards.DESCRIPTION_FILE} has no such")
+    if license is not None:
+        check_license(license)
+        description = {name: value for name, value in description.items() if name not in LICENSE_KEYS}
+        description["license"] = license
     cards.check_complete(folder, description)
     facts, _ = cards.measure_directory(folder, description)
     text = cards.render_card(description, facts, is_lerobot(folder))
     check_card(text, "dataset")
+    if license is not None:
+        cards.write_description(folder, description)
     return write_atomic(folder / CARD_FILE, text)

@@ -423,8 +423,8 @@ def test_a_data_set_card_is_measured_again(tmp_path, collected, online):
     (folder / "episodes.json").write_text(json.dumps(without(description, "collector")))
     with pytest.raises(ValueError, match="would lack collector"):
         write_card(folder)
-    with pytest.raises(ValueError, match="is a data set.*omit license"):
-        write_card(folder, license="mit", results=())
+    with pytest.raises(ValueError, match="is a data set.*omit data_license"):
+        write_card(folder, data_license="mit", license="mit", results=())
 
 
 @pytest.mark.parametrize(
