@@ -17,6 +17,7 @@ from ..data.episodes import COLUMN_KEYS
 from ..pictures import FITS
 from ..plain_numbers import make_plain
 from ..world_models.registry import find_world_model
+from .described_fields import field_meanings
 from .parts import check_parts, learning_rate_factors
 from .recipe_files import field_names, find_recipe, parse, peek, read_keys, read_yaml
 from .starting_point import MEASURED, checkpoint_config
@@ -140,7 +141,9 @@ class TrainingRecipe(RunRecipe):
     max_steps: int | None = option(
         None, "optimizer steps; warm-up and cosine span exactly these. Replaces schedule_epochs and stop_epoch"
     )
-    schedule_epochs: float | None = option(None, "epochs that the learning rate is laid out for; run in full unless")
+    schedule_epochs: float | None = option(
+        None, "epochs that the learning rate is laid out for; all of them are run, unless stop_epoch says otherwise"
+    )
     stop_epoch: float | None = option(
         None, "stop after so many epochs of schedule_epochs, without changing the schedule"
     )
@@ -188,10 +191,11 @@ def model_fields(model_type: str) -> type:
     kind, _ = find_world_model(model_type)
     plain: dict[Any, Any] = {float | int: float, dict | None: str | None}  # a mapping is given as YAML
     common = {entry.name for entry in dataclasses.fields(PreTrainedConfig)} | {"num_channels", *MEASURED}
-    fields = []
+    fields, meanings = [], field_meanings(kind)
     for entry in dataclasses.fields(kind):
         if entry.name not in common:  # the data set decides about the last ones
-            described = option(getattr(kind, entry.name), f"field of {kind.__name__}")
+            text = meanings.get(entry.name, f"field of {kind.__name__}")
+            described = option(getattr(kind, entry.name), text.replace("%", "%%"))
             fields.append((entry.name, plain.get(entry.type, entry.type), described))
     return dataclasses.make_dataclass("ModelFields", fields)
 

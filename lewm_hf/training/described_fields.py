@@ -4,7 +4,7 @@ import inspect
 import re
 from typing import Any
 
-_ENTRY = re.compile(r"    (\w+(?:, \w+)*): (.*)")
+_ENTRY = re.compile(r"    (\w+(?:, \w+)*):(?: (.*))?")
 
 
 def field_meanings(kind: Any) -> dict[str, str]:
@@ -31,7 +31,7 @@ def _entries(docstring: str) -> dict[str, str]:
     for line in lines:
         if entry := _ENTRY.fullmatch(line):
             names = entry[1].split(", ")
-            found |= {name: [entry[2]] for name in names}
+            found |= {name: [entry[2]] if entry[2] else [] for name in names}
         elif line.startswith("     "):
             for name in names:
                 found[name].append(line.strip())

@@ -114,11 +114,29 @@ class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class _Parser(HfArgumentParser):
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, formatter_class=_Defaults, **kwargs)
+    def __init__(self, classes: Sequence[type], **kwargs: Any):
+        super().__init__(classes, formatter_class=_Defaults, usage="... [RECIPE] [--key value ...]", **kwargs)
+        self._known = field_names(*classes)
+
+    def format_help(self) -> str:
+        """With the recipes, which are looked at only here."""
+        shipped = ", ".join(_fitting(self._known))
+        self.description = (
+            f"RECIPE is a YAML file, or the name of one that ships with the package: {shipped}. It holds keys of those "
+            "below, which win over it where they are given."
+        )
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"the command line is wrong: {message}")
+
+
+def _fitting(known: Sequence[str]) -> list[str]:
+    """Names of the package's recipes that say nothing but these keys, or that say themselves which there are."""
+    found = {path.stem: set(read_keys(path)) - {"base"} for path in RECIPES.glob("*.yaml")}
+    return sorted(
+        name for name, keys in found.items() if keys <= set(known) or "model_type" in keys.intersection(known)
+    )
 
 
 def field_names(*classes: type) -> list[str]:

@@ -8,6 +8,7 @@ import yaml
 import lewm_hf
 from lewm_hf import LeWMConfig, LeWMModel
 from lewm_hf.training.arguments import TrainingRecipe, parse_recipe, recipe_values
+from lewm_hf.training.decoder_arguments import parse_decoder_recipe
 
 RECIPES = Path(lewm_hf.__file__).parent / "training" / "recipes"
 
@@ -100,6 +101,44 @@ def test_every_field_is_documented(capsys):
         parse_recipe(["--help"])
     text = capsys.readouterr().out
     assert not stop.value.code and "None)" not in text and "(default: 128)" in text
+
+
+def help_of(parse, *arguments, capsys) -> str:
+    with pytest.raises(SystemExit):
+        parse([*arguments, "--help"])
+    return " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("model_type", "said"),
+    [
+        ("lewm", {"sigreg_weight": "lambda, the weight of SIGReg in the loss.", "predictor_mlp_size": "the causal"}),
+        ("pldm", {"sigreg_weight": "PLDM has none; above 0", "inverse_hidden_size": "weight and width of the inverse"}),
+        ("dino_wm", {"backbone_size": "side that frames are resized to before the backbone sees them; default"}),
+        ("goal_imitation", {"actor_layers": "width and hidden layers of the actor.", "backbone": "`None` trains"}),
+        ("lewm_with_decoder", {"decoder_weight": "of the pixel loss, on normalized pixels."}),
+    ],
+)
+def test_help_says_what_every_field_of_the_model_means(model_type, said, capsys):
+    text = help_of(parse_recipe, "--model_type", model_type, capsys=capsys)
+    assert "field of" not in text
+    for name, meaning in said.items():
+        assert f"{name.upper()} {meaning}" in text
+
+
+def test_help_names_the_recipes_that_can_be_trained(capsys):
+    texts = [help_of(parse, capsys=capsys) for parse in (parse_recipe, parse_decoder_recipe)]
+    assert all("usage: ... [RECIPE] [--key value ...]" in text for text in texts)
+    listed = [set(text.split("ships with the package: ")[1].split(". ")[0].split(", ")) for text in texts]
+    for path in RECIPES.glob("*.yaml"):
+        for parse, names in zip((parse_recipe, parse_decoder_recipe), listed, strict=True):
+            given = [path.stem, "--dataset", "d", "--output_dir", "o"]
+            try:
+                parse([*given, *(["--model", "m"] if parse is parse_decoder_recipe else [])])
+            except ValueError as error:
+                assert "unknown recipe key" in str(error) and path.stem not in names
+            else:
+                assert path.stem in names
 
 
 @pytest.mark.parametrize(
