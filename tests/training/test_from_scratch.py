@@ -1,0 +1,102 @@
+"""The commands that a recipe's comment names are understood, and are run one after the other, each once."""
+
+import importlib.util
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lewm_cli import parser
+from lewm_hf.training.arguments import parse_recipe
+from lewm_hf.training.recipe_files import RECIPES
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "training" / "from_scratch.py"
+PARSER = parser()
+
+
+def module():
+    spec = importlib.util.spec_from_file_location("from_scratch", SCRIPT)
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+def from_scratch(*arguments):
+    return subprocess.run([sys.executable, SCRIPT, *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", ["tworoom-mini", "pusht-mini", "reacher-mini", "cube-mini"])
+def test_the_commands_of_a_recipe_are_understood_and_begin_with_nothing(name, tmp_path):
+    script = module()
+    commands = [
+        script.placed(words, tmp_path, ["--seed", "5"]) for words in script.commands_of(RECIPES / f"{name}.yaml")
+    ]
+    made: set[str] = set()
+    for command in commands:
+        match command:
+            case ["lewm", *rest]:
+                PARSER.parse_args(rest)
+                written = command[command.index("--out") + 1]
+            case ["accelerate", "launch", "training/train.py", *rest]:
+                recipe, _ = parse_recipe(rest)
+                assert recipe.seed == 5 and recipe.dataset in made
+                written = recipe.output_dir
+            case _:
+                pytest.fail(f"what is {command}?")
+        assert Path(written).is_relative_to(tmp_path)
+        read = [word for word in command if word.startswith(str(tmp_path)) and word != written]
+        # Whatever it reads was written before, or lies in a folder that was.
+        assert all(any(Path(word).is_relative_to(place) for place in made) for word in read), command
+        made.add(written)
+    assert commands[0][1] == "collect" and commands[-1][1] == "eval"
+
+
+def test_each_command_is_run_once_and_what_failed_is_run_again(tmp_path):
+    writer = tmp_path / "append.py"
+    writer.write_text(
+        "import pathlib, sys, time\nout = pathlib.Path(sys.argv[1])\nout.mkdir(parents=True, exist_ok=True)\n"
+        "open(out / 'log', 'a').write(' '.join(sys.argv[2:]) + chr(10))\n"
+        "broken = pathlib.Path(sys.argv[1], 'broken').exists()\ntime.sleep(0.5 * broken)\nsys.exit(broken)\n"
+    )
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(
+        f"# A recipe.\n#\n#   python {writer} runs/first 'two words'\n#   python {writer} runs/second \\\n"
+        "#       --output_dir runs/second\n#\n# python is not run here.\ndataset: runs/episodes\n#   python never\n"
+    )
+    runs = tmp_path / "elsewhere"
+    shown = from_scratch(recipe, "--runs", runs)
+    assert shown.returncode == 0 and [line.split()[2] for line in shown.stdout.splitlines()] == [
+        f"{runs}/first", f"{runs}/second",
+    ]  # fmt: skip
+    assert not runs.exists()
+    (runs / "second").mkdir(parents=True)
+    (runs / "second" / "broken").touch()
+    failed = from_scratch(recipe, "--runs", runs, "--run")
+    assert (
+        failed.returncode == 2 and failed.stderr.startswith("error: python ") and "ended with status 1" in failed.stderr
+    )
+    (runs / "second" / "broken").unlink()
+    (runs / "second" / "state").mkdir()  # of a training that was interrupted
+    done = from_scratch(recipe, "--runs", runs, "--run")
+    assert done.returncode == 0 and f"{runs}/from_scratch-small.json" in done.stdout
+    assert (runs / "first" / "log").read_text() == "two words\n"
+    output = f"--output_dir {runs}/second"
+    assert (runs / "second" / "log").read_text() == f"{output}\n{output} --resume\n"
+    found = json.loads((runs / "from_scratch-small.json").read_text())
+    assert [shlex.split(entry["command"])[2] for entry in found["commands"]] == [f"{runs}/first", f"{runs}/second"]
+    first, second = (entry["seconds"] for entry in found["commands"])
+    assert first > 0 and second > 0.5  # its first attempt counts too
+    assert found["minutes"] == pytest.approx((first + second) / 60, abs=0.06) and found["machine"]["cpu_count"] >= 1
+    assert from_scratch(recipe, "--runs", runs, "--run").returncode == 0
+    assert (runs / "first" / "log").read_text() == "two words\n"
+
+
+def test_a_recipe_without_commands_is_refused(tmp_path):
+    recipe = tmp_path / "silent.yaml"
+    recipe.write_text("# Says nothing.\ndataset: x\n")
+    refused = from_scratch(recipe)
+    assert refused.returncode == 2 and "names no command in its first comment" in refused.stderr

@@ -1,0 +1,122 @@
+"""A recipe's agent from nothing: the commands that its first comment names, one after another, each timed.
+
+    python training/from_scratch.py training/recipes/pusht-mini.yaml              # what would be run
+    python training/from_scratch.py training/recipes/pusht-mini.yaml --run        # runs it, everything below runs/
+    python training/from_scratch.py training/recipes/pusht-mini.yaml --run --runs DIR --train "--seed 1"
+
+Again after an interruption, it continues: a finished command is not run twice, collections go on with the next file of
+episodes and trainings with the saved state. DIR/from_scratch-NAME.json says what was run on which machine, how many
+seconds each command took (over all attempts), and the evaluation's counts.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from lewm_hf.evaluation.common.provenance import hardware
+from lewm_hf.evaluation.common.results import read_result
+from lewm_hf.files import write_atomic
+from lewm_hf.scripts import run_script, script_parser
+from lewm_hf.training.recipe_files import find_recipe, peek
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = ("lewm", "accelerate", "python")
+
+
+def commands_of(recipe: Path) -> list[list[str]]:
+    """The words of each command that a recipe's leading comment names, in order.
+
+    Args:
+        recipe: file whose first lines are a comment; commands are indented by three blanks or more, begin with one of
+            `PROGRAMS`, and may go on in the next line after a backslash.
+
+    Raises:
+        ValueError: where it names none.
+    """
+    text = ""
+    for line in recipe.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        text += line[1:] + "\n"
+    lines = text.replace("\\\n", " ").splitlines()
+    lines = [line for line in lines if line.startswith("   ") and line.split()[:1] in [[name] for name in PROGRAMS]]
+    commands = [shlex.split(line, comments=True) for line in lines]
+    if not commands:
+        raise ValueError(f"{recipe} names no command in its first comment: use one that says there how it is run")
+    return commands
+
+
+def placed(words: list[str], runs: Path, train: list[str]) -> list[str]:
+    """A command with `runs/` moved to another folder, and further arguments where it is a training."""
+    moved = [str(runs / word.removeprefix("runs/")) if word.startswith("runs/") else word for word in words]
+    if "training/train.py" not in words:
+        return moved
+    if "--dataset" not in words:
+        recipe = next(word for word in words if word.endswith(".yaml"))
+        dataset = peek([recipe], "dataset")
+        moved += ["--dataset", str(runs / dataset.removeprefix("runs/"))] if dataset else []
+    return moved + train
+
+
+def run(words: list[str]) -> tuple[int, float]:
+    """Runs one command to its end and returns its status and its seconds."""
+    words = list(words)
+    output = Path(words[words.index("--output_dir") + 1]) if "--output_dir" in words else None
+    if output is not None and (output / "state").is_dir():
+        words.append("--resume")
+    environment = os.environ | {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+    }
+    start = time.perf_counter()
+    return subprocess.run(words, cwd=ROOT, env=environment).returncode, time.perf_counter() - start
+
+
+def work(arguments: argparse.Namespace) -> None:
+    recipe, runs = find_recipe(arguments.recipe), Path(arguments.runs).resolve()
+    commands = [placed(words, runs, shlex.split(arguments.train)) for words in commands_of(recipe)]
+    if not arguments.run:
+        print(*map(shlex.join, commands), sep="\n")
+        return
+    path = runs / f"from_scratch-{recipe.stem}.json"
+    done: dict[str, Any] = {"recipe": recipe.stem, "machine": hardware("cpu"), "commands": []}
+    if path.exists():
+        done = json.loads(path.read_text(encoding="utf-8"))
+    entries = {entry["command"]: entry for entry in done["commands"]}
+    for words in commands:
+        command = shlex.join(words)
+        entry = entries.get(command, {"command": command, "seconds": 0.0, "finished": False})
+        if entry["finished"]:
+            continue
+        print(f"== {time.strftime('%H:%M:%S')} {command}", flush=True)
+        status, seconds = run(words)
+        entry |= {"seconds": round(entry["seconds"] + seconds, 2), "finished": status == 0}
+        entries[command] = entry
+        done["commands"] = list(entries.values())
+        done["minutes"] = round(sum(entry["seconds"] for entry in done["commands"]) / 60, 1)
+        if status == 0 and "eval" in words[:2]:
+            success = read_result(Path(words[words.index("--out") + 1])).success
+            done["success"] = {"n": success.n, "successes": success.successes, "rate": success.rate}
+        write_atomic(path, json.dumps(done, indent=1) + "\n")
+        if status:
+            raise OSError(f"{command} ended with status {status}: mend what it says and run this again")
+    print(f"{path}: {done['minutes']} minutes")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = script_parser(__doc__)
+    parser.add_argument("recipe", help="by path, or one of the package's by name; its first comment names the commands")
+    parser.add_argument("--run", action="store_true", help="run them instead of showing them")
+    parser.add_argument("--runs", default="runs", help="folder that takes the place of runs/ (default: runs)")
+    parser.add_argument("--train", default="", help='further arguments of the training, as "--seed 1"')
+    return run_script(parser, work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
