@@ -195,7 +195,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("models", nargs="+", type=Path, help="folders of checkpoints")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--table10", action="store_true", help="the paper's solver table instead of curves")
-    parser.add_argument("--solvers", nargs="+", choices=solver_names(), default=solver_names())
+    drawing = [name for name in solver_names() if "samples" in solver_settings(name)]  # others have one point only
+    parser.add_argument("--solvers", nargs="+", choices=drawing, default=drawing)
     parser.add_argument("--points", nargs="+", default=list(POINTS), metavar="SAMPLESxITERATIONS")
     parser.add_argument("--proposals", nargs="+", choices=list(BASES), default=list(BASES))
     parser.add_argument("--episodes", help="data set to draw pairs from; default: the pairs that ship with the package")

@@ -7,7 +7,6 @@ block that the data's behavior took on its way to a later frame (goal-conditione
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configuration_lewm import LeWMConfig
@@ -55,7 +54,9 @@ class LeWMActor(nn.Module):
 
     def forward(self, seen: Tensor, goal: Tensor, blocks_left: Tensor) -> Tensor:
         """Standardized `(N, size)` twice and whole numbers `(N,)`, taken as 1 to `max_blocks` -> `(N, A)`."""
-        left = F.one_hot(blocks_left.clamp(1, self.max_blocks) - 1, self.max_blocks).to(seen.dtype)
+        # One-hot; `F.one_hot` looks at every number first, which takes as long as the rest.
+        numbers = torch.arange(1, self.max_blocks + 1, device=seen.device)
+        left = (blocks_left.clamp(1, self.max_blocks)[:, None] == numbers).to(seen.dtype)
         return self.net(torch.cat([seen, goal, goal - seen, left], -1))
 
 

@@ -12,7 +12,8 @@ called. Here the same numbers are computed from weights alone, laid out once for
   `out @ value` says what it adds to every token of the window (a tenth of all operations less);
 - attention over the few tokens of a window is sums of products instead of many tiny matrix products;
 - what the context contributes is computed once per problem and shared by its candidates;
-- on CPUs candidates are taken in portions that fit the cache, a core each.
+- on CPUs candidates are taken in portions that fit the cache, a core each;
+- a few candidates share nothing: what would be saved is less than what another operation costs.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 # Candidates that one core takes at once: fewer re-read the weights too often, more do not fit its cache.
 LARGEST_PORTION, SMALLEST_PORTION = 150, 32
+# Roll-outs of which an operation takes longer to start than to compute. One core of an Intel Xeon with AMX, a window of
+# a small predictor, 1, 16 and 32 candidates: 0.44, 0.83 and 1.23 ms; sharing what can be shared 0.70, 1.05 and 1.36.
+FEW = 32
 # Sums of products over longer windows would cost more than matrix products.
 LONGEST_WINDOW = 8
 
@@ -120,8 +124,11 @@ class FixedLayer:
         self.dtype, self.heads, self.eps = dtype, attention.heads, layer.norm1.eps
         query, key, value = attention.qkv.weight.detach().chunk(3)
         wide, out = torch.promote_types(dtype, torch.float32), attention.out.weight.detach()
-        self.query = FixedLinear(query / math.sqrt(len(query) // self.heads), None, dtype)
+        self.size = len(query) // self.heads
+        self.query = FixedLinear(query / math.sqrt(self.size), None, dtype)
         self.key_value = FixedLinear(torch.cat([key, value]), None, dtype)
+        self.qkv = FixedLinear(attention.qkv.weight, None, dtype)
+        self.out_of_window = FixedLinear(out, attention.out.bias, dtype)
         self.first = FixedLinear(out.to(wide) @ value.to(wide), attention.out.bias, dtype)
         self.out = FixedLinear(out, None, dtype)
         self.modulation = FixedLinear(*_one_plus_scales(layer.modulation, wide), dtype)
@@ -138,8 +145,7 @@ class FixedLayer:
             modulation: theirs, from `modulate`.
             past: of the window's tokens before them.
         """
-        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation
-        rows = self._modulated(hidden, shift_attn, scale_attn, self.norms[0])
+        rows = self._modulated(hidden, modulation[0], modulation[1], self.norms[0])
         if past is None:
             past, later = Past(rows[0], self.first(rows[0]), []), rows[1:]
             branches = [past.output[None]] * (len(later) == 0 or not last_only)
@@ -152,11 +158,30 @@ class FixedLayer:
             for seen, query in enumerate(queries, len(past.tokens) - len(queries) + 1):
                 attend(query, past.tokens[:seen])
             branches.append(self.out(queries.flatten(-2)).add_(past.output))
-        kept = slice(-1, None) if last_only else slice(None)
         branch = branches[0] if len(branches) == 1 else torch.cat(branches)
-        hidden = _gated(hidden[kept], gate_attn[kept], branch)
-        rows = self._modulated(hidden, shift_mlp[kept], scale_mlp[kept], self.norms[1])
-        return _gated(hidden, gate_mlp[kept], self.fc2(self.fc1(rows))), past
+        return self._after_attention(hidden, modulation, branch, last_only), past
+
+    def window(self, hidden: Tensor, modulation: Tensor, last_only: bool) -> Tensor:
+        """Output of all tokens of a whole window, or of the last one, `(T or 1, problems, candidates, width)`.
+
+        Half the operations of a call, and some more arithmetic: faster where rows are few.
+
+        Args:
+            hidden: `(T, problems, candidates, width)`, `modulation` theirs.
+        """
+        tokens, problems, samples = hidden.shape[:3]
+        rows = self._modulated(hidden, modulation[0], modulation[1], self.norms[0])
+        query, key, value = self.qkv(rows).view(tokens, -1, 3, self.heads, self.size).permute(2, 1, 3, 0, 4)
+        query = query[:, :, -1:] if last_only else query
+        branch = F.scaled_dot_product_attention(query, key, value, is_causal=not last_only)
+        branch = self.out_of_window(branch.permute(2, 0, 1, 3).reshape(query.shape[2], problems, samples, -1))
+        return self._after_attention(hidden, modulation, branch, last_only)
+
+    def _after_attention(self, hidden: Tensor, modulation: Tensor, branch: Tensor, last_only: bool) -> Tensor:
+        _, _, gate_attn, shift_mlp, scale_mlp, gate_mlp = modulation[:, -1:] if last_only else modulation
+        hidden = _gated(hidden[-1:] if last_only else hidden, gate_attn, branch)
+        rows = self._modulated(hidden, shift_mlp, scale_mlp, self.norms[1])
+        return _gated(hidden, gate_mlp, self.fc2(self.fc1(rows)))
 
     def modulate(self, condition: Tensor) -> Tensor:
         """Conditions `(T, problems, candidates or 1, width)` -> `(6, T, problems, candidates or 1, width)`.
@@ -232,15 +257,31 @@ class FixedWeights:
         self, rows: Tensor, modulations: list[Tensor], first: int, past: Sequence[Past | None]
     ) -> tuple[Tensor, list[Past]]:
         """Predictor over new tokens from position `first` on: the last one's output, and what later ones need."""
-        into, out_of = self.projections
-        hidden = rows if into is None else into(rows.to(self.dtype)).to(self.wide)
-        hidden, present = hidden + self.positions[first : first + len(rows), None, None], []
+        hidden, present = self._placed(rows, first), []
         for index, layer in enumerate(self.layers):
             last_only = index == len(self.layers) - 1
             hidden, tokens = layer(hidden, modulations[index], past[index], last_only)
             present.append(tokens)
+        return self._read(hidden), present
+
+    def predict_window(self, rows: Tensor, modulations: list[Tensor]) -> Tensor:
+        """Predictor over the tokens of a whole window `(T, problems, candidates, D)`: the last one's output."""
+        hidden = self._placed(rows, 0)
+        for index, layer in enumerate(self.layers):
+            hidden = layer.window(hidden, modulations[index], index == len(self.layers) - 1)
+        return self._read(hidden)
+
+    def _placed(self, rows: Tensor, first: int) -> Tensor:
+        """Tokens as the first layer reads them, at positions from `first` on."""
+        into = self.projections[0]
+        hidden = rows if into is None else into(rows.to(self.dtype)).to(self.wide)
+        return hidden + self.positions[first : first + len(rows), None, None]
+
+    def _read(self, hidden: Tensor) -> Tensor:
+        """What `pred_proj` is given of the last layer's output."""
         hidden = F.layer_norm(hidden, hidden.shape[-1:], *self.norm, eps=self.eps).to(self.dtype)
-        return hidden if out_of is None else out_of(hidden), present
+        out_of = self.projections[1]
+        return hidden if out_of is None else out_of(hidden)
 
 
 class FixedRollout:
@@ -263,11 +304,17 @@ class FixedRollout:
             return self.model.rollout(context, candidates, executed)
         context, executed = self.model.check_rollout(context, candidates, executed)
         with torch.no_grad(), torch.autocast(context.device.type, enabled=False):
-            parts = [candidates]
-            if context.device.type == "cpu":
+            parts, few = [candidates], candidates.shape[:2].numel() <= FEW
+            if context.device.type == "cpu" and not few:
                 parts = candidates.split(self._portion(*candidates.shape[:2]), 1)
-            imagined = side_by_side(lambda part: self._imagine(context, part, executed), parts)
-            return torch.cat(imagined, 1).to(context.dtype)
+            imagine = self._imagine_few if few else self._imagine
+
+            def unrecorded(part: Tensor) -> Tensor:
+                with torch.inference_mode():
+                    return imagine(context, part, executed)
+
+            # Concatenated out there, where tensors are made that everything may be done with.
+            return torch.cat(side_by_side(unrecorded, parts), 1).to(context.dtype)
 
     def _portion(self, problems: int, samples: int) -> int:
         """Candidates of a portion. Does not depend on which thread asks, nor do the bits of a plan therefore."""
@@ -277,9 +324,6 @@ class FixedRollout:
     def _imagine(self, context: Tensor, candidates: Tensor, executed: Tensor | None) -> Tensor:
         history, frames, steps = self.model.config.history_size, context.shape[1], candidates.shape[2]
         shared = frames - 1
-        if executed is not None and candidates.shape[1] == 1:
-            # Nobody shares the context: its tokens go through the predictor together with those of the only plan.
-            candidates, executed, shared = torch.cat([executed[:, None], candidates], 2), None, 0
         modulations = self.weights.modulations(candidates.permute(2, 0, 1, 3))
         tokens = context.transpose(0, 1)[:, :, None].to(self.weights.wide)  # (C, B, 1, D)
         known = None if executed is None else self.weights.modulations(executed.transpose(0, 1)[:, :, None])
@@ -300,6 +344,19 @@ class FixedRollout:
             new.append(imagined[-1])
         return torch.cat(imagined).permute(1, 2, 0, 3)
 
+    def _imagine_few(self, context: Tensor, candidates: Tensor, executed: Tensor | None) -> Tensor:
+        """The same where operations take longer than their arithmetic: all there is goes through at once."""
+        history, frames, (samples, steps) = self.model.config.history_size, context.shape[1], candidates.shape[1:3]
+        if executed is not None:
+            candidates = torch.cat([executed[:, None].expand(-1, samples, -1, -1), candidates], 2)
+        modulations = self.weights.modulations(candidates.permute(2, 0, 1, 3))
+        tokens = context.transpose(0, 1)[:, :, None].expand(-1, -1, samples, -1).to(self.weights.wide)
+        for end in range(frames, frames + steps):
+            window = slice(max(0, end - history), end)
+            hidden = self.weights.predict_window(tokens[window], [every[:, window] for every in modulations])
+            tokens = torch.cat([tokens, self.weights.pred_proj(hidden).to(self.weights.wide)])
+        return tokens[frames:].permute(1, 2, 0, 3)
+
 
 def prepare(model: LeWMModel, types: tuple[type, ...], dtype: torch.dtype | None = None) -> FixedRollout | None:
     """A `FixedRollout`, or `None` where something stands between the weights and what the modules would compute.
@@ -309,7 +366,7 @@ def prepare(model: LeWMModel, types: tuple[type, ...], dtype: torch.dtype | None
         types: of the modules that its roll-out runs through; any other, derived ones too, has to be called.
         dtype: see `FixedRollout`; default: the model's.
     """
-    modules = [module for part in (model.action_encoder, model.predictor, model.pred_proj) for module in part.modules()]
+    modules = _modules(model.action_encoder, model.predictor, model.pred_proj)
     tensors = [tensor for module in modules for tensor in (*module._parameters.values(), *module._buffers.values())]
     tensors = [tensor for tensor in tensors if tensor is not None and tensor.is_floating_point()]
     if model.config.history_size > LONGEST_WINDOW or any(module.training for module in modules):
@@ -317,6 +374,14 @@ def prepare(model: LeWMModel, types: tuple[type, ...], dtype: torch.dtype | None
     if len({tensor.device for tensor in tensors}) > 1 or not all(is_plain(module, types) for module in modules):
         return None
     return FixedRollout(model, _laid_out(model, tensors, model.dtype if dtype is None else dtype))
+
+
+def _modules(*parts: nn.Module) -> list[nn.Module]:
+    """All modules of these. `nn.Module.modules` also makes their names, and takes as long as a small window."""
+    found = list(parts)
+    for module in found:  # grows on the way
+        found += [child for child in module._modules.values() if child is not None]
+    return found
 
 
 def _laid_out(model: LeWMModel, tensors: list[Tensor], dtype: torch.dtype) -> FixedWeights:

@@ -1,7 +1,7 @@
 """Planning with any world model: solvers, goal costs, named planners, and the policies that act in environments."""
 
 from ..world_models.base import ActingWorldModel, WorldModel
-from .actor import ActorPolicy, propose
+from .actor import ActorPolicy, propose, propose_around
 from .costs import control_cost, goal_cost
 from .frames import encode_frames, observe_frames
 from .mpc import MPCPolicy
@@ -10,7 +10,19 @@ from .plan_settings import PlanSettings
 from .planner import PlanOutput, plan
 from .planners import Planner, load_planner, planner_names
 from .robot_loop import LoopReport, RobotLoop
-from .solvers import CEM, ICEM, MPPI, Gradient, Hybrid, RandomShooting, Solution, Solver, make_solver, register_solver
+from .solvers import (
+    CEM,
+    ICEM,
+    MPPI,
+    Gradient,
+    Hybrid,
+    Keep,
+    RandomShooting,
+    Solution,
+    Solver,
+    make_solver,
+    register_solver,
+)
 from .world_model import check_ready, has_actor
 
 __all__ = [
@@ -18,6 +30,7 @@ __all__ = [
     "Gradient",
     "Hybrid",
     "ICEM",
+    "Keep",
     "MPPI",
     "RandomShooting",
     "ActingWorldModel",
@@ -43,5 +56,6 @@ __all__ = [
     "planner_names",
     "problem_noise",
     "propose",
+    "propose_around",
     "register_solver",
 ]

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..action_blocks import block_bounds, from_blocks
 from ..world_models.base import ActingWorldModel, device_of
 from .block_policy import BlockPolicy, Episode
-from .solvers.base import clip
+from .solvers.base import Bounds, clip
 from .world_model import Imaginer, check_actor
 
 
@@ -38,25 +38,100 @@ def propose(
     Raises:
         ValueError: for several goals per problem.
     """
+    goal = _one_goal(context, goal)
+    first = _first(model, context, goal, blocks_left, features, goal_features)
+    return _follow(model, imaginer, context, goal, blocks_left, executed, first, [None] * horizon)[0]
+
+
+@torch.no_grad()
+def propose_around(
+    model: ActingWorldModel,
+    context: Tensor,
+    goal: Tensor,
+    blocks_left: Tensor,
+    noise: Tensor,
+    executed: Tensor | None = None,
+    features: Tensor | None = None,
+    goal_features: Tensor | None = None,
+    imaginer: Imaginer | None = None,
+    bounds: Bounds = None,
+) -> tuple[Tensor, Tensor]:
+    """Plans `(B, S, horizon, A)` of an actor that is disturbed and answers, and where they lead `(B, S, horizon, D)`.
+
+    Noise is added to each block that the actor gives, and its next one answers the future that follows from both. (The
+    policy's trajectories among the candidates of TD-MPC, Hansen et al. 2022, arXiv 2203.04955, are undisturbed.)
+
+    Args:
+        noise: `(B, S, horizon, A)` in standard deviations of the data set's actions; zeros leave the actor alone.
+        bounds: of the disturbed blocks, see `clip`.
+
+    Other arguments and errors are those of `propose`.
+    """
+    goal = _one_goal(context, goal)
+    first, samples = _first(model, context, goal, blocks_left, features, goal_features), noise.shape[1]
+    context, goal, blocks_left, first = (
+        part.repeat_interleave(samples, 0) for part in (context, goal, blocks_left, first)
+    )
+    executed = None if executed is None else executed.repeat_interleave(samples, 0)
+    steps = noise.flatten(0, 1).unbind(1)
+    plans, futures = _follow(model, imaginer, context, goal, blocks_left, executed, first, steps, bounds)
+    return plans.unflatten(0, (-1, samples)), torch.stack(futures, 1).unflatten(0, (-1, samples))
+
+
+def _one_goal(context: Tensor, goal: Tensor) -> Tensor:
     if goal.shape == (len(context), 1, *context.shape[2:]):
         goal = goal[:, 0]
     if goal.shape != context[:, -1].shape:
         raise ValueError(f"an actor goes to one goal, but goal has shape {tuple(goal.shape)}: give one per problem")
+    return goal
+
+
+def _first(
+    model: ActingWorldModel,
+    context: Tensor,
+    goal: Tensor,
+    blocks_left: Tensor,
+    features: Tensor | None,
+    goal_features: Tensor | None,
+) -> Tensor:
+    """The block `(B, A)` that answers the real frame."""
     known = features is not None and goal_features is not None
     seen = (features, goal_features) if known else (None, None)
+    return model.act(context[:, -1], goal, blocks_left.clamp_min(1), *seen)
+
+
+def _follow(
+    model: ActingWorldModel,
+    imaginer: Imaginer | None,
+    context: Tensor,
+    goal: Tensor,
+    blocks_left: Tensor,
+    executed: Tensor | None,
+    block: Tensor,
+    noise: Sequence[Tensor | None],
+    bounds: Bounds = None,
+) -> tuple[Tensor, list[Tensor]]:
+    """The plans `(N, steps, A)` that begin with `block`, and the latents they lead to; the last if it has noise."""
     # Not asked for a single block: a model may only imitate.
     world: ActingWorldModel | Imaginer = model if imaginer is None else imaginer
-    before = list(context.unbind(1)), [] if executed is None else list(executed.unbind(1))
-    latents, blocks = (part[-model.config.history_size :] for part in before)
-    for step in range(horizon):
-        left = (blocks_left - step).clamp_min(1)
-        blocks.append(model.act(latents[-1], goal, left, *(seen if step == 0 else ())))
-        if step + 1 < horizon:  # imagined frames are context like real ones: one block further instead of all anew
-            window = latents[-model.config.history_size :]
+    history = model.config.history_size
+    latents = list(context.unbind(1))[-history:]
+    blocks = [] if executed is None else list(executed.unbind(1))[-history:]
+    futures: list[Tensor] = []
+    for step, disturbance in enumerate(noise):
+        if step > 0:
+            block = model.act(latents[-1], goal, (blocks_left - step).clamp_min(1))
+        if disturbance is not None:
+            block = clip(block + disturbance, bounds)
+        blocks.append(block)
+        if step + 1 < len(noise) or disturbance is not None:
+            # Imagined frames are context like real ones: one block further instead of all anew.
+            window = latents[-history:]
             between = torch.stack(blocks[-len(window) : -1], 1) if len(window) > 1 else None
-            further = world.rollout(torch.stack(window, 1), blocks[-1][:, None, None], between)
-            latents.append(further[:, 0, 0].to(goal.dtype))
-    return torch.stack(blocks[-horizon:], 1)
+            further = world.rollout(torch.stack(window, 1), block[:, None, None], between)
+            futures.append(further[:, 0, 0].to(goal.dtype))
+            latents.append(futures[-1])
+    return torch.stack(blocks[-len(noise) :], 1), futures
 
 
 class ActorPolicy(BlockPolicy):

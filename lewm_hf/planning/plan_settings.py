@@ -32,7 +32,11 @@ class PlanSettings:
             look beyond the bounds its mean can reach them: with candidates clipped, goals at full speed are missed
             (TwoRoom: 31 of 40 shipped pairs instead of all of the first 20).
         proposal: `"actor"` starts the search where the checkpoint's actor would go.
-        guard: keep the start of the search instead of its result unless the predicted cost falls by this share.
+        proposals: how many times the actor is followed through the imagined future. The first time undisturbed; then
+            noise is added to every block that it gives, and its next one answers where that leads. The search starts
+            from the cheapest of these plans.
+        proposal_std: of that noise, in standard deviations of the data set's actions.
+        guard: keep the undisturbed start instead of the result unless the predicted cost falls by this share.
         seed: of all noise. The noise of a problem depends on (seed, problem, replan) and on nothing else.
         rollout_dtype: `None` computes as the model does; `"bfloat16"` or `"float16"` runs the roll-out under autocast
             (costs stay float32). On a CPU only worthwhile with the instruction (avx512_bf16, amx).
@@ -56,6 +60,8 @@ class PlanSettings:
     goals: Literal["min", "mean"] = "min"
     clip_actions: Literal["executed", "candidates", "none"] = "executed"
     proposal: Literal["actor"] | None = None
+    proposals: int = 1
+    proposal_std: float = 0.25
     guard: float | None = None
     seed: int = 42
     rollout_dtype: Literal["bfloat16", "float16"] | None = None
@@ -68,7 +74,7 @@ class PlanSettings:
         if isinstance(self.solver, str):
             object.__setattr__(self, "solver", make_solver(self.solver))
         check_solver(self.solver)
-        for name in ("horizon", "memory_budget", "problem_batch"):
+        for name in ("horizon", "proposals", "memory_budget", "problem_batch"):
             value = getattr(self, name)
             if name == "problem_batch" and value is None:
                 continue
@@ -84,6 +90,9 @@ class PlanSettings:
             if value not in allowed and not (name == "cost" and callable(value)):
                 raise ValueError(f"{name}={value!r} is unknown: use one of {list(allowed)}")
         check_numbers(self, "control_penalty", above=False)
+        check_numbers(self, "proposal_std")
+        if self.proposals > 1 and self.proposal is None:
+            raise ValueError(f"proposals={self.proposals}: nothing proposes a plan, set proposal too")
         if self.guard is not None:
             check_numbers(self, "guard", above=False)
 

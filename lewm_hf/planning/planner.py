@@ -1,11 +1,10 @@
 """One plan per problem: sample, imagine, judge, repeat. A pure function of tensors."""
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -14,14 +13,17 @@ from transformers.utils import ModelOutput
 from ..action_blocks import block_bounds, from_blocks
 from ..action_choices import Choices
 from ..threads import side_by_side
-from ..world_models.base import WorldModel
-from .actor import propose
-from .costs import Cost, control_cost, goal_cost
+from ..world_models.base import ActingWorldModel, WorldModel
+from .actor import propose, propose_around
+from .judging import Judged, compiled_judge, even, judge_plans, plan_costs
 from .noise import Problem, colored, problem_noise
 from .plan_settings import ROLLOUT_DTYPES, PlanSettings
 from .solvers import Solver, clip, solver_name
 from .solvers.base import Bounds, take
 from .world_model import Imaginer, candidate_bytes, check_actor, check_ready, for_search
+
+# Noise of proposals has a stream of its own, beside those of iterations 0, 1, ...
+OF_PROPOSALS = 2**32 - 1
 
 __all__ = ["PlanOutput", "PlanSettings", "plan"]
 
@@ -54,55 +56,6 @@ class PlanOutput(ModelOutput):
     kept: Tensor | None = None
 
 
-def _judge(
-    model: Imaginer,
-    cost: Literal["final", "path"] | Cost,
-    goals: Literal["min", "mean"],
-    control_penalty: float,
-    capacity: int,
-    context: Tensor,
-    executed: Tensor | None,
-    goal: Tensor,
-    candidates: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Costs `(B, S)` of candidate plans `(B, S, T, A)`, and where the last portion of them leads."""
-    costs = []
-    for part in candidates.split(_even(candidates.shape[1], capacity), 1):
-        predicted = model.rollout(context, part, executed)
-        judged = goal_cost(predicted, goal, cost, goals) if isinstance(cost, str) else cost(predicted, goal)
-        if control_penalty:
-            judged = judged + control_penalty * control_cost(part, model.config)
-        costs.append(judged)
-    return torch.cat(costs, 1), predicted
-
-
-class _Judged(NamedTuple):
-    """Candidates `(B, S, T, A)` of one call, their costs, and where they lead, of the last portion of them at least."""
-
-    candidates: Tensor
-    costs: Tensor
-    predicted: Tensor
-
-    def find(self, plans: Tensor) -> tuple[Tensor, Tensor] | None:
-        """What is known of plans `(B, P, T, A)`, as `_judge` returns it; `None` unless all of them were candidates.
-
-        Asked on CPUs only: an accelerator would have to be waited for.
-        """
-        if plans.device.type != "cpu" or self.predicted.shape[:2] != self.costs.shape:
-            return None
-        same = (self.candidates[:, None] == plans[:, :, None]).all(-1).all(-1)
-        if not same.any(2).all():
-            return None
-        which = same.byte().argmax(2)
-        return self.costs.gather(1, which), take(self.predicted, which)
-
-
-@cache
-def _compiled_judge() -> Callable[..., tuple[Tensor, Tensor]]:
-    # One object per process: with a new one every plan would compile again.
-    return torch.compile(_judge, mode="reduce-overhead", dynamic=False)
-
-
 def _solve(
     model: Imaginer,
     settings: PlanSettings,
@@ -114,30 +67,42 @@ def _solve(
     goal: Tensor,
     mean: Tensor,
     bounds: Bounds,
+    proposed: Judged | None = None,
 ) -> dict[str, Tensor]:
-    """Plans for problems that fit into memory together, as columns of `PlanOutput` in z-space."""
+    """Plans for problems that fit into memory together, as columns of `PlanOutput` in z-space.
+
+    Args:
+        mean: where the search starts; what a guard keeps is the first of the plans that were proposed, else this.
+        proposed: plans that are judged already.
+    """
     solver, shape = settings.search, (settings.search.samples, *mean.shape[1:])
-    white = problem_noise(settings.seed, problems, replans, range(solver.iterations), shape, context.device)
+    white: list[Tensor] = []
     imagined = (model, settings.cost, settings.goals, settings.control_penalty, capacity, context, executed, goal)
-    judge = partial(_judge, *imagined)
+    judge = partial(judge_plans, *imagined)
     finite: list[Tensor] = []
-    judged: _Judged | None = None
+    judged, undisturbed = proposed, mean if proposed is None else proposed.candidates[:, 0]
 
     def objective(candidates: Tensor) -> Tensor:
         nonlocal judged
         if callable(bounds):  # whatever the solver mixes of choices, the model sees none that it never saw
             candidates = bounds(candidates)
-        if settings.compile and not torch.is_grad_enabled():
-            costs = _compiled_judge()(*imagined, candidates)[0].clone()  # a CUDA graph overwrites what it returned
+        known = proposed.find(candidates) if proposed is not None and candidates.shape[1] == 1 else None
+        if known is not None and not torch.is_grad_enabled():
+            costs = known[0]
+        elif settings.compile and not torch.is_grad_enabled():
+            costs = compiled_judge()(*imagined, candidates)[0].clone()  # a CUDA graph overwrites what it returned
         else:
             costs, predicted = judge(candidates)
             # Copied: a solver may go on in the same memory, and its plan would be taken for the one it judged.
-            judged = _Judged(candidates.detach().clone(), costs.detach(), predicted.detach())
+            judged = Judged(candidates.detach().clone(), costs.detach(), predicted.detach())
         finite.append(costs.detach().isfinite().all(1))
         return costs
 
     def noise(iteration: int, color: float = 0.0) -> Tensor:
-        return colored(white[:, iteration], color, model.config.frameskip)
+        if not white:  # that of all iterations at once, for solvers that want any
+            drawn = range(solver.iterations)
+            white.append(problem_noise(settings.seed, problems, replans, drawn, shape, context.device))
+        return colored(white[0][:, iteration], color, model.config.frameskip)
 
     solution = solver(objective, mean, noise, bounds)
     _check_finite(torch.stack(finite, 1), problems)
@@ -147,7 +112,7 @@ def _solve(
         chosen = _better(judge, bounds(solution.plan), bounds(solution.elites[:, 0]))
     plans = chosen[:, None]
     if settings.guard is not None:
-        plans = torch.stack([chosen, bounds(mean) if callable(bounds) else mean], 1)
+        plans = torch.stack([chosen, bounds(undisturbed) if callable(bounds) else undisturbed], 1)
     costs, predicted = (judged and judged.find(plans)) or judge(plans)
     found, better = {}, torch.zeros(len(plans), dtype=torch.long, device=plans.device)
     if settings.guard is not None:
@@ -158,6 +123,32 @@ def _solve(
     found["predicted_embeddings"] = predicted[rows, better].to(context.dtype)
     of_search = {name: getattr(solution, name) for name in ("elites", "elite_costs", "best_costs")}
     return found | of_search
+
+
+def _proposed(
+    model: ActingWorldModel,
+    settings: PlanSettings,
+    capacity: int,
+    noise: Tensor,
+    frame: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None],
+    imaginer: Imaginer,
+    bounds: Bounds,
+) -> Judged:
+    """The plans of an actor for some problems, the first undisturbed, and what they cost.
+
+    Args:
+        noise: `(B, proposals, horizon, A)` standard normal numbers.
+        frame: context, goal, blocks left, executed blocks and features, as `propose_around` takes them.
+    """
+    disturbances = settings.proposal_std * noise
+    disturbances[:, 0] = 0
+    around = [
+        propose_around(model, *frame[:3], some, *frame[3:], imaginer=imaginer, bounds=bounds)
+        for some in disturbances.split(even(settings.proposals, capacity), 1)
+    ]
+    plans, futures = (torch.cat(parts, 1).float() for parts in zip(*around, strict=True))
+    judged_by = settings.cost, settings.goals, settings.control_penalty
+    return Judged(plans, plan_costs(model.config, *judged_by, frame[1], plans, futures), futures)
 
 
 @torch.no_grad()
@@ -221,7 +212,7 @@ def plan(
     capacity = max(capacity, 1 if settings.guard is None else 2)  # a guard compares two
     samples = settings.search.samples
     most = settings.problem_batch or (1 if device.type == "cpu" else capacity // samples)
-    together = _even(batch, most)
+    together = even(batch, most)
     dtype = None if settings.rollout_dtype is None else ROLLOUT_DTYPES[settings.rollout_dtype]
     imaginer, parallel = for_search(model, dtype, settings.compile)
     # What a proposal imagines is in the model's own precision.
@@ -230,13 +221,23 @@ def plan(
     def solve(start: int) -> dict[str, Tensor]:
         part = slice(start, start + together)
         seen, between = context[part], executed[part] if executed is not None else None
-        begin = mean[part]
+        begin, proposed = mean[part], None
         if guided:
             real = [None if known is None else known[part] for known in (features, goal_features)]
-            begin = propose(model, seen, goal[part], left[part], settings.horizon, between, *real, plain).float()
+            frame = seen, goal[part], left[part], between, *real
+            if settings.proposals == 1:
+                begin = propose(model, *frame[:3], settings.horizon, *frame[3:], plain).float()
+            else:
+                drawn = problem_noise(
+                    settings.seed, problems[part], replans[part], [OF_PROPOSALS], (settings.proposals, *shape), device
+                )
+                proposed = _proposed(
+                    cast(ActingWorldModel, model), settings, capacity, drawn[:, 0], frame, plain, limits
+                )
+                begin = take(proposed.candidates, proposed.costs.argmin(1, keepdim=True))[:, 0]
         if not isinstance(limits, Choices):
             begin = clip(begin, limits)
-        arguments = problems[part], replans[part], seen, between, goal[part], begin, limits
+        arguments = problems[part], replans[part], seen, between, goal[part], begin, limits, proposed
         with torch.autocast(device.type, dtype) if dtype else nullcontext():
             return _solve(imaginer, settings, capacity, *arguments)
 
@@ -279,11 +280,6 @@ def _check_finite(finite: Tensor, problems: Sequence[Problem]) -> None:
             f"problem {problems[row]!r}: iteration {call} has costs that are NaN or infinite: check the checkpoint, "
             "the cost function (a large finite number rules a plan out), and rollout_dtype"
         )
-
-
-def _even(total: int, most: int) -> int:
-    """The size of equal portions of `total` that are no larger than `most`: equal shapes compile once."""
-    return math.ceil(total / math.ceil(total / min(total, max(1, most))))
 
 
 def _check_shapes(

@@ -5,7 +5,17 @@ import pytest
 import torch
 
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel, LeWMPlanner
-from lewm_hf.planning import CEM, ActorPolicy, MPCPolicy, PlanSettings, load_planner, plan, propose
+from lewm_hf.planning import (
+    CEM,
+    ActorPolicy,
+    MPCPolicy,
+    PlanSettings,
+    load_planner,
+    plan,
+    problem_noise,
+    propose,
+    propose_around,
+)
 from lewm_hf.planning.world_model import for_search
 
 from .worlds import LinearWorld, PointEnvs
@@ -118,6 +128,96 @@ def test_a_longer_proposal_goes_on_from_imagined_frames(tiny_config, frames):
     for imaginer in (None, for_search(model, None, False)[0]):
         found = propose(model, context, goal, left, 6, executed, imaginer=imaginer)
         torch.testing.assert_close(found, torch.stack(blocks, 1), rtol=1e-4, atol=1e-5)
+
+
+def followed(world, context, goal, left, noise):
+    """One plan of an actor that is disturbed, and the latent it leads to, step by step."""
+    latent, blocks = context[-1], []
+    for step, disturbance in enumerate(noise):
+        remaining = torch.tensor([max(1, left - step)])
+        blocks.append(world.act(latent[None], goal[None], remaining)[0] + disturbance)
+        latent = latent + world.matrix @ blocks[-1]
+    return torch.stack(blocks), latent
+
+
+@pytest.mark.parametrize("guard", [None, 0.2])
+def test_the_cheapest_of_an_actors_disturbed_plans_is_kept(guard):
+    context, goal = problems()
+    world = ActingWorld()
+    given = PlanSettings.of(
+        solver="keep", horizon=3, proposal="actor", proposals=6, proposal_std=0.4, guard=guard, seed=5
+    )
+    output = plan(world, context, goal, given, problems=["a", "b", "c"], replans=2, blocks_left=5)
+    assert world.seen == 3 * 3 * [(6, 1)]  # each step of each problem once, and nothing is judged again
+    noise = 0.4 * problem_noise(5, ["a", "b", "c"], [2, 2, 2], [2**32 - 1], (6, 3, 4))[:, 0]
+    noise[:, 0] = 0
+    chosen = []
+    for row in range(3):
+        plans = [followed(world, context[row], goal[row], 5, some) for some in noise[row]]
+        costs = [float((latent - goal[row]).square().sum()) for _, latent in plans]
+        best = min(range(6), key=costs.__getitem__)
+        chosen.append(best)
+        if guard is not None:
+            torch.testing.assert_close(output.initial_costs[row].item(), costs[0], rtol=1e-4, atol=1e-5)
+            assert bool(output.kept[row]) == (costs[best] >= 0.8 * costs[0])
+            best = 0 if output.kept[row] else best
+        torch.testing.assert_close(output.blocks[row], plans[best][0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(output.predicted_embeddings[row, -1], plans[best][1], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(output.costs[row].item(), costs[best], rtol=1e-4, atol=1e-5)
+        # Noise and plan belong to the problem.
+        same = plan(world, context[row, None], goal[row, None], given, problems=["abc"[row]], replans=2, blocks_left=5)
+        assert torch.equal(same.blocks[0], output.blocks[row])
+    assert any(chosen)  # the actor is in no hurry: some disturbance brings it closer
+
+
+def test_a_search_goes_on_from_the_cheapest_proposal_and_portions_change_nothing():
+    context, goal = problems()
+    world = ActingWorld()
+    start = {"horizon": 3, "proposal": "actor", "proposals": 7, "proposal_std": 0.4}
+    best = plan(world, context, goal, PlanSettings.of(solver="keep", **start), blocks_left=5)
+    still = CEM(samples=4, iterations=1, elites=2, initial_std=1e-6)
+    output = plan(world, context, goal, PlanSettings(solver=still, **start), blocks_left=5)
+    torch.testing.assert_close(output.blocks, best.blocks, atol=1e-4, rtol=0)
+    wide = CEM(samples=64, iterations=5, elites=8, initial_std=0.5)
+    assert (plan(world, context, goal, PlanSettings(solver=wide, **start), blocks_left=5).costs < best.costs).all()
+    limits = {"clip_actions": "candidates"}
+    tight = ActingWorld(action_low=[-0.2, -0.2], action_high=[0.2, 0.2])
+    settings = PlanSettings.of(solver="keep", **start, **limits)
+    assert plan(tight, context, goal + 20, settings, blocks_left=5).actions.abs().max() <= 0.2 + 1e-5
+
+
+@torch.no_grad()
+def test_disturbed_plans_of_a_model_go_on_from_imagined_frames(tiny_config):
+    torch.manual_seed(0)
+    model = LeWMModel(LeWMConfig(**{**tiny_config.to_dict(), "actor_weight": 1.0})).eval()
+    for layer in model.predictor.layers:  # open gates: actions matter
+        layer.modulation.weight.normal_(std=0.3)
+    context, goal, executed = torch.randn(2, 3, 16), torch.randn(2, 16), torch.randn(2, 2, 10)
+    noise = torch.randn(2, 5, 4, 10)
+    for portion in (5, 2):
+        left = torch.tensor([6, 2])
+        parts = [propose_around(model, context, goal, left, some, executed) for some in noise.split(portion, 1)]
+        plans, futures = (torch.cat(found, 1) for found in zip(*parts, strict=True))
+        torch.testing.assert_close(futures, model.rollout(context, plans, executed), rtol=1e-4, atol=1e-5)
+    for step in range(4):  # each block answers where the ones before it led
+        latent = context[:, -1:].expand(-1, 5, -1) if step == 0 else futures[:, :, step - 1]
+        left = (torch.tensor([6, 2]) - step).clamp_min(1).repeat_interleave(5)
+        answer = model.act(latent.flatten(0, 1), goal.repeat_interleave(5, 0), left).unflatten(0, (2, 5))
+        torch.testing.assert_close(plans[:, :, step], answer + noise[:, :, step], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"proposals": 0, "proposal": "actor"}, "proposals=0 must be a whole number of at least 1"),
+        ({"proposals": 4}, "proposals=4: nothing proposes a plan, set proposal too"),
+        ({"proposals": 4, "proposal": "actor", "proposal_std": 0.0}, "proposal_std=0.0 must be positive and finite"),
+        ({"solver": "keep", "samples": 4}, "samples is not a setting of solver 'keep'"),
+    ],
+)
+def test_proposals_that_cannot_be_made_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        PlanSettings.of(**settings)
 
 
 def test_a_proposal_stays_within_the_bounds():

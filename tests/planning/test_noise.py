@@ -28,8 +28,13 @@ def philox_of_the_paper(counter, key):
 
 
 def words(counter, key):
-    made = philox(tuple(torch.tensor(word) for word in counter), tuple(torch.tensor(word) for word in key))
-    return [word.item() for word in made]
+    """By PyTorch's integers, as on accelerators; NumPy's, as on CPUs, are the same."""
+    made, same = (
+        [word.item() for word in philox(*(tuple(integer([word]) for word in part) for part in (counter, key)))]
+        for integer in (torch.tensor, np.array)
+    )
+    assert made == same
+    return made
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,12 @@ def opened(config: LeWMConfig, seed: int) -> LeWMModel:
 @given(
     history=st.integers(1, 5), context=st.integers(1, 6), horizon=st.integers(1, 7), problems=st.integers(1, 3),
     samples=st.integers(1, 9), wider=st.booleans(), heads=st.sampled_from([2, 3]), portion=st.integers(1, 9),
+    few=st.sampled_from([0, 27]),
 )  # fmt: skip
 @settings(max_examples=30, deadline=None)
 @torch.no_grad()
 def test_both_ways_equal_the_window_slid_step_by_step(
-    history, context, horizon, problems, samples, wider, heads, portion
+    history, context, horizon, problems, samples, wider, heads, portion, few
 ):
     config = LeWMConfig(
         image_size=8, patch_size=8, encoder_hidden_size=8, encoder_layers=1, encoder_heads=1, encoder_mlp_size=8,
@@ -66,6 +67,7 @@ def test_both_ways_equal_the_window_slid_step_by_step(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rollout_lewm, "SMALLEST_PORTION", portion)
         patch.setattr(rollout_lewm, "LARGEST_PORTION", portion)
+        patch.setattr(rollout_lewm, "FEW", few)  # 3 problems of 9 candidates are few, or one is many
         prepared = model.prepare_rollout()
         torch.testing.assert_close(prepared(frames, plans, executed), expected, rtol=1e-5, atol=1e-5)
 
@@ -98,7 +100,7 @@ def test_what_the_candidates_share_is_computed_once(tiny_model):
 
 @torch.no_grad()
 def test_a_window_s_first_token_costs_one_small_product(tiny_model):
-    config, samples, prepared = tiny_model.config, 7, tiny_model.prepare_rollout()
+    config, samples, prepared = tiny_model.config, 40, tiny_model.prepare_rollout()
     width, inner = config.predictor_hidden_size, config.predictor_heads * config.predictor_head_dim
     layers, mlp = config.predictor_layers, 2 * width * config.predictor_mlp_size
     assert config.history_size == 3

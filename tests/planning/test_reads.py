@@ -13,7 +13,7 @@ import torch
 
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel, LeWMPlanner
 from lewm_hf.planning import ActorPolicy, MPCPolicy, PlanSettings, load_planner, plan, planner_names
-from lewm_hf.planning.solvers import solver_names
+from lewm_hf.planning.solvers import solver_names, solver_settings
 
 READS = {"open", "os.listdir", "os.scandir", "glob.glob", "import", "subprocess.Popen", "socket.connect"}
 FEW = {"samples": 8, "iterations": 2, "elites": 3}
@@ -95,11 +95,12 @@ def test_a_second_episode_reads_nothing(name, model, processor, reads):
 @pytest.mark.parametrize("name", solver_names())
 def test_a_second_plan_of_any_solver_reads_nothing(name, model, reads):
     context, goal = torch.randn(1, 1, 16), torch.randn(1, 16)
-    settings = PlanSettings.of(solver=name, horizon=3, samples=64)
+    given = {"samples": 64} if "samples" in solver_settings(name) else {}
+    settings = PlanSettings.of(solver=name, horizon=3, **given)
     plan(model, context, goal, settings, problems=[0])
     with reads() as found:
         plan(model, context, goal, settings, problems=[1])
-        plan(model, context, goal, PlanSettings.of(solver=name, horizon=3, samples=64), problems=[2])
+        plan(model, context, goal, PlanSettings.of(solver=name, horizon=3, **given), problems=[2])
     assert found == []
 
 

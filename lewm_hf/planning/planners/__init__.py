@@ -15,7 +15,11 @@ from ..horizon import RULES, SHORTEST
 from ..plan_settings import PlanSettings
 from ..solvers import CEM, Solver, change_solver, known_settings, make_solver, solver_name
 
-SEARCH = ("solver", "horizon", "cost", "control_penalty", "clip_actions", "proposal", "guard")
+SEARCH = (
+    "solver", "horizon", "cost", "control_penalty", "clip_actions", "proposal", "proposals", "proposal_std", "guard",
+)  # fmt: skip
+# Fields that came later, and their values in planners from before: those keep their hash.
+LATER = {"retry": None, "proposals": 1, "proposal_std": 0.25}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +34,7 @@ class Planner:
         retry: once the goal is overdue, it is due again in so many blocks, as often as it takes; `None`: it stays
             overdue, and the shortest plans are made.
         context_frames: frames that a plan starts from, `None` for as many as the model was trained with.
-        cost, control_penalty, clip_actions, proposal, guard: see `PlanSettings`.
+        cost, control_penalty, clip_actions, proposal, proposals, proposal_std, guard: see `PlanSettings`.
         overrides: what differs from the file, by field; part of the hash because the fields are.
 
     Raises:
@@ -50,6 +54,8 @@ class Planner:
     control_penalty: float = 0.0
     clip_actions: str = "executed"
     proposal: str | None = None
+    proposals: int = 1
+    proposal_std: float = 0.25
     guard: float | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
@@ -88,9 +94,7 @@ class Planner:
         """SHA-256 of the canonical content; formatting and comments of the file do not count."""
         content = self.to_dict()
         del content["overrides"]
-        if content["retry"] is None:  # planners from before there was one keep their hash
-            del content["retry"]
-        return content_hash(content)
+        return content_hash({name: value for name, value in content.items() if (name, value) not in LATER.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as in the file: the solver by name, its settings beside the planner's, and `overrides`."""

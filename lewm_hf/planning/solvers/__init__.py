@@ -20,6 +20,7 @@ from .cem import CEM
 from .gradient import Gradient
 from .hybrid import Hybrid
 from .icem import ICEM
+from .keep import Keep
 from .mppi import MPPI
 from .random_shooting import RandomShooting
 from .registry import (
@@ -37,6 +38,7 @@ __all__ = [
     "Gradient",
     "Hybrid",
     "ICEM",
+    "Keep",
     "MPPI",
     "RandomShooting",
     "Solution",

@@ -13,6 +13,7 @@ from .cem import CEM
 from .gradient import Gradient
 from .hybrid import Hybrid
 from .icem import ICEM
+from .keep import Keep
 from .mppi import MPPI
 from .random_shooting import RandomShooting
 
@@ -24,6 +25,7 @@ _KINDS: dict[str, type] = {
     "gradient": Gradient,
     "random": RandomShooting,
     "hybrid": Hybrid,
+    "keep": Keep,
 }
 
 
@@ -113,7 +115,8 @@ def _check_settings(name: str, known: Collection[str], settings: Collection[str]
             owners = [other for other in known_kinds if other != name and key in solver_settings(other)]
             closest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
             reason = f"it belongs to {', '.join(owners)}" if owners else f"the closest one is {', '.join(closest)}"
-            raise ValueError(f"{key} is not a setting of solver {name!r} ({reason}); {name} takes {', '.join(known)}")
+            takes = ", ".join(known) or "none"
+            raise ValueError(f"{key} is not a setting of solver {name!r} ({reason}); {name} takes {takes}")
 
 
 def _kind(name: str) -> type:
