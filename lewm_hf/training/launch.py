@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.utils import (
     DistributedType,
@@ -104,6 +105,8 @@ def launched(
         )
     try:
         _refuse_copies(accelerator)
+        if accelerator.device.type == "cpu" and accelerator.is_main_process:
+            tell_of_idle_cores()
         yield Launch(accelerator, precision, compile_options)
         accelerator.wait_for_everyone()
     except BaseException as error:
@@ -114,6 +117,21 @@ def launched(
         # Its reducer uses the process group until it is collected: a group that goes first leaves ranks that never end.
         accelerator.free_memory()
         accelerator.end_training()
+
+
+def tell_of_idle_cores() -> None:
+    """Says where cores of this machine have no part: `accelerate launch` and torchrun give a process one thread unless
+    `OMP_NUM_THREADS` says how many, which nobody who trains on a CPU expects.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    processes, threads = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.get_num_threads()
+    if processes * threads < cores and "OMP_NUM_THREADS" in os.environ:
+        logger.info(
+            "%d of %d cores compute: OMP_NUM_THREADS is %s, which `accelerate launch` makes it where nothing is said; "
+            "for all cores say OMP_NUM_THREADS=%d before the command",
+            processes * threads, cores, os.environ["OMP_NUM_THREADS"], cores // processes,
+        )  # fmt: skip
 
 
 def refuse_sharding() -> None:

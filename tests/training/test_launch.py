@@ -2,16 +2,18 @@
 
 import fcntl
 import json
+import os
 import sys
 
 import numpy as np
 import pytest
+import torch
 from accelerate.utils import LoggerType
 from safetensors.torch import load_file
 
 from lewm_hf import files
 from lewm_hf.training import trackers
-from lewm_hf.training.launch import launched_compilation
+from lewm_hf.training.launch import launched_compilation, tell_of_idle_cores
 from lewm_hf.training.trackers import TRACKERS, require_tracker
 
 
@@ -66,6 +68,23 @@ def test_what_agrees_with_the_recipe_or_leaves_it_open_takes_part(run_training, 
     facts = json.loads((tmp_path / "run" / "last" / "training.json").read_text())
     assert facts["mixed_precision"] == "bf16"
     assert "torchrun --nproc_per_node 2" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("threads", "processes", "cores", "said"),
+    [("1", None, 4, "1 of 4 cores compute"), ("1", "2", 8, "2 of 8"), ("1", "4", 4, None), (None, None, 4, None)],
+)
+def test_cores_that_have_no_part_are_told_of(monkeypatch, caplog, threads, processes, cores, said):
+    for name, value in (("OMP_NUM_THREADS", threads), ("LOCAL_WORLD_SIZE", processes)):
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    with caplog.at_level("INFO", "lewm_hf"):
+        tell_of_idle_cores()
+    if said is None:
+        assert caplog.text == ""
+    else:
+        assert said in caplog.text and "for all cores say OMP_NUM_THREADS=4 before" in caplog.text
 
 
 def test_the_launcher_may_ask_for_a_compiled_model(run_training, monkeypatch, tmp_path):
