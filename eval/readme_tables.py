@@ -23,7 +23,7 @@ MEASURED = ROOT / "docs" / "measurements"  # what eval/bench_planning.py and tra
 SHIPPED = ("lewm-tworoom-mini", "lewm-pusht-mini", "lewm-reacher-mini", "lewm-cube-mini", "lewm-tworoom")
 # Who acts, best first, and what the table calls it.
 COLUMNS = {
-    "actor-guided": "search guided by an actor", "actor-guided-fast": "the same, 32 candidates",
+    "actor-guided": "search guided by an actor", "actor-guided-fast": "the best of eight plans of an actor",
     "actor": "actor alone", "goal-time-small": "search, goal-time",
     "goal-time-close": "search, goal-time, down to one block",
     "paper": "the paper's planner", "small": "the paper's, a tenth of the candidates",

@@ -43,6 +43,26 @@ def test_the_planner_of_few_candidates():
     )
 
 
+def test_how_many_plans_of_a_disturbed_actor():
+    found = json.loads((MEASURED.parent / "proposals.json").read_text(encoding="utf-8"))
+    chosen = read_result(MEASURED / "pusht-actor-guided-fast.json")
+    assert found["manifests"] == [manifest["hash"] for manifest in chosen.manifests]
+    assert found["model_fingerprint"] == chosen.model["fingerprint"] and chosen.success.n == 400
+    counts = {
+        (row["proposals"], row["proposal_std"]): row["success"]["successes"]
+        for row in found["rows"]
+        if row["guard"] == 0.3 and row["success"]["n"] == 400
+    }
+    text = flat("planning/planners/actor-guided-fast.yaml")
+    assert "12, 16, 32 and 64 plans on PushT: {}, {}, {} and {};".format(
+        *(counts[number, 0.15] for number in (12, 16, 32, 64))
+    ) in text  # fmt: skip
+    assert "16 plans disturbed by 0.1, 0.2, 0.25 and 0.4: {}, {}, {} and {}.".format(
+        *(counts[16, std] for std in (0.1, 0.2, 0.25, 0.4))
+    ) in text  # fmt: skip
+    assert counts[8, 0.15] == chosen.success.successes
+
+
 def test_the_actor_of_push_t():
     near, far = rate("pusht-actor"), rate("pusht-50-actor")
     text = flat("training/recipes/pusht-mini.yaml")
