@@ -19,7 +19,7 @@ called. Here the same numbers are computed from weights alone, laid out once for
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -356,6 +356,30 @@ class FixedRollout:
             hidden = self.weights.predict_window(tokens[window], [every[:, window] for every in modulations])
             tokens = torch.cat([tokens, self.weights.pred_proj(hidden).to(self.weights.wide)])
         return tokens[frames:].permute(1, 2, 0, 3)
+
+    def stepwise(self, context: Tensor, executed: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+        """Imagines futures whose blocks answer them: a function of the next blocks `(N, A)`, to latents `(N, D)`.
+
+        Args:
+            context: `(N, C, D)`, `executed` `(N, C - 1, A)`, as `rollout` takes them.
+        """
+        none = context.new_zeros(len(context), 1, 1, self.model.config.action_block_size)
+        context, executed = self.model.check_rollout(context, none, executed)
+        history, weights, device = self.model.config.history_size, self.weights, context.device.type
+        tokens, modulations = list(context.transpose(0, 1)[:, :, None].to(weights.wide).split(1)), []
+        if executed is not None:
+            known = weights.modulations(executed.transpose(0, 1)[:, :, None])
+            modulations = list(zip(*(every.split(1, 1) for every in known), strict=True))
+
+        def further(blocks: Tensor) -> Tensor:
+            with torch.inference_mode(), torch.autocast(device, enabled=False):
+                modulations.append(tuple(weights.modulations(blocks[None, :, None])))
+                window = zip(*modulations[-history:], strict=True)
+                hidden = weights.predict_window(torch.cat(tokens[-history:]), [torch.cat(every, 1) for every in window])
+                tokens.append(weights.pred_proj(hidden).to(weights.wide))
+            return tokens[-1][0, :, 0].to(context.dtype).clone()
+
+        return further
 
 
 def prepare(model: LeWMModel, types: tuple[type, ...], dtype: torch.dtype | None = None) -> FixedRollout | None:

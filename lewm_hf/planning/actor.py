@@ -1,6 +1,6 @@
 """A checkpoint's goal-conditioned actor: acting by itself, or rolled through the world model to start a search."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -112,26 +112,40 @@ def _follow(
     bounds: Bounds = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """The plans `(N, steps, A)` that begin with `block`, and the latents they lead to; the last if it has noise."""
-    # Not asked for a single block: a model may only imitate.
-    world: ActingWorldModel | Imaginer = model if imaginer is None else imaginer
-    history = model.config.history_size
-    latents = list(context.unbind(1))[-history:]
-    blocks = [] if executed is None else list(executed.unbind(1))[-history:]
+    further = None
+    blocks: list[Tensor] = []
     futures: list[Tensor] = []
     for step, disturbance in enumerate(noise):
         if step > 0:
-            block = model.act(latents[-1], goal, (blocks_left - step).clamp_min(1))
+            block = model.act(futures[-1], goal, (blocks_left - step).clamp_min(1))
         if disturbance is not None:
             block = clip(block + disturbance, bounds)
         blocks.append(block)
         if step + 1 < len(noise) or disturbance is not None:
-            # Imagined frames are context like real ones: one block further instead of all anew.
-            window = latents[-history:]
-            between = torch.stack(blocks[-len(window) : -1], 1) if len(window) > 1 else None
-            further = world.rollout(torch.stack(window, 1), block[:, None, None], between)
-            futures.append(further[:, 0, 0].to(goal.dtype))
-            latents.append(futures[-1])
-    return torch.stack(blocks[-len(noise) :], 1), futures
+            # Not asked for a single block: a model may only imitate.
+            further = further or _stepwise(model if imaginer is None else imaginer, context, executed)
+            futures.append(further(block).to(goal.dtype))
+    return torch.stack(blocks, 1), futures
+
+
+def _stepwise(
+    world: ActingWorldModel | Imaginer, context: Tensor, executed: Tensor | None
+) -> Callable[[Tensor], Tensor]:
+    """What follows from one more block `(N, A)`, again and again: `(N, D)`."""
+    if (own := getattr(world.rollout, "stepwise", None)) is not None:
+        return own(context, executed)
+    history = world.config.history_size
+    latents, blocks = [*context.unbind(1)], [] if executed is None else [*executed.unbind(1)]
+
+    def further(block: Tensor) -> Tensor:
+        # Imagined frames are context like real ones: one block further instead of all anew.
+        window = latents[-history:]
+        between = torch.stack(blocks[1 - len(window) :], 1) if len(window) > 1 else None
+        latents.append(world.rollout(torch.stack(window, 1), block[:, None, None], between)[:, 0, 0])
+        blocks.append(block)
+        return latents[-1]
+
+    return further
 
 
 class ActorPolicy(BlockPolicy):

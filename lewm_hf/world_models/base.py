@@ -55,7 +55,9 @@ class WorldModel(Protocol):
     a roll-out knows of the past: from imagined ones it goes on as if it had never stopped.
 
     The optional method `prepare_rollout(dtype)` gives the planner a faster `rollout` for one search, during which the
-    weights do not change and which several threads may call, or `None`. The optional attribute `optional_heads` names
+    weights do not change and which several threads may call, or `None`. Where that has a method `stepwise(context,
+    executed)`, which returns a function from the next blocks `(N, A)` to latents `(N, *latent)`, futures whose blocks
+    answer them are imagined by it. The optional attribute `optional_heads` names
     children that latents and roll-outs do not depend on. A child called `encoder` may have the method
     `initialize_from_data(frames)`, which is shown some frames before a training starts.
     """

@@ -194,9 +194,12 @@ def test_disturbed_plans_of_a_model_go_on_from_imagined_frames(tiny_config):
         layer.modulation.weight.normal_(std=0.3)
     context, goal, executed = torch.randn(2, 3, 16), torch.randn(2, 16), torch.randn(2, 2, 10)
     noise = torch.randn(2, 5, 4, 10)
-    for portion in (5, 2):
-        left = torch.tensor([6, 2])
-        parts = [propose_around(model, context, goal, left, some, executed) for some in noise.split(portion, 1)]
+    prepared, left = for_search(model, None, False)[0], torch.tensor([6, 2])
+    for portion, imaginer in ((5, None), (2, None), (5, prepared), (2, prepared)):
+        parts = [
+            propose_around(model, context, goal, left, some, executed, imaginer=imaginer)
+            for some in noise.split(portion, 1)
+        ]
         plans, futures = (torch.cat(found, 1) for found in zip(*parts, strict=True))
         torch.testing.assert_close(futures, model.rollout(context, plans, executed), rtol=1e-4, atol=1e-5)
     for step in range(4):  # each block answers where the ones before it led
