@@ -125,7 +125,8 @@ class WorldModelJob(Job):
         elif self.evaluate is None and recipe.eval_pairs and self.main:
             self.evaluate = PlanningSuccess(recipe, config, episodes)
         self.values, self.defaults = recipe_values(recipe, config), recipe_defaults(recipe.model_type)
-        self.origin = {}
+        # Of what a model's actions are in time, nothing else in a checkpoint tells.
+        self.origin = {"actions_per_second": train.fps * train.every} if train.fps else {}
         self.facts = {
             "env_id": train.env_id, "env_kwargs": train.env_kwargs, "train_fingerprint": content_fingerprint(train),
             "train_windows": len(self.windows),

@@ -78,7 +78,7 @@ def model_values(facts: CardFacts) -> dict[str, Any]:
         if facts.plans
         else _imitates(source),
         "remote_code": facts.remote_code,
-        "interface": _interface(config, facts.latent),
+        "interface": _interface(config, facts.latent, facts.origin.get("actions_per_second")),
         "origin": _training(facts.training, facts.config) if facts.training else _conversion(facts.origin),
         "data": _data(facts),
         "limits": _limits(facts),
@@ -139,9 +139,10 @@ def _imitates(source: str) -> str:
 evaluate("{source}", policy="actor", n=10).result["success"]  # on the pairs that ship with the package"""
 
 
-def _interface(config: Any, latent: tuple[int, ...]) -> str:
+def _interface(config: Any, latent: tuple[int, ...], actions_per_second: float | None = None) -> str:
     size, block = config.image_size, config.action_block_size
     statistics = "none" if config.action_mean is None else _statistics(config)
+    rate = f"; {actions_per_second:g} actions make a second" if actions_per_second else ""
     return f"""| | shape | content |
 |---|---|---|
 | observation, goal | `(H, W, 3)` | RGB, uint8; resized to {size} x {size}, ImageNet statistics |
@@ -150,7 +151,7 @@ def _interface(config: Any, latent: tuple[int, ...]) -> str:
 | action blocks | `(batch, time, {block})` | {config.frameskip} actions of {config.action_dim} dimensions, z-scored |
 | planned actions | `(horizon * {config.frameskip}, {config.action_dim})` | float32, environment units |
 
-The predictor sees at most {config.history_size} frames, {config.frameskip} environment steps apart. Action \
+The predictor sees at most {config.history_size} frames, {config.frameskip} environment steps apart{rate}. Action \
 statistics: {statistics}."""
 
 

@@ -59,7 +59,8 @@ def trained_once(tiny_checkpoint, collected, tmp_path_factory):
     )  # fmt: skip
     progress = {
         "step": 700, "seconds": 1234.5, "env_id": "lewm/TwoRoom-v0", "train_fingerprint": "f" * 64,
-        "env_kwargs": {"image_size": 28}, "train_windows": 8000, "num_processes": 2, "mixed_precision": "bf16",
+        "env_kwargs": {"image_size": 28}, "actions_per_second": 12.5, "train_windows": 8000, "num_processes": 2,
+        "mixed_precision": "bf16",
     }  # fmt: skip
     facts = training_facts(recipe_values(recipe, config), progress, 125.0, 43_038, torch.device("cpu"))
     (folder / "training.json").write_text(json.dumps(facts))
@@ -118,6 +119,7 @@ def test_a_card_states_what_was_measured(trained, trained_once, online, collecte
         training["hardware"]["device_name"], f"torch {training['versions']['torch']}", "`org/two-room`",
         GIVEN["dataset_revision"], "cc-by-4.0", "(batch, time, 3, 28, 28)", "(batch, time, 10)", "z-scored",
         "[0.1, -0.2]", "| `image_size` | 28 | 224 |", "| `batch_size` | 64 | 128 |", "| `stop_epoch` | unset | 10.0 |",
+        "5 environment steps apart; 12.5 actions make a second.",
         "lewm/TwoRoom-v0", "Pairs drawn from the train episodes of `org/two-room`",
         "43,038 parameters", "0.04 M parameters", "Split `train`",
         "Action statistics cover all episodes of the data set", training["train_fingerprint"][:12],
