@@ -40,11 +40,14 @@ def add(verbs: Verbs) -> None:
     )
     verb.add(
         "format",
-        choices=["hdf5", "lerobot", "mp4csv", "robomimic", "table"],
-        help="what the source is: hdf5 has columns of all rows, robomimic a group per demonstration (LIBERO's, too)",
+        choices=["hdf5", "lance", "lerobot", "mp4csv", "robomimic", "table"],
+        help="what the source is: hdf5 and lance have columns of all rows, robomimic a group per demonstration "
+        "(LIBERO's, too)",
     )
     verb.add(
-        "source", type=Path, help="HDF5 file, or a folder: of demonstrations, LeRobot, videos and CSV files, a table"
+        "source",
+        type=Path,
+        help="HDF5 file, or a folder: of demonstrations, LeRobot, Lance, videos and CSV files, a table",
     )
     verb.add("out", type=folder, help="directory of the data set")
     verb.add("--mapping", type=Path, help="YAML file: which columns are what, fps, action_dim")

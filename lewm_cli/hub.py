@@ -13,7 +13,7 @@ def add(verbs: Verbs) -> None:
     )
     verb.add("source", help="Hub id such as quentinll/lewm-pusht, folder or weights file")
     verb.add_out("new folder", required=True)
-    verb.add("--dataset", help="episodes, released HDF5 that the action statistics are measured on")
+    verb.add("--dataset", help="episodes, released HDF5 or Lance that the action statistics are measured on")
     verb.add("--allow-unknown-weights", action="store_true", help="files of no known release, too")
     verb.add("--revision", help="of a Hub checkpoint; the pinned one by default")
     verb.add("--frameskip", type=int, default=5, help="environment steps of one action block")

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .hdf5_file import Hdf5File, Layout
+from .flat import Layout
+from .hdf5_file import Hdf5File
 from .names import visible
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from pathlib import Path
 from ...tasks.task import Task
 from ..storage.lerobot import is_lerobot
 from .mapping import ColumnMapping, read_mapping
-from .names import VIDEOS, visible
+from .names import VIDEOS, lance_tables, visible
 from .source import Source
 from .tiled import TiledSource
 
@@ -66,6 +66,7 @@ FORMATS = {
     "lerobot": Format("a LeRobot data set", "lerobot:LeRobotSource", is_lerobot),
     "mp4csv": Format("a folder of videos", "mp4csv:Mp4CsvSource", _is_videos),
     "robomimic": Format("demonstrations in HDF5", "robomimic:RobomimicSource", _is_demonstrations),
+    "lance": Format("a Lance table", "lance:LanceSource", lambda path: bool(lance_tables(path))),
     "hdf5": Format("an HDF5 file", "hdf5:Hdf5Source", _is_hdf5),
     "table": Format("a table", "table:TableSource", lambda path: path.is_file() and path.suffix.lower() == ".parquet"),
 }

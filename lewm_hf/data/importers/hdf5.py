@@ -1,7 +1,6 @@
-"""The flat HDF5 layout of the released data sets: one data set per column, whose first axis is all rows.
+"""The flat layout of the released data sets in HDF5: one data set per column, whose first axis is all rows.
 
-`ep_len` and `ep_offset` tell the episodes, `episode_idx` or `ep_idx` the episode of each row, `step_idx` its place in
-it. Frames are `pixels` (rows, H, W, 3) uint8, often Blosc-compressed. `action[t]` leaves row t.
+Frames are (rows, H, W, 3) uint8, often Blosc-compressed; see `flat` for the columns.
 """
 
 from collections.abc import Iterator
@@ -10,57 +9,32 @@ from pathlib import Path
 import numpy as np
 
 from ...tasks.task import Task
-from .hdf5_file import PACKAGES, Hdf5File, Layout
-from .mapping import ColumnMapping, Defaults
-from .source import Source, agreed_fps, check_total, require_columns, sha256
-
-EPISODE_COLUMNS = ("episode_idx", "ep_idx")
-LENGTH, OFFSET = "ep_len", "ep_offset"
-STEP_COLUMNS = ("step_idx", "frame_index", "frame_idx", "step", "timestep")
-FRAMES_AT_ONCE = 100
-# What a file calls its columns where no task says it.
-DEFAULTS = {"observation": [("observation",), ("proprio",), ("state",)]}
+from .flat import FRAMES_AT_ONCE, FlatSource, Layout
+from .hdf5_file import PACKAGES, Hdf5File
+from .mapping import ColumnMapping
 
 
-class Hdf5Source(Source):
+class Hdf5Source(FlatSource):
     """See the module.
 
     Args:
         path: the file, unpacked.
-        mapping: columns, where they are not the released ones.
-        task: decides about the columns that hold its environment's state.
+        mapping, task: see `FlatSource`.
 
     Raises:
         FileNotFoundError, ValueError: one line where it is missing, damaged, or its columns contradict each other.
     """
 
     packages = PACKAGES
+    pictures = "(rows, height, width, 3) uint8"
 
     def __init__(self, path: Path, mapping: ColumnMapping, task: Task | None):
-        self.path, self._file = path, Hdf5File(path)
-        shapes = self._shapes()
-        per_row = [name for name in shapes if name not in (LENGTH, OFFSET)]
-        defaults: Defaults = {"image": [("pixels",)], "action": [("action",)], **((task and task.columns) or DEFAULTS)}
-        numeric = [name for name in per_row if shapes[name].is_numbers]
-        self.mapping = mapping.with_defaults(per_row, defaults).keeping(numeric)
-        require_columns(path, self.mapping, per_row)
-        self.fps = agreed_fps(path, None, mapping)
-        self._check_shapes(shapes)
-        self._read_episodes(shapes)
-        self.metadata = {
-            "source_bytes": path.stat().st_size,
-            "sha256": {"layout": sha256({name: repr(shape) for name, shape in shapes.items()}),
-                       "episode lengths": sha256(self.lengths),
-                       "actions": sha256(*(self._read(name, 0, self._rows) for name in self.mapping.action))},
-        }  # fmt: skip
-
-    def column(self, name: str, episode: int) -> np.ndarray:
-        start = self._offsets[episode]
-        values = self._read(name, start, start + self.lengths[episode])
-        return values.reshape(len(values), -1)
+        self._file = Hdf5File(path)
+        super().__init__(path, mapping, task)
+        self.metadata = {"source_bytes": path.stat().st_size, **self.metadata}
 
     def frames(self, episode: int) -> Iterator[np.ndarray]:
-        start, stop = self._offsets[episode], self._offsets[episode] + self.lengths[episode]
+        start, stop = self._span(episode)
         for first in range(start, stop, FRAMES_AT_ONCE):
             yield from self._read(self.mapping.camera, first, min(first + FRAMES_AT_ONCE, stop))
 
@@ -73,6 +47,9 @@ class Hdf5Source(Source):
     def _read(self, name: str, start: int, stop: int) -> np.ndarray:
         return self._file.read(name, start, stop)
 
+    def _is_pictures(self, layout: Layout) -> bool:
+        return layout.is_pictures
+
     def _shapes(self) -> dict[str, Layout]:
         top = self._file.open()
         shapes = self._file.layout(top)
@@ -84,68 +61,3 @@ class Hdf5Source(Source):
                 "data/demo_1, ... is imported as robomimic; write others so, or as videos with CSV files"
             )
         return shapes
-
-    def _check_shapes(self, shapes: dict[str, Layout]) -> None:
-        image = self.mapping.camera
-        if not shapes[image].is_pictures:
-            raise ValueError(
-                f"column {image!r} of {self.path} is {shapes[image]}, expected (rows, height, width, 3) uint8: name "
-                "the frames' column with `image` in the mapping"
-            )
-        self._rows = shapes[image].shape[0]
-        for names in self.mapping.vectors.values():
-            for name in names:
-                shape, dtype = shapes[name]
-                if len(shape) not in (1, 2) or shape[0] != self._rows or dtype.kind not in "fiub":
-                    raise ValueError(
-                        f"column {name!r} of {self.path} is {shape} {dtype}, expected numbers ({self._rows}, n), as "
-                        f"many rows as {image!r} has: repair the file, or map another column"
-                    )
-
-    def _read_episodes(self, shapes: dict[str, Layout]) -> None:
-        name = self.mapping.episode or next((name for name in EPISODE_COLUMNS if name in shapes), None)
-        step = self.mapping.frame or next((name for name in STEP_COLUMNS if name in shapes), None)
-        for known in (LENGTH, OFFSET):
-            shape, dtype = shapes.get(known, ((1,), np.dtype(int)))
-            if not shape or dtype.kind not in "iuf":
-                raise ValueError(f"column {known!r} of {self.path} is {shape} {dtype}, expected (episodes,) numbers")
-        for column in (name, step):
-            if column is not None and shapes.get(column, ((),))[0] != (self._rows,):
-                found = shapes[column][0] if column in shapes else "missing"
-                raise ValueError(f"column {column!r} of {self.path} is {found}, expected ({self._rows},): repair it")
-        index = None if name is None else self._read(name, 0, self._rows)
-        if LENGTH in shapes:
-            lengths = self._read(LENGTH, 0, shapes[LENGTH][0][0]).astype(np.int64).ravel()
-        elif index is not None:
-            starts = np.flatnonzero(np.r_[True, index[1:] != index[:-1]])
-            lengths = np.diff(np.r_[starts, len(index)])
-            check_total(self.path, f"number of distinct {name}", len(np.unique(index)), len(lengths))
-        else:
-            raise ValueError(
-                f"{self.path} has neither {LENGTH!r} nor {' or '.join(map(repr, EPISODE_COLUMNS))}: name the column "
-                "that tells episodes apart with `episode` in the mapping"
-            )
-        if not len(lengths) or lengths.min() < 1:
-            raise ValueError(f"{self.path} has no episodes, or empty ones: {LENGTH}={lengths[:5].tolist()}; repair it")
-        check_total(self.path, f"sum({LENGTH})", int(lengths.sum()), self._rows)
-        self.lengths, self._offsets = lengths, np.cumsum(lengths) - lengths
-        if OFFSET in shapes:
-            offsets = self._read(OFFSET, 0, shapes[OFFSET][0][0]).ravel()
-            if not np.array_equal(offsets, self._offsets):
-                raise ValueError(
-                    f"{OFFSET} of {self.path} does not follow from {LENGTH}: {offsets[:5].tolist()} instead of "
-                    f"{self._offsets[:5].tolist()}, ...; the file was not finished: download or write it again"
-                )
-        if index is not None:
-            changes = np.flatnonzero(index[1:] != index[:-1]) + 1
-            if not np.array_equal(changes, self._offsets[1:]):
-                raise ValueError(f"{name!r} of {self.path} contradicts its {LENGTH}: download or write it again")
-        if step is not None:
-            steps = self._read(step, 0, self._rows).astype(np.int64)
-            expected = np.arange(self._rows) - np.repeat(self._offsets, lengths)
-            wrong = np.flatnonzero(steps != expected)
-            if len(wrong):
-                raise ValueError(
-                    f"row {wrong[0]} of {self.path} has {step}={steps[wrong[0]]}, expected {expected[wrong[0]]}: rows "
-                    "are missing or out of order; sort them by episode and step, or write the file again"
-                )

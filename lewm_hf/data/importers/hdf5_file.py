@@ -1,11 +1,12 @@
 """An HDF5 file of somebody else's: opened when it is first read, closed before a fork, never left for another file."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ...extras import requires_extra
+from .flat import Layout
 
 with requires_extra("hdf5"):
     import h5py
@@ -14,26 +15,6 @@ with requires_extra("hdf5"):
 # Chunks of 100 frames take 15 MB: two consecutive episodes often share one.
 CHUNK_CACHE = 256 << 20
 PACKAGES = ("h5py", "hdf5plugin")
-
-
-class Layout(NamedTuple):
-    """What a data set is before it is read."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    def __str__(self) -> str:
-        return f"{self.shape} {self.dtype}"
-
-    @property
-    def is_pictures(self) -> bool:
-        """`(rows, height, width, 3)` uint8."""
-        return len(self.shape) == 4 and self.shape[-1] == 3 and self.dtype == np.uint8
-
-    @property
-    def is_numbers(self) -> bool:
-        """A number, or some, per row."""
-        return self.dtype.kind in "fiub" and (len(self.shape) == 1 or (len(self.shape) == 2 and self.shape[1] > 0))
 
 
 class Hdf5File:

@@ -10,6 +10,8 @@ _COMPANION = re.compile(r"\..*|~\$.*|__MACOSX|Thumbs\.db|desktop\.ini", re.IGNOR
 _FIELD = re.compile(r"\{(\w+)(?::(0?\d{1,2})d)?\}")
 MAX_DIGITS = 20
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm")
+# What every version of a Lance table has a file in; a table of episodes may lie beside that of their rows.
+_LANCE_VERSIONS, _LANCE_EPISODES = "_versions", "_episodes"
 
 
 def natural_order(path: Path) -> tuple:
@@ -22,6 +24,16 @@ def visible(paths: Iterable[Path], folder: Path) -> list[Path]:
     """Those below `folder` that are no companions of other programs, in natural order."""
     kept = [path for path in paths if not any(map(_COMPANION.fullmatch, path.relative_to(folder).parts))]
     return sorted(kept, key=natural_order)
+
+
+def lance_tables(folder: Path) -> list[Path]:
+    """The Lance table that a folder is, or those of rows that it holds."""
+    if not folder.is_dir():
+        return []
+    if (folder / _LANCE_VERSIONS).is_dir():
+        return [folder]
+    inside = [child for child in folder.iterdir() if (child / _LANCE_VERSIONS).is_dir()]
+    return sorted(child for child in inside if not child.stem.endswith(_LANCE_EPISODES))
 
 
 def below(folder: Path, name: str) -> Path:

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ...data.importers.formats import open_source
+from ...data.importers.mapping import ColumnMapping
+from ...data.recordings import recording_format
 from ...data.statistics import action_statistics
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
@@ -38,12 +41,12 @@ def measure_actions(dataset: str | Path) -> ActionStatistics:
     """Measures the actions of a whole data set, all splits.
 
     Args:
-        dataset: directory of episodes in this package's layout (`data/*.parquet`), or a released HDF5 file (needs the
-            extra `hdf5`).
+        dataset: directory of episodes in this package's layout (`data/*.parquet`), a released HDF5 file (needs the
+            extra `hdf5`), or a folder of recordings that can be imported with its usual names, such as a Lance table.
 
     Raises:
         FileNotFoundError, ValueError: one line, where there is no data set, it is damaged or has no actions.
-        ImportError: for an HDF5 file without h5py.
+        ImportError: where the library of its format is missing.
     """
     path = Path(dataset)
     if path.is_dir():
@@ -73,12 +76,22 @@ def _read_directory(path: Path) -> np.ndarray:
     from ...data.storage.parquet import matrix, read_columns
 
     files = sorted((path / "data").rglob("*.parquet"))
+    if not files and (format := recording_format(path)):
+        return _read_recording(format, path)
     if not files:
         raise FileNotFoundError(f"{path} has no data/*.parquet: give the directory of a data set")
     actions = matrix(read_columns(files, [_COLUMN]).column(0))
     every = (read_description(path) or {}).get("every", 1)
     # One row per raw action, where a row of the data set has a block of them.
     return actions if every == 1 else actions.reshape(len(actions) * every, -1)
+
+
+def _read_recording(format: str, path: Path) -> np.ndarray:
+    source = open_source(format, path, ColumnMapping(), None)
+    try:
+        return np.concatenate([source.vectors(episode)[_COLUMN] for episode in range(len(source.lengths))])
+    finally:
+        source.close()
 
 
 def _read_hdf5(path: Path) -> np.ndarray:

@@ -479,7 +479,7 @@ def test_mappings(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"format": "zarr"}, "unknown format 'zarr': use one of hdf5, lerobot, mp4csv, robomimic, table"),
+        ({"format": "zarr"}, "unknown format 'zarr': use one of hdf5, lance, lerobot, mp4csv, robomimic, table"),
         ({"env": "maze"}, "unknown environment 'maze'"),
         ({"image_size": 64}, "28x28 pixels, expected 64x64"),
         ({"test_fraction": 1.0}, "test_fraction=1.0"),
