@@ -6,11 +6,11 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
@@ -40,29 +40,59 @@ def local_folder(out: str | Path) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`; it takes `path`'s place when the block ends well, and vanishes otherwise.
 
+    What a process left there that was killed in such a block vanishes, too.
+
     Raises:
         OSError: one line where the disk is full or nothing may be written there; `path` is as it was.
     """
     # Processes of several hosts or containers may share both a folder and a number.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    lock = temporary.with_suffix(".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        _remove_abandoned(path)
+        with _held(FileLock(lock)):
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     except OSError as error:
         if error.errno in FULL:
             raise OSError(
                 f"no space left for {path} ({os.strerror(error.errno)}): make room and run the same command again; "
                 "finished files stay usable"
             ) from error
-        if error.errno in REFUSED and Path(error.filename or temporary) in (temporary, path, *path.parents):
+        if error.errno in REFUSED and Path(error.filename or temporary) in (temporary, lock, path, *path.parents):
             raise OSError(_refusal(path, error.errno)) from error
         raise
     finally:
         with suppress(NotADirectoryError):  # it never came to be
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _held(lock: BaseFileLock) -> Iterator[None]:
+    """Takes a lock, and its file away with it."""
+    lock.acquire()
+    try:
+        yield
+    finally:
+        if os.name == "posix":  # elsewhere the lock takes its file along
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def leftovers(path: Path) -> list[Path]:
+    """What writing `path` has left behind, or is at work with: temporary files, and the locks of who writes them."""
+    return [found for kind in ("tmp", "lock") for found in path.parent.glob(f".{glob.escape(path.name)}.*.{kind}")]
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Deletes temporary files of `path` whose locks nobody holds: their processes are gone, wherever they ran."""
+    for lock in leftovers(path):
+        if lock.suffix == ".lock":
+            with suppress(OSError), _held(FileLock(lock, timeout=0)):  # at work, somebody else's, or gone by now
+                lock.with_suffix(".tmp").unlink(missing_ok=True)
 
 
 def write_atomic(path: str | Path, content: str | bytes) -> Path:
@@ -99,38 +129,35 @@ def reserve(path: Path, start: int, size: int) -> None:
 
 
 @contextmanager
-def only_one(path: Path, wait: bool = False) -> Iterator[None]:
+def only_one(path: Path, wait: bool = False, work: str | None = None) -> Iterator[None]:
     """Whoever holds the lock file `path` works alone; it goes when the work is done or its process dies.
 
     Args:
         wait: until the other one is done, however long.
+        work: what the message says that another command does; default: it is at work in the folder of `path`.
 
     Raises:
         OSError: one line where another one is at work still after some seconds.
     """
-    lock = FileLock(path, timeout=-1 if wait else PATIENCE)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise OSError(
-            f"another command is at work in {path.parent}: wait until it is done, or give another folder"
-        ) from error
-    except OSError as error:
-        if error.errno in REFUSED:
-            raise OSError(_refusal(path.parent, error.errno)) from error
-        raise
-    try:
+    with ExitStack() as held:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(_held(FileLock(path, timeout=-1 if wait else PATIENCE)))
+        except Timeout as error:
+            raise OSError(
+                f"another command {work or f'is at work in {path.parent}'}: wait until it is done, or give another "
+                "folder"
+            ) from error
+        except OSError as error:
+            if error.errno in REFUSED:
+                raise OSError(_refusal(path.parent, error.errno)) from error
+            raise
         yield
-    finally:
-        if os.name == "posix":  # elsewhere the lock takes its file along
-            path.unlink(missing_ok=True)
-        lock.release()
 
 
 def remove_leftovers(path: Path) -> None:
-    """Deletes temporary files of `path` that killed processes left behind."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+    """Deletes whatever writing `path` left behind; for who holds its folder's lock: nobody is at work there."""
+    for leftover in leftovers(path):
         leftover.unlink(missing_ok=True)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from .files import FULL
+from .files import FULL, only_one
 
 AGAIN = "run the same command again"
 
@@ -30,29 +30,35 @@ def check_new_folder(target: Path) -> None:
 def new_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target`, which becomes `target` when the block ends well and vanishes otherwise.
 
+    What a process left there that was killed in such a block vanishes, too.
+
     Raises:
         ValueError: where `target` exists and is not an empty folder.
-        OSError: one line where the disk is full.
+        OSError: one line where the disk is full, or another command writes `target`.
     """
     check_new_folder(target)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        _all_to_disk(temporary)
-        if target.exists():
-            target.rmdir()  # Windows renames to nothing that is there
-        os.rename(temporary, target)
-    except (OSError, SafetensorError) as error:
-        if isinstance(error, OSError) and error.errno not in FULL:
-            raise
-        raise OSError(_not_written(target, error, AGAIN)) from error
-    finally:
+    # Nobody else writes there as long as it is held: what is staged was left by a process that is gone.
+    with only_one(target.with_name(f".{target.name}.lock"), work=f"writes {target}"):
+        check_new_folder(target)
+        temporary = staging_of(target)
         shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            _all_to_disk(temporary)
+            if target.exists():
+                target.rmdir()  # Windows renames to nothing that is there
+            os.rename(temporary, target)
+        except (OSError, SafetensorError) as error:
+            if isinstance(error, OSError) and error.errno not in FULL:
+                raise
+            raise OSError(_not_written(target, error, AGAIN)) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def staging_of(target: Path) -> Path:
-    """The folder beside it that is written first; of a name that all ranks of a training know."""
+    """The folder beside it that is written first; all ranks of a training know its name."""
     return target.with_name(f".{target.name}.new")
 
 

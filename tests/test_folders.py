@@ -1,12 +1,14 @@
 """Folders appear whole or not at all: new ones, and such as take the place of an earlier one."""
 
+import multiprocessing
 import os
+import signal
 
 import pytest
 from safetensors import SafetensorError
 
-from lewm_hf import folders
-from lewm_hf.files import write_atomic
+from lewm_hf import files, folders
+from lewm_hf.files import replacing, write_atomic
 from lewm_hf.folders import named_write_errors, new_folder, publish, recover, replacing_folder
 
 
@@ -20,6 +22,60 @@ def test_a_new_folder_appears_when_it_is_whole_and_in_an_empty_one_too(tmp_path)
             assert not target.exists() or not os.listdir(target)
         assert (target / "deeper" / "a").read_text() == "1"
     assert sorted(os.listdir(tmp_path)) == ["below", "empty"] and os.listdir(tmp_path / "below") == ["new"]
+
+
+def half_written(writing, target):
+    """A process that is inside `with writing(target)` and has written something."""
+    inside = multiprocessing.Event()
+
+    def write():
+        with writing(target) as temporary:
+            (temporary / "a" if temporary.is_dir() else temporary).write_text("half")
+            inside.set()
+            signal.pause()
+
+    process = multiprocessing.get_context("fork").Process(target=write)
+    process.start()
+    assert inside.wait(60)
+    return process
+
+
+def killed(process):
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_the_next_new_folder_takes_away_what_a_kill_left(tmp_path):
+    killed(half_written(new_folder, tmp_path / "new"))
+    assert any(path.is_dir() for path in tmp_path.iterdir()) and not (tmp_path / "new").exists()
+    with new_folder(tmp_path / "new") as folder:
+        assert not os.listdir(folder)
+        (folder / "a").write_text("1")
+    assert os.listdir(tmp_path) == ["new"] and (tmp_path / "new" / "a").read_text() == "1"
+
+
+def test_a_new_folder_is_written_by_one_process_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "PATIENCE", 0.2)
+    other = half_written(new_folder, tmp_path / "new")
+    before = sorted(os.listdir(tmp_path))
+    told = f"another command writes {tmp_path / 'new'}: wait until it is done, or give another folder"
+    with pytest.raises(OSError, match=told), new_folder(tmp_path / "new"):
+        raise AssertionError("no work starts")
+    assert sorted(os.listdir(tmp_path)) == before
+    killed(other)
+
+
+def test_the_next_file_takes_away_what_a_kill_left_and_nothing_of_the_living(tmp_path):
+    alive, dead = (half_written(replacing, tmp_path / "a") for _ in range(2))
+    killed(dead)
+    (tmp_path / ".ab.0123.lock").touch()  # of another file
+    write_atomic(tmp_path / "a", "1")
+    left = [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]
+    assert len(left) == 1 and left[0].read_text() == "half"
+    killed(alive)
+    write_atomic(tmp_path / "a", "2")
+    assert sorted(os.listdir(tmp_path)) == [".ab.0123.lock", "a"] and (tmp_path / "a").read_text() == "2"
 
 
 def test_what_is_there_is_refused_and_kept(tmp_path):

@@ -16,7 +16,7 @@ from typing import Any, Self
 import yaml
 from accelerate import Accelerator
 
-from ..files import only_one, remove_leftovers, write_atomic
+from ..files import leftovers, only_one, remove_leftovers, write_atomic
 from ..folders import free_bytes, named_write_errors, publish, recover, replacing_folder, staging_of
 
 CHECKSUMS, PROGRESS, LOCK = "checksums.json", "progress.json", ".lock"
@@ -106,7 +106,7 @@ class RunDirectory:
                 f"output_dir={self.path} already holds a run: add --resume to continue it, or name another"
             )
         # A run that was killed while it began leaves a lock and a part of its recipe: nothing that anybody made.
-        unfinished = {LOCK, *(path.name for path in self.path.glob(".recipe.yaml.*.tmp"))}
+        unfinished = {LOCK, *(path.name for path in leftovers(self.path / "recipe.yaml"))}
         if self.path.exists() and {path.name for path in self.path.iterdir()} - unfinished:
             raise ValueError(f"output_dir={self.path} is not empty: name a new folder")
 

@@ -32,7 +32,7 @@ def test_a_run_that_was_killed_while_it_began_begins_anew_in_the_same_folder(tmp
     )
     (tmp_path / "begin.py").write_text(code)
     assert run(["python", tmp_path / "begin.py", folder]).returncode == -signal.SIGKILL
-    assert [path.name.split(".")[1] for path in folder.iterdir() if path.name != ".lock"] == ["recipe"]
+    assert [path.name.split(".")[1] for path in folder.iterdir() if path.suffix == ".tmp"] == ["recipe"]
     again = RunDirectory(folder)
     again.check_new()
     again.start({"seed": 1})

@@ -24,7 +24,7 @@ _NOT_ARGUMENTS = (
     "format", "files", *LICENSE_KEYS,
 )  # fmt: skip
 # What a command that was killed early leaves in an otherwise empty folder.
-_LEFT_BEHIND = re.compile(r"\.lewm-.*\.lock|\.episodes\.json\..*\.tmp")
+_LEFT_BEHIND = re.compile(r"\.lewm-.*\.lock|\.episodes\.json\..*\.(tmp|lock)")
 
 
 def known_description(out: Path) -> dict[str, Any] | None:

@@ -137,7 +137,7 @@ class Unfinished:
 
     def remove(self) -> None:
         """Removes everything; to be called when the evaluation is complete."""
-        for path in [*self._files(), *self.folder.glob(".seed-*.npz.*.tmp")]:  # a kill may leave a half-written one
+        for path in [*self._files(), *self.folder.glob(".seed-*.npz.*")]:  # a kill may leave a half-written one
             path.unlink()
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ...extras import requires_extra
+from ...files import replacing
 from ..rollout import episode_rng, reset_episode
 from .env import ReacherEnv
 
@@ -121,9 +122,8 @@ def save_actor(actor: Any, path: str | os.PathLike, facts: dict[str, Any]) -> No
     for index, layer in enumerate([*hidden, actor.mu, actor.log_std]):
         tensors[f"{index}.weight"] = layer.weight.detach().cpu().numpy()
         tensors[f"{index}.bias"] = layer.bias.detach().cpu().numpy()
-    temporary = Path(f"{path}.tmp")
-    save_file(tensors, temporary, metadata={"format": FORMAT, **{name: str(value) for name, value in facts.items()}})
-    os.replace(temporary, path)
+    with replacing(Path(path)) as temporary:
+        save_file(tensors, temporary, metadata={"format": FORMAT, **{key: str(value) for key, value in facts.items()}})
 
 
 def train_sac(
