@@ -1,18 +1,22 @@
 """What the models of this package share: how checkpoints are loaded, what inputs they refuse, and initial weights."""
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import PreTrainedModel
 from transformers import initialization as init
+from transformers.utils import logging
 
 from .configuration_lewm import LeWMConfig
 from .encoder_vit import LeWMVisionTransformer
 from .predictor_lewm import LeWMModulation, LeWMPredictor
 from .sigreg import SIGReg
+
+logger = logging.get_logger(__name__)
 
 
 class LeWMPreTrainedModel(PreTrainedModel):
@@ -65,6 +69,28 @@ class LeWMPreTrainedModel(PreTrainedModel):
                 "belong to different checkpoints or are damaged, fetch them again or convert with `lewm convert`"
             )
         return (model, info) if output_loading_info else model
+
+    def train(self, mode: bool = True) -> Self:
+        """Like `nn.Module.train`, and around PEFT's adapters like what they leave as it is.
+
+        An adapter's file holds nothing of the model around it, and no running statistics that training has moved there:
+        BatchNorms that are not among its `modules_to_save` are in training what they are in evaluation.
+        """
+        super().train(mode)
+        if mode and "peft_config" in vars(self):
+            norms = [(name, module) for name, module in self.named_modules() if isinstance(module, _BatchNorm)]
+            left = [
+                (name, norm) for name, norm in norms if not {*name.split(".")} & {"modules_to_save", "original_module"}
+            ]
+            for _, norm in left:
+                norm.eval()
+            if left:
+                logger.warning_once(
+                    f"{left[0][0]} and every other BatchNorm keep their running statistics while adapters train, whose "
+                    "file would not hold them: modules_to_save=['batch_norm'] in the adapters' config trains and saves "
+                    "them"
+                )
+        return self
 
     def check_frames(self, pixel_values: Tensor) -> None:
         """Refuses what is no `(B, T, 3, H, W)` of the config's channels and size.

@@ -77,6 +77,35 @@ def test_trained_adapters_are_saved_loaded_and_merged(tiny_model, tmp_path):
     assert (before - expected).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("attached", ["around", "within"])
+def test_adapters_saved_alone_are_the_model_that_was_trained(tiny_model, tmp_path, caplog, attached):
+    """An adapter's file holds no running statistics: none may move that it does not hold."""
+    base = copy.deepcopy(tiny_model)
+    lora = LoraConfig(r=2, target_modules=["qkv", "fc1", "fc2"])
+    if attached == "around":
+        adapted = get_peft_model(tiny_model, lora)
+    else:
+        adapted = tiny_model
+        adapted.add_adapter(lora)
+    adapted.train()
+    optimizer = torch.optim.AdamW([parameter for parameter in adapted.parameters() if parameter.requires_grad], lr=1e-2)
+    batch = {"pixel_values": torch.randn(6, 4, 3, 28, 28), "actions": torch.randn(6, 4, 10)}
+    for step in range(3):
+        adapted.losses(batch, adapted.step_inputs(0, step))["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        adapted.train()
+    told = [record.message for record in caplog.records if "modules_to_save=['batch_norm']" in record.message]
+    assert len(told) <= 1 and all("\n" not in line for line in told)
+    adapted.eval().save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(copy.deepcopy(base), tmp_path).eval()
+    with torch.no_grad():
+        expected, before = (model(**batch).embeddings for model in (adapted, base))
+        torch.testing.assert_close(loaded(**batch).embeddings, expected, rtol=1e-4, atol=1e-5)
+    assert (before - expected).abs().max() > 0.01
+    assert loaded.merge_and_unload().train().projector.batch_norm.training  # without adapters everything trains
+
+
 @torch.no_grad()
 def test_a_hook_on_the_last_layer_is_not_passed_by(tiny_model):
     context, plans = torch.randn(1, 1, 16), torch.randn(1, 3, 5, 10)
