@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from .planning.block_policy import BlockPolicy
+from .proprioception_lewm import size_of
 from .tasks.action_vectors import ActionVectors
 
 # Values of `gymnasium.vector.AutoresetMode`.
@@ -35,7 +36,8 @@ class VectorAgent:
         goals: the name of the goal picture in the infos of a reset, or a function `(env_ids) -> pictures` of the
             environments that have just been reset.
         steps_left: environment steps until each goal is due, if somebody knows.
-        render: returns the current pictures, one for each environment; default: `envs.render`.
+        render: returns the current pictures, one for each environment; default: `envs.render`. Of a model that sees
+            several cameras, pictures and goals come by camera, `{"top": (N, H, W, 3), "wrist": ...}`.
         proprioception: of a model that was trained with it: observations of `envs` -> `(N, P)`, what each robot reports
             of itself in the units of the recordings.
         goal_proprioception: likewise, infos of a reset -> `(N, P)` at the goals.
@@ -142,11 +144,19 @@ class VectorAgent:
         if not wanted:
             return ({},)
         pictures = self._render()
-        seen = {env_id: pictures[env_id] for env_id in wanted}
+        seen = {env_id: _of_one(pictures, env_id) for env_id in wanted}
         if self._proprioception is None:
             return (seen,)
-        reported = self._proprioception(self._observations)
+        reported = self._reported(self._proprioception(self._observations), "proprioception(observations)")
         return seen, {env_id: reported[env_id] for env_id in wanted}
+
+    def _reported(self, values: Any, name: str) -> np.ndarray:
+        """`(N, P)` as it was given, a row for each environment."""
+        values = np.asarray(values)
+        expected = self.policy.num_envs, size_of(self.policy.model.config)
+        if values.shape != expected:
+            raise ValueError(f"{name} has shape {values.shape}: expected {expected}, one row for each environment")
+        return values
 
     def _within(self, actions: np.ndarray) -> np.ndarray:
         """Actions that the space holds, some also where an episode is over: wrappers may look at them."""
@@ -160,7 +170,8 @@ class VectorAgent:
         self._begun += begins
         beside = {}
         if self._goal_proprioception is not None:
-            beside["goal_proprioception"] = np.asarray(self._goal_proprioception(infos))[env_ids]
+            at_goals = self._reported(self._goal_proprioception(infos), "goal_proprioception(infos)")
+            beside["goal_proprioception"] = at_goals[env_ids]
         self.policy.reset(
             env_ids,
             [f"environment {env_id}, episode {self._begun[env_id]}" for env_id in env_ids],
@@ -181,4 +192,12 @@ class VectorAgent:
                 f"environments {missing or list(env_ids)} show no goal in infos[{self._goals!r}] of their reset: give "
                 "its name, or a function, as goals="
             )
-        return [shown[env_id] for env_id in env_ids]
+        return [_of_one(shown, env_id) for env_id in env_ids]
+
+
+def _of_one(pictures: Any, env_id: int) -> Any:
+    """One environment's picture, or by camera its pictures."""
+    if not isinstance(pictures, Mapping):
+        return pictures[env_id]
+    marks = {f"_{name}" for name in pictures}  # in infos: whose entries are real
+    return {name: of_all[env_id] for name, of_all in pictures.items() if name not in marks}

@@ -34,20 +34,41 @@ def alone(make, seed, env_id, episodes):
     taken = []
     with make_env("two_room", image_size=28) as env:
         for episode in range(1, episodes + 1):
-            _, info = env.reset(seed=seed + env_id if episode == 1 else None)
+            observation, info = env.reset(seed=seed + env_id if episode == 1 else None)
             policy = make()
-            policy.reset([0], [f"environment {env_id}, episode {episode}"], [info["goal"]])
+            body = {"goal_proprioception": [info["goal_state"]]} if policy.wants_proprioception else {}
+            policy.reset([0], [f"environment {env_id}, episode {episode}"], [info["goal"]], **body)
             for _ in range(LIMIT):
-                taken.append(policy.act([env.render()] if policy.wants_frame()[0] else [])[0])
-                env.step(np.clip(taken[-1], -1, 1))
+                looking = policy.wants_frame()[0]
+                beside = [[observation[:2]]] if looking and body else []
+                taken.append(policy.act([env.render()] if looking else [], *beside)[0])
+                observation = env.step(np.clip(taken[-1], -1, 1))[0]
     return np.array(taken)
 
 
-@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.fixture
+def body_model(tiny_config, tiny_model):
+    """Sees where the agent is beside each picture."""
+    body = {"proprioception_size": 2, "proprioception_mean": [112.0, 112.0], "proprioception_std": [40.0, 50.0]}
+    model = LeWMModel(LeWMConfig(**tiny_config.to_dict() | body)).eval()
+    model.load_state_dict(model.state_dict() | tiny_model.state_dict())
+    return model
+
+
+BODY = {
+    "proprioception": lambda observations: observations[:, :2],
+    "goal_proprioception": lambda infos: infos["goal_state"],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sees"), [("sync", "tiny_model"), ("async", "tiny_model"), ("sync", "body_model"), ("async", "body_model")]
+)
 @pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.name)
-def test_episodes_are_those_of_one_environment_by_itself(tiny_model, mode, kind):
+def test_episodes_are_those_of_one_environment_by_itself(request, mode, kind, sees):
+    model = request.getfixturevalue(sees)
     envs = vector(mode, kind)
-    agent = VectorAgent(mpc(tiny_model), envs)
+    agent = VectorAgent(mpc(model), envs, **(BODY if sees == "body_model" else {}))
     observations, infos = agent.reset(seed=3)
     assert observations.shape[0] == 2 and infos["goal"].shape == (2, 28, 28, 3)
     taken, idle = [], 0
@@ -65,8 +86,71 @@ def test_episodes_are_those_of_one_environment_by_itself(tiny_model, mode, kind)
     envs.close()
     assert idle == (2 if mode is AutoresetMode.NEXT_STEP else 0)
     for env_id in range(2):
-        expected = alone(lambda: mpc(tiny_model, 1), 3, env_id, 3)
+        expected = alone(lambda: mpc(model, 1), 3, env_id, 3)
         np.testing.assert_array_equal(np.array(taken)[:, env_id], expected)
+
+
+class TwoCameras(gymnasium.Wrapper):
+    """Shows its goal by camera."""
+
+    def reset(self, **keywords):
+        observation, info = self.env.reset(**keywords)
+        return observation, info | {"goal": {"top": info["goal"], "wrist": 255 - info["goal"]}}
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.name)
+def test_several_cameras_are_seen_as_by_one_environment_alone(tiny_model, mode):
+    processor = LeWMImageProcessor(image_size=28, cameras=["top", "wrist"], fit="stretch")
+
+    def policy(num_envs):
+        return MPCPolicy(tiny_model, processor, load_planner("goal-time", PLANNER), num_envs=num_envs)
+
+    def by_camera(pictures):
+        return {"top": np.asarray(pictures), "wrist": 255 - np.asarray(pictures)}
+
+    envs = gymnasium.vector.SyncVectorEnv([lambda: TwoCameras(room())] * 2, autoreset_mode=mode)
+    agent = VectorAgent(policy(2), envs, render=lambda: by_camera(envs.render()))
+    agent.reset(seed=3)
+    taken = [(agent.step(), agent.actions)[1] for _ in range(LIMIT)]
+    for env_id in range(2):
+        with make_env("two_room", image_size=28) as env:
+            one, (_, info) = policy(1), env.reset(seed=3 + env_id)
+            one.reset([0], [f"environment {env_id}, episode 1"], [by_camera(info["goal"])])
+            for action in np.array(taken)[:, env_id]:
+                expected = one.act([by_camera(env.render())] if one.wants_frame()[0] else [])[0]
+                np.testing.assert_array_equal(action, expected)
+                env.step(np.clip(action, -1, 1))
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.name)
+def test_what_a_robot_reports_goes_to_its_own_episode(body_model, mode):
+    """Also where the neighbour has long begun another one, and an environment marks whose infos are real."""
+    envs = gymnasium.vector.SyncVectorEnv(
+        [lambda steps=steps: Short(room(), steps) for steps in (3, LIMIT)], autoreset_mode=mode
+    )
+    agent = VectorAgent(mpc(body_model), envs, **BODY)
+    agent.reset(seed=3)
+    taken = []
+    for _ in range(LIMIT):
+        _, _, terminated, _, _ = agent.step()
+        taken.append(agent.actions[1])
+        if mode is AutoresetMode.DISABLED and terminated[0]:
+            agent.reset(options={"reset_mask": np.array([True, False])})
+    np.testing.assert_array_equal(taken, alone(lambda: mpc(body_model, 1), 3, 1, 1))
+
+
+def test_proprioception_of_another_shape_is_refused_by_name(body_model):
+    envs = vector(AutoresetMode.NEXT_STEP)
+    with pytest.raises(ValueError, match="this model wants proprioception and goal_proprioception: give functions"):
+        VectorAgent(mpc(body_model), envs)
+    for name, message in (
+        ("proprioception", r"proprioception\(observations\) has shape \(1, 2\): expected \(2, 2\), one row for each"),
+        ("goal_proprioception", r"goal_proprioception\(infos\) has shape \(1, 2\): expected \(2, 2\), one row for"),
+    ):
+        agent = VectorAgent(mpc(body_model), envs, **BODY | {name: lambda given: np.zeros((1, 2))})
+        with pytest.raises(ValueError, match=message):
+            agent.reset(seed=0)
+            agent.step()
 
 
 class Short(gymnasium.Wrapper):
