@@ -92,6 +92,16 @@ def rows_hash(rows: Sequence[EpisodeRow]) -> str:
     return content_hash([{k: v for k, v in vars(row).items() if k != "wall_time"} for row in rows])
 
 
+def outcomes_hash(rows: Sequence[EpisodeRow]) -> str:
+    """SHA-256 of what came of each pair, in whatever order: success, when, and steps run.
+
+    Unlike `rows_hash` it is the same where the last digits of a distance depend on the machine.
+    """
+    names = ("seed", "pair", "episode", "start", "goal_step", "success", "first_success_step", "steps")
+    in_order = sorted(rows, key=lambda row: (row.seed, row.pair))
+    return content_hash([{name: getattr(row, name) for name in names} for row in in_order])
+
+
 def write_rows(path: str | Path, rows: Sequence[EpisodeRow]) -> Path:
     """Writes one JSON object a line."""
     return write_atomic(path, "".join(json.dumps(vars(row)) + "\n" for row in rows))

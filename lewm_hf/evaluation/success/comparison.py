@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ...measures.intervals import McNemar, mcnemar, paired_difference_interval
-from ...records import Record, Result
+from ...records import Record, Result, absent
 from ..common.analysis import Analysis
-from ..common.results import EpisodeRow, rate, read_result, read_rows, rows_hash
+from ..common.results import EpisodeRow, outcomes_hash, rate, read_result, read_rows, rows_hash
 from .protocol import content_hash
 from .result import EnvFacts, EvaluationResult, Rate
 from .summary import format_rate, planner_values, protocol_values
@@ -26,6 +26,7 @@ class ComparedRun(Record):
     planner: str
     planner_hash: str
     rows_hash: str
+    outcomes_hash: str | None = absent()
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,9 @@ class Comparison(Analysis):
                 planner=one.planner["label"],
                 planner_hash=one.planner["hash"],
                 rows_hash=one.rows_hash,
+                outcomes_hash=outcomes_hash(part),
             )
-            for folder, one in zip(folders, self.results, strict=True)
+            for folder, one, part in zip(folders, self.results, rows, strict=True)
         ]
 
     def question(self) -> dict[str, Any]:
@@ -208,6 +210,9 @@ def format_comparison(result: ComparisonResult) -> str:
         f"  both {test.both}, only the first {test.only_first}, only the second {test.only_second}, "
         f"neither {test.neither}",
     ]
+    hashes = {run.outcomes_hash for run in result.runs}
+    if len(hashes) == 1 and None not in hashes:
+        lines.append("  on every pair the same success, after as many steps")
     if len(result.per_seed) > 1:
         lines.append(
             "  by seed " + "   ".join(f"{one.seed}: {100 * one.mcnemar.difference:+.1f}" for one in result.per_seed)

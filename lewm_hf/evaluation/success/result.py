@@ -128,6 +128,7 @@ class EvaluationResult(Result):
         per_seed: success by seed.
         films: how imagined states are shown in films: `"nearest frames"` or `"decoded"`.
         rows_hash: of `episodes.jsonl`, see `rows_hash`.
+        outcomes_hash: see `outcomes_hash`; results of earlier versions have none.
         finished: time, ISO 8601; `wall_time` in seconds.
     """
 
@@ -151,6 +152,7 @@ class EvaluationResult(Result):
     per_seed: list[SeedRate]
     planning: PlanningFacts
     rows_hash: str
+    outcomes_hash: str | None = absent()
     finished: str
     versions: dict[str, str]
     hardware: dict[str, Any]

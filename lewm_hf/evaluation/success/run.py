@@ -10,7 +10,7 @@ from ...arguments_of import arguments_of
 from ...files import only_one
 from ..common.provenance import hardware, library_versions
 from ..common.ranks import ALONE, Ranks
-from ..common.results import EpisodeRow, rows_hash, score
+from ..common.results import EpisodeRow, outcomes_hash, rows_hash, score
 from .acting import describe_policy, seen_frames
 from .arguments import EvaluateArguments
 from .folder import reserve, write_files
@@ -138,6 +138,7 @@ def _result(task: Prepared, rows: list[EpisodeRow], measured: list[SeedResult], 
             action_bounds=task.action_bounds,
         ),
         rows_hash=rows_hash(rows),
+        outcomes_hash=outcomes_hash(rows),
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=library_versions(),
         hardware=hardware(next(task.agent.model.parameters()).device),

@@ -148,8 +148,14 @@ def _how_measured(result: EvaluationResult, facts: CardFacts) -> str:
         f"{pairs}. {origin}. {_planner(result)} n = {result.success.n}{_distinct(result)}; per seed {seeds}. "
         f"{planning.seconds_per_plan:.3g} s per plan, {planning.num_envs} problems at a time, on "
         f"{result.hardware['device_name']}. Finished {result.finished[:10]}, outcomes "
-        f"`{result.rows_hash[:12]}`."
+        f"{_hashes(result)}."
     )
+
+
+def _hashes(result: EvaluationResult) -> str:
+    if result.outcomes_hash is None:
+        return f"`{result.rows_hash[:12]}`"
+    return f"`{result.outcomes_hash[:12]}`, with final distances `{result.rows_hash[:12]}`"
 
 
 def _distinct(result: EvaluationResult) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from lewm_hf.evaluation.common.results import EpisodeRow, read_result, rows_hash, score, write_rows
+from lewm_hf.evaluation.common.results import EpisodeRow, outcomes_hash, read_result, rows_hash, score, write_rows
 
 
 def row(**values) -> EpisodeRow:
@@ -69,6 +69,15 @@ def test_the_hash_of_rows_leaves_wall_times_out_and_nothing_else():
     assert rows_hash([row(wall_time=1.0)]) == rows_hash([row(wall_time=2.0)])
     for change in ({"success": True}, {"final_distance": 3.50001}, {"first_success_step": 3}, {"seed": 1}):
         assert rows_hash([row(**change)]) != rows_hash([row()])
+
+
+def test_the_hash_of_outcomes_leaves_out_what_rounding_changes():
+    for change in ({"final_distance": 3.50001}, {"final_distance": None}, {"wall_time": 2.0}, {"random_success": None}):
+        assert outcomes_hash([row(**change)]) == outcomes_hash([row()])
+    for change in ({"success": True}, {"first_success_step": 3}, {"seed": 1}, {"start": 7}, {"steps": 49}):
+        assert outcomes_hash([row(**change)]) != outcomes_hash([row()])
+    rows = random_rows(8)
+    assert outcomes_hash(rows) == outcomes_hash(rows[::-1]) != outcomes_hash(rows[1:])
 
 
 def test_rows_are_one_json_object_a_line(tmp_path):

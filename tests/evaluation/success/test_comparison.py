@@ -15,13 +15,13 @@ from lewm_hf.evaluation.success.comparison import ComparisonResult, compare, for
 SHIPPED = Path(__file__).parents[3] / "model_cards/lewm-tworoom-mini/evaluation/clean-goal-time-small"
 
 
-def write_evaluation(folder, outcomes, *, pairs: str = "pairs", samples: int = 300, model: str = "a"):
+def write_evaluation(folder, outcomes, *, pairs="pairs", samples=300, model="a", distance=1.0):
     """What `evaluate(out=...)` leaves, for given outcomes `{seed: [success, ...]}`."""
     rows = [
         EpisodeRow(
             seed=seed, pair=index, episode=index, start=0, goal_step=25, success=bool(success),
-            first_success_step=10 if success else None, solved_at_start=False, steps=50, final_distance=1.0, replans=2,
-            random_success=False, zero_action_success=False, wall_time=0.1,
+            first_success_step=10 if success else None, solved_at_start=False, steps=50, final_distance=distance,
+            replans=2, random_success=False, zero_action_success=False, wall_time=0.1,
         )
         for seed, part in outcomes.items() for index, success in enumerate(part)
     ]  # fmt: skip
@@ -92,6 +92,17 @@ def test_text_file_and_command(tmp_path, capsys):
     assert compare(a, b)["hash"] == written["hash"] != compare(b, a)["hash"]
     # The same model twice is told apart by its folders.
     assert "new (a)" in format_comparison(compare(a, a))
+
+
+def test_the_same_outcomes_are_said_whatever_rounding_did(tmp_path):
+    outcomes = {1: [1, 0, 1], 2: [0, 1, 1]}
+    a = write_evaluation(tmp_path / "a", outcomes)
+    rounded = write_evaluation(tmp_path / "b", dict(reversed(outcomes.items())), distance=1 + 1e-12)
+    other = write_evaluation(tmp_path / "c", {1: [1, 1, 0], 2: [0, 1, 1]})
+    same, differs = compare(a, rounded), compare(a, other)
+    assert len({run.rows_hash for run in same.runs}) == 2 and len({run.outcomes_hash for run in same.runs}) == 1
+    assert "on every pair the same success, after as many steps" in format_comparison(same)
+    assert same.first.rate == differs.second.rate and "the same success" not in format_comparison(differs)
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path, capsys):

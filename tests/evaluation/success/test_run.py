@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lewm_hf import LeWMImageProcessor, LeWMModel
-from lewm_hf.evaluation.common.results import read_result
+from lewm_hf.evaluation.common.results import outcomes_hash, read_result
 from lewm_hf.evaluation.success.floors import RandomPolicy, ZeroPolicy
 from lewm_hf.evaluation.success.manifest import load_manifest, sample_manifest
 from lewm_hf.evaluation.success.protocol import load_protocol
@@ -183,6 +183,7 @@ def test_outcomes_do_not_depend_on_the_number_of_environments(episodes, agent):
     rows = [[{**vars(row), "wall_time": 0} for row in one.rows] for one in results]
     assert rows[0] == rows[1] == rows[2]
     assert len({one.result["rows_hash"] for one in results}) == 1
+    assert {one.result["outcomes_hash"] for one in results} == {outcomes_hash(results[0].rows)}
     assert 0 < results[0].result["success"]["successes"] < 24
 
 
