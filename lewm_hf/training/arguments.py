@@ -47,7 +47,9 @@ class RunRecipe:
         None, "ram or memmap: decode every frame once and keep it; none: frames are decoded when used"
     )
     output_dir: str = option("", "folder of the run: metrics.jsonl, last/, best/, state/; must be new unless --resume")
-    resume: bool = option(False, "continue the run in output_dir exactly where it stopped")
+    resume: bool = option(
+        False, "continue the run in output_dir exactly where it stopped; what changes the training must be as it was"
+    )
 
     max_steps: int | None = option(None, "optimizer steps; warm-up and cosine span exactly these")
     batch_size: int = option(128, "samples per batch, all processes together")

@@ -22,8 +22,8 @@ from ..folders import free_bytes, named_write_errors, publish, recover, replacin
 CHECKSUMS, PROGRESS, LOCK = "checksums.json", "progress.json", ".lock"
 RESUME = "continue with --resume, what was saved before is intact"
 
-# A resumed run may differ in these keys: none changes what is trained, or (data set, precision) what they stand for is
-# compared instead of what they say.
+# A resumed run may differ in these keys: none changes what is trained, though the `eval` ones do which model is judged
+# best; or (data set, precision) what they stand for is compared instead of what they say.
 FREE_KEYS = frozenset(
     {
         "dataset", "dataset_revision", "frame_cache", "output_dir", "resume", "num_workers", "log_every", "eval_every",
@@ -58,6 +58,17 @@ def read_json(path: Path, remedy: str) -> dict:
     if not isinstance(value, dict):
         raise ValueError(f"{path} is damaged: it holds no JSON object; {remedy}")
     return value
+
+
+def _how_to_restore(key: str, value: Any) -> str:
+    """What gives back the value of a recipe's key, or of a fact that is told by another name, or not at all."""
+    precision = "fp32" if value == "no" else value
+    return {
+        "num_processes": f"launch {value} (accelerate launch --num_processes {value})",
+        "mixed_precision": f"give --precision {precision}",
+        "encoder_in_bf16": f"give {'' if value else 'no '}--precision bf16_encoder",
+        "train_fingerprint": "give the episodes that it was started with",
+    }.get(key, "restore that value")
 
 
 def is_evaluation(record: dict) -> bool:
@@ -143,7 +154,7 @@ class RunDirectory:
             if key not in FREE_KEYS and before.get(key) != value:
                 raise ValueError(
                     f"cannot resume {self.path} with {key}={value!r}: it was started with {key}={before.get(key)!r}; "
-                    "restore that value, or name a new output_dir"
+                    f"{_how_to_restore(key, before.get(key))}, or name a new output_dir"
                 )
 
     @property

@@ -129,7 +129,7 @@ class WorldModelJob(Job):
         self.origin = {"actions_per_second": train.fps * train.every} if train.fps else {}
         self.facts = {
             "env_id": train.env_id, "env_kwargs": train.env_kwargs, "train_fingerprint": content_fingerprint(train),
-            "train_windows": len(self.windows),
+            "train_windows": len(self.windows), "encoder_in_bf16": recipe.precision == "bf16_encoder",
         }  # fmt: skip
         if recipe.init_from:
             self.facts["base_model"] = self.start.facts if self.start else (saved or {}).get("base_model")

@@ -56,7 +56,7 @@ def test_resuming_with_other_values_names_the_key(tmp_path):
     run.check_resumable(values, {"num_processes": 1})  # nothing is saved yet that would depend on it
     run.state.mkdir()
     run.save_progress({"step": 3, "evaluated": 0, "best": None, "last": None, "seconds": 1.0, "num_processes": 2})
-    with pytest.raises(ValueError, match="num_processes=1: it was started with num_processes=2"):
+    with pytest.raises(ValueError, match="num_processes=1: it was started with num_processes=2; launch 2 "):
         run.check_resumable(values, {"num_processes": 1})
 
 

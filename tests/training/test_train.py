@@ -200,7 +200,8 @@ def test_a_stopped_run_saves_first_and_continues_to_the_bit(run_training, finish
     assert stop.value.code == status
     assert json.loads((folder / "state" / "progress.json").read_text())["step"] == 6
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
-    run_training(folder, "--resume", eval_every=5, save_every=100)
+    other = {"frame_cache": "ram"} if signum == signal.SIGINT else {"num_workers": 1, "log_every": 1}
+    run_training(folder, "--resume", eval_every=5, save_every=100, **other)
     assert_same_run(folder, finished_run)
 
 
@@ -237,8 +238,12 @@ def test_a_run_is_never_overwritten_and_a_resumed_one_must_be_the_same(run_train
         run_training(finished_run, "--resume", seed=1)
     with pytest.raises(ValueError, match="embed_dim=8"):
         run_training(finished_run, "--resume", embed_dim=8)
-    with pytest.raises(ValueError, match="mixed_precision='bf16'"):
+    with pytest.raises(ValueError, match="with batch_size=10: it was started with batch_size=20; restore that value"):
+        run_training(finished_run, "--resume", batch_size=10)
+    with pytest.raises(ValueError, match="mixed_precision='bf16': .* give --precision fp32, or name a new output_dir"):
         run_training(finished_run, "--resume", precision="bf16")
+    with pytest.raises(ValueError, match="encoder_in_bf16=True: .* give no --precision bf16_encoder"):
+        run_training(finished_run, "--resume", precision="bf16_encoder")
     assert sorted((path, path.stat().st_mtime_ns) for path in finished_run.rglob("*")) == before
     summary = run_training(finished_run, "--resume", eval_every=5, save_every=4)
     assert summary["step"] == 12 and summary["best"]["eval/prediction_loss"] > 0
