@@ -36,7 +36,7 @@ def draw_training(folder: Path, training: Mapping[str, Any] | None, config: Any)
     if path is None or training is None or find_spec("matplotlib") is None:
         return None
     from ...evaluation.report.figures import training_picture
-    from ...evaluation.report.run import read_run, sigreg_bounds_of
+    from ...evaluation.report.training_run import read_run, sigreg_bounds_of
 
     records, _ = read_run(path.parent)
     records = [record for record in records if record["step"] <= training["steps"]]

@@ -18,7 +18,8 @@ from lewm_hf.evaluation.probe.report import format_probe
 from lewm_hf.evaluation.probe.run import probe
 from lewm_hf.evaluation.report.analyses import FoundAnalysis
 from lewm_hf.evaluation.report.figures import success_figure, training_figures, training_picture
-from lewm_hf.evaluation.report.run import read_run, write_report
+from lewm_hf.evaluation.report.run import write_report
+from lewm_hf.evaluation.report.training_run import read_run
 from lewm_hf.evaluation.success.run import evaluate
 
 RECIPE = "batch_size: 128\nembed_dim: 32\nlearning_rate: 0.001\n"
