@@ -3,7 +3,7 @@
 `make_env("Pendulum-v1")`, `make_env("my_package:MyTask-v0")` and every command that takes a task come here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from inspect import Parameter, signature
 from typing import Any
@@ -14,13 +14,13 @@ import numpy as np
 from ..pictures import FITS
 from .action_vectors import ActionVectors
 from .drawn_gymnasium import make_drawn, picture_of, squared
+from .gymnasium_states import REPLAYED, Replay, own_state, own_state_names
 from .measurable import Events
 from .state_env import RESET_OPTIONS, StateEnv
 from .variation import Integers, VariationSpace
 
 # Reset seeds: whole numbers that a manifest of start-goal pairs may hold.
 RESET_SEEDS = 1_000_000_000
-REPLAYED = ("reset_seed", "step")
 EVENT_STEPS = 100
 LIGHT = "picture.light"
 
@@ -78,8 +78,7 @@ class AnyGymnasiumEnv(StateEnv):
         self.env = make_drawn(env_id, kwargs)
         self._vectors = ActionVectors.of(self.env.action_space, env_id)
         self.action_space, self.observation_space = self._vectors.space, self.env.observation_space
-        self._known: dict[int, np.ndarray] = {}
-        self._taken: list[np.ndarray] = []
+        self._replay = Replay(env_id)
         self._achieved: np.ndarray | None = None
         self._begin(0)
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": self.env.metadata.get("render_fps") or 10}
@@ -92,26 +91,9 @@ class AnyGymnasiumEnv(StateEnv):
     # What the environment can do, found out once
 
     def _learn_states(self) -> None:
-        inner = self.env.unwrapped
-        able = [callable(getattr(inner, name, None)) for name in ("get_state", "set_state")]
-        if able[0] != able[1]:
-            there, missing = ("get_state", "set_state") if able[0] else ("set_state", "get_state")
-            raise ValueError(
-                f"{self.env_id} has {there}() but no {missing}(): add it, or take {there}() away, and episodes are "
-                "replayed instead"
-            )
-        self.restorable = all(able)
-        self.state_names = REPLAYED
-        if self.restorable:
-            state = self._inner_state()
-            inner.set_state(state.copy())
-            if not np.array_equal(self._inner_state(), state):
-                raise ValueError(
-                    f"{self.env_id}: set_state(get_state()) does not give the state back: make them exact inverses, or "
-                    "take both away, and episodes are replayed instead"
-                )
-            named = tuple(getattr(inner, "state_names", ()))
-            self.state_names = named if len(named) == len(state) else tuple(f"state_{i}" for i in range(len(state)))
+        names = own_state_names(self.env, self.env_id)
+        self.restorable = names is not None
+        self.state_names = REPLAYED if names is None else names
         steps = self.env.spec.max_episode_steps if self.env.spec is not None else None
         self.events = Events(
             "random", min(steps or EVENT_STEPS, EVENT_STEPS), LIGHT, "the light",
@@ -186,9 +168,7 @@ class AnyGymnasiumEnv(StateEnv):
         return None if self._goal is None else self._goal.copy()
 
     def get_state(self) -> np.ndarray:
-        if self.restorable:
-            return self._inner_state()
-        return np.array([self._seed, len(self._taken)], dtype=np.float64)
+        return own_state(self.env) if self.restorable else self._replay.state()
 
     def set_goal(self, state: np.ndarray) -> None:
         """Sets the goal, a state vector, and tells the environment where it listens."""
@@ -227,13 +207,8 @@ class AnyGymnasiumEnv(StateEnv):
         Raises:
             ValueError: where the recorded pictures are not what comes back.
         """
-        if self.restorable or episodes is None:
-            return
-        states = episodes.states
-        known: dict[int, np.ndarray] = {}
-        for offset, length in zip(episodes.offsets, episodes.lengths, strict=True):
-            known[int(states[offset, 0])] = episodes.actions[offset : offset + length - 1]
-        self._known = known
+        if not (self.restorable or episodes is None):
+            self._replay.remember(episodes)
 
     def draw_way(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
         if self.restorable:
@@ -278,14 +253,15 @@ class AnyGymnasiumEnv(StateEnv):
         return AnyGymnasiumEnv(self.env_id, **self._arguments)
 
     def _begin(self, seed: int, options: Mapping[str, Any] | None = None) -> None:
-        self._seed, self._taken, self.over = seed, [], False
+        self.over = False
+        self._replay.begin(seed)
         self.observation, info = self.env.reset(seed=seed, options=dict(options) if options else None)
         self._reported = bool(info.get("is_success", False))
         shown = info.get("goal")
         self._shown_goal = shown if isinstance(shown, np.ndarray) and shown.ndim == 3 else None
 
     def _move(self, vector: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]:
-        self._taken.append(vector)
+        self._replay.taken.append(vector)
         self.observation, reward, terminated, truncated, info = self.env.step(self._vectors.action(vector))
         self._reported = bool(info.get("is_success", False))
         self.over = bool(terminated or truncated)
@@ -296,24 +272,11 @@ class AnyGymnasiumEnv(StateEnv):
             self.env.unwrapped.set_state(state.copy())
             self.over, self._reported = False, False
         else:
-            seed, step = (int(value) for value in state)
-            self._replay(seed, self._actions(seed, step))
+            seed, actions = self._replay.way(state)
+            self._begin(seed)
+            for vector in actions:
+                self._move(np.asarray(vector, dtype=np.float32))
         self._tell()
-
-    def _actions(self, seed: int, step: int) -> Sequence[np.ndarray]:
-        """The first `step` actions of the episode that was reset with `seed`."""
-        known = self._known.get(seed, self._taken if seed == self._seed else ())
-        if len(known) < step:
-            raise ValueError(
-                f"{self.env_id} has no set_state, and step {step} of the episode with reset seed {seed} is not among "
-                "the recorded ones: give the episodes that it comes from (--episodes)"
-            )
-        return list(known[:step])
-
-    def _replay(self, seed: int, actions: Sequence[np.ndarray]) -> None:
-        self._begin(seed)
-        for vector in actions:
-            self._move(np.asarray(vector, dtype=np.float32))
 
     def _tell(self) -> None:
         """Lets the environment know the goal, which its reset may have replaced."""
@@ -324,7 +287,7 @@ class AnyGymnasiumEnv(StateEnv):
             inner.set_goal(self._goal.copy())
         elif self._achieves:
             if self._achieved is None:
-                self._twin._known = self._known
+                self._twin._replay.known = self._replay.known
                 self._twin.set_state(self._goal)
                 self._achieved = np.array(self._twin.observation["achieved_goal"], copy=True)
             inner.goal = self._achieved.copy()
@@ -332,7 +295,7 @@ class AnyGymnasiumEnv(StateEnv):
     def _draw_state(self, state: np.ndarray) -> np.ndarray:
         if self.restorable:
             return super()._draw_state(state)
-        self._twin._known, self._twin.variation = self._known, self.variation
+        self._twin._replay.known, self._twin.variation = self._replay.known, self.variation
         self._twin.set_state(state)
         return self._twin.render()
 
@@ -343,9 +306,6 @@ class AnyGymnasiumEnv(StateEnv):
         pixels = squared(picture, self.image_size, self._fit)
         light = np.asarray(self.variation[LIGHT], dtype=np.uint16)
         return pixels if (light == 255).all() else (pixels * light // 255).astype(np.uint8)
-
-    def _inner_state(self) -> np.ndarray:
-        return np.array(self.env.unwrapped.get_state(), dtype=np.float64, copy=True).ravel()
 
     def _described(self, info: Mapping[str, Any]) -> dict[str, Any]:
         return {**info, "state": self.get_state(), "success": self.is_success()}
