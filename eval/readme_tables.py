@@ -7,13 +7,14 @@ python eval/readme_tables.py --check    # exit status 1 where a number there is 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from compare_systems import rate_cell
 
 from lewm_hf.evaluation.common.results import read_result
+from lewm_hf.evaluation.success.result import EvaluationResult
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -32,12 +33,12 @@ TASK_ORDER = ("TwoRoom", "PushT", "Reacher", "Cube")
 BEGIN, END = "<!-- {name}: python eval/readme_tables.py -->", "<!-- end of {name} -->"
 
 
-def shipped_results(checkpoint: Path) -> list[dict]:
+def shipped_results(checkpoint: Path) -> list[EvaluationResult]:
     """All evaluations of one checkpoint, read from the files below its folder."""
     return [read_result(path) for path in sorted((checkpoint / "evaluation").rglob("results.json"))]
 
 
-def find(results: list[dict], protocol: str, offset: int, planner: str) -> dict | None:
+def find(results: Sequence[EvaluationResult], protocol: str, offset: int, planner: str) -> EvaluationResult | None:
     """The evaluation under these circumstances, nothing overridden but the goal's distance and the number of pairs."""
     for result in results:
         rules, acts = result["protocol"], result["planner"]
@@ -282,7 +283,7 @@ def seeds_table() -> str:
         (ships,) = (
             row["success"]
             for row in shipped_results(CARDS / name)
-            if (row["planner"]["label"] if row["policy"] == "planner" else row["policy"]) == first["planner"]
+            if row.acts == first["planner"]
             and [manifest["hash"] for manifest in row["manifests"]] == first["manifests"]
         )
         others = ", ".join(cell(row["success"]) for row in recipe["rows"])

@@ -108,9 +108,8 @@ SEEDS = {
 )  # fmt: skip
 def test_training_seeds(recipe, evaluation, sentence):
     ships, entry = read_result(CARDS / f"lewm-{recipe}" / "evaluation" / evaluation), SEEDS[recipe]
-    planner = ships["planner"]["label"] if ships["policy"] == "planner" else ships["policy"]
     for one in entry["rows"]:
-        assert (one["planner"], one["protocol"]) == (planner, ships["protocol"]["label"])
+        assert (one["planner"], one["protocol"]) == (ships.acts, ships["protocol"]["label"])
         assert one["manifests"] == [manifest["hash"] for manifest in ships["manifests"]]
         assert f"(seed {one['training_seed']})" in sentence
     trained = json.loads((CARDS / f"lewm-{recipe}" / "training.json").read_text(encoding="utf-8"))

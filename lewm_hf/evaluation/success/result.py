@@ -162,3 +162,8 @@ class EvaluationResult(Result):
     @classmethod
     def head(cls) -> dict[str, Any]:
         return {"format": cls.format}
+
+    @property
+    def acts(self) -> str:
+        """Who acted, in a word: the label of the planner, or the name of the policy that is none."""
+        return self.planner["label"] if self.policy == "planner" else self.policy
