@@ -49,10 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("lewm_hf").setLevel(logging.INFO)
     try:
-        from lewm_hf.progress import quiet_libraries  # the import takes seconds, in which Ctrl-C is no error either
+        # The import takes seconds, in which Ctrl-C is no error either.
+        from lewm_hf.compiler_cache import naming_the_compilers_cache
+        from lewm_hf.progress import quiet_libraries
 
         quiet_libraries()
-        return args.handler(args) or 0
+        with naming_the_compilers_cache():
+            return args.handler(args) or 0
     except (ValueError, OSError, ImportError) as error:
         # Strict dataclasses of huggingface_hub put the cause on a second line.
         print(f"lewm {args.verb}: {' '.join(str(error).split())}", file=sys.stderr)

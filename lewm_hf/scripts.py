@@ -5,6 +5,8 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 
+from .compiler_cache import naming_the_compilers_cache
+
 
 def script_parser(doc: str | None) -> argparse.ArgumentParser:
     """A parser whose help shows a script's docstring as it is written, lines and examples."""
@@ -34,7 +36,8 @@ def run_script(
 def exit_status(work: Callable[[], int | None]) -> int:
     """What `work` returns (0 for `None`), or 2 after one line on standard error where input or machine are at fault."""
     try:
-        return work() or 0
+        with naming_the_compilers_cache():
+            return work() or 0
     except (ValueError, OSError, ImportError) as error:
         # What a loader worker raised arrives with its traceback; the last line says what was wrong.
         text = str(error)

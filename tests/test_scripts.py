@@ -1,12 +1,17 @@
 """Scripts beside the library: each shows its docstring as help, and says what is wrong in one line, with status 2."""
 
 import ast
+import importlib.machinery
+import importlib.util
 import logging
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from lewm_hf.scripts import exit_status, run_script, script_parser
 
@@ -48,6 +53,46 @@ def test_what_is_the_users_to_mend_is_one_line_and_other_errors_are_not_hidden(c
     assert exit_status(fails(of_a_worker)) == 2 and capsys.readouterr().err == "error: last\n"
     with pytest.raises(RuntimeError):
         exit_status(fails(RuntimeError("ours")))
+
+
+def test_a_compilers_cache_that_a_kill_cut_short_is_named_with_its_remedy(tmp_path, monkeypatch, capsys):
+    """The compiler's own error, here of a module of its cache of which nothing is left."""
+    cut = tmp_path / "cut.so"
+    cut.touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+
+    def backend(graph, inputs):
+        loader = importlib.machinery.ExtensionFileLoader("cut", str(cut))
+        return importlib.util.module_from_spec(importlib.util.spec_from_file_location("cut", cut, loader=loader))
+
+    compiled = torch.compile(lambda x: x.sin() * 2, backend=backend)
+    assert exit_status(lambda: compiled(torch.ones(2)).numel()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: torch.compile failed (ImportError: {cut}: file too short)")
+    assert f"half a file may be left of it in {tmp_path}; delete that folder and run the same command again" in line
+
+
+@pytest.mark.long
+def test_a_real_cache_that_was_cut_short_is_named_and_made_anew_once_it_is_gone(tmp_path):
+    """A real cache: compiled once, then one of its files is cut short."""
+    (tmp_path / "compiles.py").write_text(
+        "from lewm_hf.scripts import exit_status; import sys, torch; compiled = torch.compile(lambda x: x.sin() * 2)\n"
+        "sys.exit(exit_status(lambda: compiled(torch.ones(8)).numel() - 8))"
+    )
+    cache = tmp_path / "cache"
+
+    def compiles():
+        given = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)}
+        return subprocess.run([sys.executable, tmp_path / "compiles.py"], env=given, capture_output=True, text=True)
+
+    assert compiles().returncode == 0
+    for made in cache.rglob("*.main.so"):
+        made.write_bytes(b"")
+    stopped = compiles()
+    assert stopped.returncode == 2 and len(stopped.stderr.strip().splitlines()) == 1
+    assert f"half a file may be left of it in {cache}; delete that folder" in stopped.stderr
+    shutil.rmtree(cache)
+    assert compiles().returncode == 0
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.name}")
