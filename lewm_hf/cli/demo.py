@@ -54,8 +54,7 @@ def run_demo(
 
     Args:
         out: folder of everything: `episodes/`, `run/`, `report/`.
-        recipe: of the training; default: `tworoom-mini`. How the agent plans
-            comes from its `eval_overrides`.
+        recipe: of the training; default: `tworoom-mini`. How the agent plans comes from its `eval_overrides`.
         episodes, test_fraction, seed: of the data set.
         train_overrides: recipe keys to change.
         checkpoint: `"last"` or `"best"` of the run. The best one was chosen on held-out pairs, which flatters it.
@@ -92,8 +91,7 @@ def run_demo(
     _check_pairs(held_out, rules, pairs, eval_seeds)
 
     logger.info("2/4  training the recipe %s into %s", Path(recipe).stem, run)
-    command = ["train", str(recipe), "--dataset", str(data), "--output_dir", str(run)]
-    command += [part for key, value in (train_overrides or {}).items() for part in (f"--{key}", str(value))]
+    command = _train_command(recipe, train_overrides or {}, data, run)
     settings = {"recipe": values, "data": [episodes, test_fraction, seed]}
     _train(command, run, settings)
 
@@ -101,15 +99,11 @@ def run_demo(
         "trained": content_hash(settings), "checkpoint": checkpoint, "pairs": pairs, "seeds": list(eval_seeds),
         "videos": videos,
     }  # fmt: skip
-    for protocol, planner in rules:
-        logger.info("3/4  %d held-out pairs under the protocol %s", pairs * len(eval_seeds), protocol.name)
-        folder = report / protocol.name
-        _evaluate(
-            folder, asked | {"protocol": protocol.hash, "planner": planner.hash}, run / checkpoint, env="two_room",
-            episodes=held_out, protocol=protocol, planner=planner, n=pairs, seeds=eval_seeds, num_envs=num_envs,
-            videos=videos, video_successes=videos, progress=progress,
+    for acting in rules:
+        _judge(
+            acting, report, asked, run / checkpoint, env="two_room", episodes=held_out, n=pairs, seeds=eval_seeds,
+            num_envs=num_envs, videos=videos, video_successes=videos, progress=progress,
         )  # fmt: skip
-        logger.info("\n%s\n", format_summary(read_result(folder)))
 
     logger.info("4/4  writing the report")
     collected = f"--episodes {episodes} --image-size {image_size} --test-fraction {test_fraction} --seed {seed}"
@@ -145,18 +139,27 @@ def _check_pairs(
             sample_manifest(held_out, protocol, pairs, seed)
 
 
-def _evaluate(folder: Path, asked: Mapping[str, Any], model: Path, **how: Any) -> None:
-    """Evaluates into a folder, unless what is asked for was answered there before.
+def _judge(acting: tuple[Protocol, Planner], report: Path, asked: Mapping[str, Any], model: Path, **how: Any) -> None:
+    """Evaluates under a protocol into its folder of the report, unless what is asked for was answered there before.
 
     Args:
-        asked: everything that decides the result.
+        asked: everything else that decides the result.
         how: see `evaluate`.
     """
+    protocol, planner = acting
+    logger.info("3/4  %d held-out pairs under the protocol %s", how["n"] * len(how["seeds"]), protocol.name)
+    folder, asked = report / protocol.name, {**asked, "protocol": protocol.hash, "planner": planner.hash}
     if (folder / "results.json").is_file() and _read(folder / "settings.json") == asked:
         logger.info("done before")
-        return
-    evaluate(model, out=folder, overwrite=True, **how)
-    write_atomic(folder / "settings.json", json.dumps(asked, indent=1))
+    else:
+        evaluate(model, out=folder, overwrite=True, protocol=protocol, planner=planner, **how)
+        write_atomic(folder / "settings.json", json.dumps(asked, indent=1))
+    logger.info("\n%s\n", format_summary(read_result(folder)))
+
+
+def _train_command(recipe: str | Path, overrides: Mapping[str, Any], data: Path, run: Path) -> list[str]:
+    command = ["train", str(recipe), "--dataset", str(data), "--output_dir", str(run)]
+    return command + [part for key, value in overrides.items() for part in (f"--{key}", str(value))]
 
 
 def _train(command: Sequence[str], run: Path, settings: Mapping[str, Any]) -> None:
