@@ -66,7 +66,7 @@ def link(name: str) -> str:
     return f"[{name}](model_cards/{name})"
 
 
-def checkpoints() -> list[tuple[str, list[dict]]]:
+def checkpoints() -> list[tuple[str, list[EvaluationResult]]]:
     return [(name, shipped_results(CARDS / name)) for name in SHIPPED if (CARDS / name / "model.safetensors").is_file()]
 
 
