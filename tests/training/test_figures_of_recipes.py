@@ -100,6 +100,11 @@ SEEDS = {
             "trained on 150 episodes of the same command, {0} (seed 0) and {1} (seed 1).",
         ),
         (
+            "pusht-mini", "clean-actor-guided",
+            '(seed 0) reaches {ships} of the {n} shipped "clean" pairs with the planner above, another training and '
+            "its actor on the same episodes, collected anew, {0} (seed 1).",
+        ),
+        (
             "cube-mini", "clean-actor",
             '(seed 0) reaches {ships} of the {n} shipped "clean" pairs with its actor, another training and its actor '
             "on the same episodes {0} (seed 1).",
@@ -119,6 +124,24 @@ def test_training_seeds(recipe, evaluation, sentence):
     rates = [f"{100 * one['success']['rate']:.1f} %" for one in entry["rows"]]
     told = sentence.format(*rates, ships=f"{100 * ships.success.rate:.1f} %", n=ships.success.n)
     assert told in flat(f"training/recipes/{recipe}.yaml")
+
+
+def test_what_the_worst_seed_of_two_room_lacks():
+    best, worst = SEEDS["tworoom-mini"]["rows"]
+    ships = json.loads(
+        (CARDS / "lewm-tworoom-mini" / "evaluation" / "health" / "health.json").read_text(encoding="utf-8")
+    )
+    first, last = best["distance_within_episode"], worst["distance_within_episode"]
+    low, high = last["interval"]
+    text = flat("training/recipes/tworoom-mini.yaml")
+    shipped = ships["distances"]["within_episode"]["spearman"]
+    told = f"with {last['spearman']:.2f} ({low:.2f}-{high:.2f}), where the others have {first['spearman']:.2f} and, "
+    assert f"{told}the one that ships, {shipped:.2f}." in text
+    assert high < first["interval"][0]
+    acting = worst["with_actor"]
+    guided, alone = acting["success"], acting["actor_alone"]
+    assert acting["planner"] == "actor-guided-v2" and guided["n"] == alone["n"] == worst["success"]["n"]
+    assert f"to {guided['successes']} of {guided['n']} of the same pairs, and alone to {alone['successes']}." in text
 
 
 FILES = sorted([*MEASURED.glob("*.json"), *NO_DEADLINE.glob("*.json")])
