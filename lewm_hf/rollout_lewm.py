@@ -59,12 +59,15 @@ class Past(NamedTuple):
 
 def is_plain(module: nn.Module, types: tuple[type, ...]) -> bool:
     """Whether calling `module` does nothing but what its class says: no adapter, quantizer, offloading or hook."""
-    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    tensors = [*module._parameters.values(), *module._buffers.values()]
-    plain = all(
-        type(tensor) in (nn.Parameter, Tensor) and not tensor.is_meta for tensor in tensors if tensor is not None
-    )
-    return type(module) in types and "forward" not in vars(module) and plain and not hooks
+    if type(module) not in types or "forward" in vars(module):
+        return False
+    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+        return False
+    for tensors in (module._parameters, module._buffers):
+        for tensor in tensors.values():
+            if tensor is not None and (type(tensor) not in (nn.Parameter, Tensor) or tensor.is_meta):
+                return False
+    return True
 
 
 def packs(dtype: torch.dtype, device: torch.device) -> bool:
