@@ -210,7 +210,7 @@ def plan(
 
     capacity = settings.memory_budget // max(1, candidate_bytes(model, context, settings.horizon))
     capacity = max(capacity, 1 if settings.guard is None else 2)  # a guard compares two
-    samples = settings.search.samples
+    samples = max(settings.search.samples, settings.proposals if guided else 1)
     most = settings.problem_batch or (1 if device.type == "cpu" else capacity // samples)
     together = even(batch, most)
     dtype = None if settings.rollout_dtype is None else ROLLOUT_DTYPES[settings.rollout_dtype]
