@@ -100,3 +100,35 @@ def test_a_recipe_without_commands_is_refused(tmp_path):
     recipe.write_text("# Says nothing.\ndataset: x\n")
     refused = from_scratch(recipe)
     assert refused.returncode == 2 and "names no command in its first comment" in refused.stderr
+
+
+FOUND = json.loads((ROOT / "docs" / "measurements" / "from_scratch.json").read_text(encoding="utf-8"))
+MEASURED = {run["recipe"]: run for run in FOUND["runs"]}
+
+
+def comment(name):
+    """What a recipe's comment says, as running text."""
+    return " ".join((RECIPES / f"{name}.yaml").read_text(encoding="utf-8").replace("\n#", "\n").split())
+
+
+@pytest.mark.parametrize("name", ["tworoom-mini", "reacher-mini"])
+def test_what_a_recipe_takes_from_nothing_was_measured_with_its_commands(name):
+    run, script = MEASURED[name], module()
+    commands = [shlex.join(words) for words in script.commands_of(RECIPES / f"{name}.yaml")]
+    done = [entry["command"] for entry in run["commands"] if entry["finished"]]
+    # What was run says where its data set lies, which the recipe may say itself.
+    assert len(done) == len(commands) and all(one.startswith(two) for one, two in zip(done, commands, strict=True))
+    assert run["minutes"] == pytest.approx(sum(entry["seconds"] for entry in run["commands"]) / 60, abs=0.06)
+    cores, success = run["machine"]["cpu_count"], run["success"]
+    told = f"on {['no', 'one', 'two'][cores]} cores of an {run['machine']['device_name']} in {run['minutes']} minutes, "
+    assert f"{told}evaluation included, which found {success['successes']} of {success['n']}" in comment(name)
+
+
+def test_what_push_t_took_beside_other_work():
+    minutes = [entry["seconds"] / 60 for entry in MEASURED["pusht-mini"]["commands"]]
+    told = "{:.1f} minutes for the first episodes, {:.1f} for the model, {:.1f} for 3,000 noisy episodes and {:.1f} for"
+    assert told.format(*minutes) in comment("pusht-mini")
+    pace = FOUND["threads"]["windows_per_second"]
+    assert f"With OMP_NUM_THREADS=2 a step of the model's takes 1 / {pace['2'] / pace['1']:.1f} of" in comment(
+        "pusht-mini"
+    )
