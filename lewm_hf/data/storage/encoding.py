@@ -80,10 +80,20 @@ def decode(data: bytes | memoryview) -> np.ndarray:
         ValueError: see `pictures.decode`.
     """
     if cv2 is not None and _is_plain(data):
-        image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
+        image = _by_opencv(data)
         if image is not None:
             return image
     return pictures.decode(data)
+
+
+def _by_opencv(data: bytes | memoryview) -> np.ndarray | None:
+    """The picture in RGB, `None` where it cannot be read."""
+    encoded = np.frombuffer(data, dtype=np.uint8)
+    if hasattr(cv2, "IMREAD_COLOR_RGB"):
+        return cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
+    # Before OpenCV 4.11, which many programs bring along, there is no other order than its own.
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _is_plain(data: bytes | memoryview) -> bool:

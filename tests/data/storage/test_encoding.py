@@ -76,6 +76,15 @@ def test_pillow_reads_where_opencv_is_missing(monkeypatch, fixtures):
         np.testing.assert_array_equal(decode(FrameEncoder(image_format)(frame)), frame)
 
 
+def test_an_opencv_before_4_11_reads_the_same(monkeypatch):
+    frame = np.random.default_rng(0).integers(0, 256, (24, 16, 3), dtype=np.uint8)
+    monkeypatch.delattr(cv2, "IMREAD_COLOR_RGB")  # which it does not have
+    for image_format in IMAGE_FORMATS:
+        np.testing.assert_array_equal(decode(FrameEncoder(image_format)(frame)), frame)
+    with pytest.raises(ValueError):
+        decode(b"no picture")
+
+
 def test_without_webp_png_is_written(monkeypatch):
     monkeypatch.setattr(encoding.features, "check", lambda name: False)
     assert FrameEncoder("webp0")(np.zeros((8, 8, 3), np.uint8)).startswith(encoding.PNG_SIGNATURE)
