@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lewm_cli import parser
+from lewm_hf.evaluation.common.results import read_result
 from lewm_hf.training.arguments import parse_recipe
 from lewm_hf.training.recipe_files import RECIPES
 
@@ -103,6 +104,7 @@ def test_a_recipe_without_commands_is_refused(tmp_path):
 
 
 FOUND = json.loads((ROOT / "docs" / "measurements" / "from_scratch.json").read_text(encoding="utf-8"))
+VALIDATION = ROOT / "docs" / "measurements" / "validation"
 MEASURED = {run["recipe"]: run for run in FOUND["runs"]}
 
 
@@ -128,6 +130,14 @@ def test_what_push_t_took_beside_other_work():
     minutes = [entry["seconds"] / 60 for entry in MEASURED["pusht-mini"]["commands"]]
     told = "{:.1f} minutes for the first episodes, {:.1f} for the model, {:.1f} for 3,000 noisy episodes and {:.1f} for"
     assert told.format(*minutes) in comment("pusht-mini")
+    quick = FOUND["actor_in_bf16"]
+    alone, guided = (quick["validation"][name]["success"]["successes"] for name in ("actor", "guided"))
+    ships = (read_result(VALIDATION / f"pusht-{name}.json") for name in ("actor", "actor-guided"))
+    assert (
+        f"the actor took {quick['seconds'] / 60:.1f} minutes, and reached {alone} of the 400 pairs below by itself and "
+        "{} guiding a search, instead of {} and {}.".format(guided, *(one.success.successes for one in ships))
+        in comment("pusht-mini")
+    )  # fmt: skip
     pace = FOUND["threads"]["windows_per_second"]
     assert f"With OMP_NUM_THREADS=2 a step of the model's takes 1 / {pace['2'] / pace['1']:.1f} of" in comment(
         "pusht-mini"
