@@ -62,15 +62,18 @@ def problem_noise(
     """Standard normal numbers `(B, iterations, *shape)` in float32 for B problems.
 
     Row (b, i) is a pure function of (seed, problems[b], replans[b], iterations[i]): it depends neither on the batch
-    nor on what was drawn before. It is made on `device`, without a copy or a synchronization; devices agree to the
+    nor on what was drawn before. It is made on `device`, where only addresses are copied to; devices agree to the
     rounding of `log` and `cos`.
     """
     size = math.prod(shape)
     address = [_address(seed, problem, replan) for problem, replan in zip(problems, replans, strict=True)]
     on_cpu = torch.device(device).type == "cpu"
+    # An accelerator is waited for with every list that is copied there: one for the addresses, one for the iterations.
     integers: Any = partial(np.array, dtype=np.int64) if on_cpu else partial(torch.tensor, device=device)
-    word0, word1, word2, word3 = (integers(word)[:, None, None] for word in zip(*address, strict=True))
-    index = integers(range((size + 3) // 4))
+    count: Any = partial(np.arange, dtype=np.int64) if on_cpu else partial(torch.arange, device=device)
+    addressed = integers(address)
+    word0, word1, word2, word3 = (addressed[:, part, None, None] for part in range(4))
+    index = count((size + 3) // 4)
     iteration = integers(list(iterations))[:, None]
     words = philox((index, iteration, word2, word3), (word0, word1))
     # Box-Muller; the half keeps the logarithm's argument positive.

@@ -41,8 +41,9 @@ class PlanOutput(ModelOutput):
             environment units.
         elite_costs: `(B, elites)` their costs.
         best_costs: `(B, iterations)` lowest cost that each iteration saw.
-        initial_costs: with a guard `(B,)`, costs of where the search started, float32.
-        kept: with a guard `(B,)` bool, whether it kept the start of the search.
+        initial_costs: with a guard `(B,)`, costs of what it keeps, float32: where the search started, of several
+            proposals the undisturbed one.
+        kept: with a guard `(B,)` bool, whether it kept that.
     """
 
     actions: Tensor | None = None

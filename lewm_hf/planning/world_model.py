@@ -97,9 +97,10 @@ def candidate_bytes(model: WorldModel, context: Tensor, horizon: int) -> int:
     if not isinstance(model, nn.Module):
         return 0
     # `nn.Module.modules` also makes names: half a millisecond of every plan.
-    modules, width = [child for name, child in model._modules.items() if name != "encoder"], 0
+    # By the object: adapters wrap a model, whose encoder lies deeper then.
+    encoder, modules, width = getattr(model, "encoder", None), [*model._modules.values()], 0
     for module in modules:  # grows on the way
-        if module is not None:
+        if module is not None and module is not encoder:
             width += module.out_features if isinstance(module, nn.Linear) else 0
             modules += module._modules.values()
     tokens = (model.config.history_size + horizon) * context[0, 0, ..., 0].numel()

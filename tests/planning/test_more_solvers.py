@@ -178,6 +178,7 @@ def test_hybrid_improves_on_its_search():
         ("mppi", {"elites": 4}, "elites is not a setting of solver 'mppi' .it belongs to cem, hybrid, icem"),
         ("cem", {"temperature": 1.0}, "temperature is not a setting of solver 'cem' .it belongs to mppi"),
         ("cem", {"sampels": 4}, "the closest one is samples"),
+        ("keep", {"sampels": 4}, "sampels is not a setting of solver 'keep'; keep takes none"),
         ("mppi", {"temperature": 0}, "temperature=0 must be positive"),
         ("icem", {"kept": 1.5}, "kept=1.5 is a share"),
         ("icem", {"decay": 0.5}, "decay=0.5 must be at least 1"),

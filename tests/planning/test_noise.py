@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from torch.overrides import TorchFunctionMode
 
 from lewm_hf.planning.noise import philox, problem_noise
 
@@ -95,3 +96,17 @@ def test_addresses_do_not_run_into_each_other():
 def test_numpy_integers_and_strings_address_as_python_ones():
     plain = problem_noise(3, [4, "door"], [1, 0], [2], (6,))
     assert torch.equal(problem_noise(3, [np.int64(4), np.str_("door")], [np.int32(1), 0], [2], (6,)), plain)
+
+
+def test_an_accelerator_is_sent_nothing_but_addresses():
+    class Copies(TorchFunctionMode):
+        numbers = 0
+
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            made = function(*args, **(kwargs or {}))
+            self.numbers += made.numel() if function is torch.tensor else 0
+            return made
+
+    with Copies() as copies:
+        noise = problem_noise(1, ["a", "b"], [0, 0], range(3), (300, 5, 10), "meta")
+    assert noise.shape == (2, 3, 300, 5, 10) and copies.numbers == 2 * 4 + 3

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from lewm_hf.planning import PlanSettings, goal_cost, plan
 from lewm_hf.planning.solvers import ICEM, RandomShooting, Solution
+from lewm_hf.planning.world_model import candidate_bytes
 
 from .worlds import LinearWorld, NaiveWorld
 
@@ -148,6 +149,19 @@ class CountedWorld(torch.nn.Module):
 
     def rollout(self, context, candidates, executed=None):
         return self.world.rollout(context, candidates, executed)
+
+
+def test_what_wraps_a_model_takes_no_more_memory_for_a_candidate(tiny_model):
+    class Wrapped(torch.nn.Module):  # as adapters do
+        def __init__(self, base):
+            super().__init__()
+            self.base = base
+
+        def __getattr__(self, name):
+            return super().__getattr__(name) if name in ("base", "_modules") else getattr(self.base, name)
+
+    context = torch.randn(1, 1, 16)
+    assert candidate_bytes(Wrapped(tiny_model), context, 5) == candidate_bytes(tiny_model, context, 5) > 0
 
 
 def test_several_goals(tiny_model):

@@ -114,9 +114,10 @@ def _check_settings(name: str, known: Collection[str], settings: Collection[str]
             known_kinds = sorted({**_KINDS, **_offered()})
             owners = [other for other in known_kinds if other != name and key in solver_settings(other)]
             closest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-            reason = f"it belongs to {', '.join(owners)}" if owners else f"the closest one is {', '.join(closest)}"
+            reason = f" (the closest one is {closest[0]})" if closest else ""
+            reason = f" (it belongs to {', '.join(owners)})" if owners else reason
             takes = ", ".join(known) or "none"
-            raise ValueError(f"{key} is not a setting of solver {name!r} ({reason}); {name} takes {takes}")
+            raise ValueError(f"{key} is not a setting of solver {name!r}{reason}; {name} takes {takes}")
 
 
 def _kind(name: str) -> type:
