@@ -13,6 +13,8 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, Timeout
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Of file systems on the network; where nothing knows of locks, `filelock` makes do with files.
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 # A path made of an address has one slash, and a drive of Windows one letter.
 _ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")
@@ -51,7 +53,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path)
-        with _held(FileLock(lock)):
+        with _marked(lock):
             yield temporary
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
@@ -80,6 +82,19 @@ def _held(lock: BaseFileLock) -> Iterator[None]:
         if os.name == "posix":  # elsewhere the lock takes its file along
             Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def _marked(lock: Path) -> Iterator[None]:
+    """Tells others that somebody is at work; where there are no locks, nobody takes away what lies there."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(_held(FileLock(lock)))
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            lock.unlink(missing_ok=True)
+        yield
 
 
 def leftovers(path: Path) -> list[Path]:

@@ -1,8 +1,11 @@
 """Folders appear whole or not at all: new ones, and such as take the place of an earlier one."""
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import signal
+import warnings
 
 import pytest
 from safetensors import SafetensorError
@@ -76,6 +79,20 @@ def test_the_next_file_takes_away_what_a_kill_left_and_nothing_of_the_living(tmp
     killed(alive)
     write_atomic(tmp_path / "a", "2")
     assert sorted(os.listdir(tmp_path)) == [".ab.0123.lock", "a"] and (tmp_path / "a").read_text() == "2"
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_is_written_where_the_file_system_has_no_locks(tmp_path, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    # What filelock does instead, it says.
+    with warnings.catch_warnings(action="ignore"), replacing(tmp_path / "a") as temporary:
+        temporary.write_text("1")
+        write_atomic(tmp_path / "a", "2")  # takes nothing away from who is at work
+        assert temporary.read_text() == "1"
+    assert os.listdir(tmp_path) == ["a"] and (tmp_path / "a").read_text() == "1"
 
 
 def test_what_is_there_is_refused_and_kept(tmp_path):
