@@ -4,10 +4,10 @@
     python training/from_scratch.py training/recipes/pusht-mini.yaml --run        # runs it, everything below runs/
     python training/from_scratch.py training/recipes/pusht-mini.yaml --run --runs DIR --train "--seed 1"
 
-Again after an interruption, it continues: a finished command is not run twice, collections go on with the next file of
-episodes and trainings with the saved state. Every command may use all cores, or as many as OMP_NUM_THREADS says.
-DIR/from_scratch-NAME.json says what was run on which machine, how many seconds each command took (over all attempts),
-and the evaluation's counts.
+Again after an interruption, it continues: a finished command is not run twice, unless one before it had to be run,
+collections go on with the next file of episodes and trainings with the saved state. Every command may use all cores, or
+as many as OMP_NUM_THREADS says. DIR/from_scratch-NAME.json says what was run on which machine, how many seconds each
+command took (over all attempts but those in which this script itself was killed), and the evaluation's counts.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lewm_hf.engines.workers import usable_cores
 from lewm_hf.evaluation.common.provenance import hardware
 from lewm_hf.evaluation.common.results import read_result
 from lewm_hf.files import write_atomic
@@ -65,20 +66,45 @@ def placed(words: list[str], runs: Path, train: list[str]) -> list[str]:
     return moved + train
 
 
-def run(words: list[str]) -> tuple[int, float]:
-    """Runs one command to its end and returns its status and its seconds."""
+def run(words: list[str]) -> int:
+    """Runs one command to its end and returns its status."""
     words = list(words)
     output = Path(words[words.index("--output_dir") + 1]) if "--output_dir" in words else None
-    if output is not None and (output / "state").is_dir():
+    if output is not None and (output / "recipe.yaml").is_file():  # a training has begun there
         words.append("--resume")
     environment = os.environ | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         # `accelerate launch` would give a training one thread: 1.8 times as long for pusht-mini on two cores.
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1)),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(usable_cores())),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
-    start = time.perf_counter()
-    return subprocess.run(words, cwd=ROOT, env=environment).returncode, time.perf_counter() - start
+    return subprocess.run(words, cwd=ROOT, env=environment).returncode
+
+
+def _run_and_note(words: list[str], entry: dict[str, Any], done: dict[str, Any], path: Path) -> None:
+    """Runs a command and writes down how long it took, also where it fails or is interrupted.
+
+    Args:
+        entry: of the command, the last one of those in `done`.
+
+    Raises:
+        OSError: where it fails.
+    """
+    print(f"== {time.strftime('%H:%M:%S')} {entry['command']}", flush=True)
+    start, status = time.perf_counter(), None
+    try:
+        status = run(words)
+    finally:
+        seconds = entry["seconds"] + time.perf_counter() - start
+        entry |= {"seconds": round(seconds, 2), "finished": status == 0}
+        done["minutes"] = round(sum(one["seconds"] for one in done["commands"]) / 60, 1)
+        done.pop("success", None)
+        if status == 0 and "eval" in words[:2]:
+            success = read_result(Path(words[words.index("--out") + 1])).success
+            done["success"] = {"n": success.n, "successes": success.successes, "rate": success.rate}
+        write_atomic(path, json.dumps(done, indent=1) + "\n")
+    if status:
+        raise OSError(f"{entry['command']} ended with status {status}: mend what it says and run this again")
 
 
 def work(arguments: argparse.Namespace) -> None:
@@ -91,24 +117,19 @@ def work(arguments: argparse.Namespace) -> None:
     done: dict[str, Any] = {"recipe": recipe.stem, "machine": hardware("cpu"), "commands": []}
     if path.exists():
         done = json.loads(path.read_text(encoding="utf-8"))
-    entries = {entry["command"]: entry for entry in done["commands"]}
+    before = {entry["command"]: entry for entry in done["commands"]}
+    done["commands"] = entries = []
+    changed = False
     for words in commands:
         command = shlex.join(words)
-        entry = entries.get(command, {"command": command, "seconds": 0.0, "finished": False})
+        entry = before.get(command, {"command": command, "seconds": 0.0, "finished": False})
+        if entry["finished"] and changed:  # what it read is another now
+            entry = {"command": command, "seconds": 0.0, "finished": False}
+        entries.append(entry)
         if entry["finished"]:
             continue
-        print(f"== {time.strftime('%H:%M:%S')} {command}", flush=True)
-        status, seconds = run(words)
-        entry |= {"seconds": round(entry["seconds"] + seconds, 2), "finished": status == 0}
-        entries[command] = entry
-        done["commands"] = list(entries.values())
-        done["minutes"] = round(sum(entry["seconds"] for entry in done["commands"]) / 60, 1)
-        if status == 0 and "eval" in words[:2]:
-            success = read_result(Path(words[words.index("--out") + 1])).success
-            done["success"] = {"n": success.n, "successes": success.successes, "rate": success.rate}
-        write_atomic(path, json.dumps(done, indent=1) + "\n")
-        if status:
-            raise OSError(f"{command} ended with status {status}: mend what it says and run this again")
+        changed = True
+        _run_and_note(words, entry, done, path)
     print(f"{path}: {done['minutes']} minutes")
 
 

@@ -26,6 +26,7 @@ from accelerate.utils import (
     parse_flag_from_env,
 )
 
+from ..engines.workers import usable_cores
 from ..meeting import STARTED, telling_of_a_wait
 from .precision import mixed_precision, training_device
 from .trackers import require_tracker
@@ -123,8 +124,7 @@ def tell_of_idle_cores() -> None:
     """Says where cores of this machine have no part: `accelerate launch` and torchrun give a process one thread unless
     `OMP_NUM_THREADS` says how many, which nobody who trains on a CPU expects.
     """
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    cores = usable_cores()
     processes, threads = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.get_num_threads()
     if processes * threads < cores and "OMP_NUM_THREADS" in os.environ:
         logger.info(

@@ -81,7 +81,7 @@ def test_each_command_is_run_once_and_what_failed_is_run_again(tmp_path):
         failed.returncode == 2 and failed.stderr.startswith("error: python ") and "ended with status 1" in failed.stderr
     )
     (runs / "second" / "broken").unlink()
-    (runs / "second" / "state").mkdir()  # of a training that was interrupted
+    (runs / "second" / "recipe.yaml").touch()  # of a training that was interrupted, before it saved its state or later
     done = from_scratch(recipe, "--runs", runs, "--run")
     assert done.returncode == 0 and f"{runs}/from_scratch-small.json" in done.stdout
     assert (runs / "first" / "log").read_text() == "two words\n"
@@ -94,6 +94,37 @@ def test_each_command_is_run_once_and_what_failed_is_run_again(tmp_path):
     assert found["minutes"] == pytest.approx((first + second) / 60, abs=0.06) and found["machine"]["cpu_count"] >= 1
     assert from_scratch(recipe, "--runs", runs, "--run").returncode == 0
     assert (runs / "first" / "log").read_text() == "two words\n"
+
+
+def test_what_follows_a_changed_command_is_run_again_and_an_interrupted_attempt_counts(tmp_path):
+    writer = tmp_path / "append.py"
+    writer.write_text(
+        "import os, pathlib, signal, sys, time\nout = pathlib.Path(sys.argv[1])\n"
+        "out.mkdir(parents=True, exist_ok=True)\nopen(out / 'log', 'a').write(' '.join(sys.argv[3:]) + chr(10))\n"
+        "if (out / 'slow').exists():\n    (out / 'slow').unlink()\n    time.sleep(0.3)\n"
+        "    os.kill(os.getppid(), signal.SIGINT)\n    time.sleep(60)\n"
+    )
+    recipe, runs = tmp_path / "small.yaml", tmp_path / "elsewhere"
+    recipe.write_text(
+        f"#   python {writer} runs/model training/train.py --dataset x\n#   python {writer} runs/actor -\nbase: none\n"
+    )
+    main = module().main
+    arguments = [str(recipe), "--run", "--runs", str(runs)]
+
+    def noted():
+        return json.loads((runs / "from_scratch-small.json").read_text())["commands"]
+
+    assert main(arguments) == 0 and main([*arguments, "--train", "--seed 1"]) == 0
+    # Another model, and so another actor.
+    assert (runs / "model" / "log").read_text() == "--dataset x\n--dataset x --seed 1\n"
+    assert (runs / "actor" / "log").read_text() == "\n\n" and [entry["finished"] for entry in noted()] == [True, True]
+    (runs / "model" / "slow").touch()
+    with pytest.raises(KeyboardInterrupt):
+        main([*arguments, "--train", "--seed 2"])
+    (stopped,) = noted()
+    assert not stopped["finished"] and stopped["seconds"] >= 0.3
+    assert main([*arguments, "--train", "--seed 2"]) == 0
+    assert (runs / "actor" / "log").read_text() == "\n\n\n" and noted()[0]["seconds"] > stopped["seconds"]
 
 
 def test_a_recipe_without_commands_is_refused(tmp_path):
