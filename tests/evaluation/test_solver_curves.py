@@ -30,7 +30,7 @@ def test_candidates_are_counted_and_near_what_was_asked(script):
     assert script.rollouts(make_solver("hybrid", samples=20, iterations=2, elites=8, refined=3, gradient_steps=5)) == (
         20 * 2 + (3 + 1) * (5 + 1)
     )
-    for name in solver_names():
+    for name in [name for name in solver_names() if name != "keep"]:  # which draws no candidates
         for samples, iterations in ((16, 2), (100, 8), (300, 30)):
             asked = script.rollouts(make_solver(name, **script.settings_of(name, samples, iterations)))
             assert 0.1 < asked / (samples * iterations) < 2, name

@@ -10,6 +10,7 @@ from lewm_cli import main
 from lewm_hf.data.importers import import_dataset
 from lewm_hf.data.storage.lerobot_copy import write_lerobot
 from lewm_hf.hub.push import push
+from lewm_hf.tasks import registry
 
 from ..importers import foreign
 
@@ -66,7 +67,8 @@ def test_where_nobody_said_anything_nothing_is_claimed_until_somebody_does(text,
     assert json.loads((out / "episodes.json").read_text())["license"] == "cc-by-4.0"
 
 
-def test_episodes_of_other_peoples_environments_are_theirs(room_dir, tmp_path):
+def test_episodes_of_other_peoples_environments_are_theirs(room_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))  # no trace of the new task afterwards
     assert stated(room_dir) == {"license": "apache-2.0"}
     out = tmp_path / "pole"
     sizes = "--episodes 2 --image-size 16 --max-steps 4 --workers 1"
