@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -119,8 +120,13 @@ def test_what_follows_a_changed_command_is_run_again_and_an_interrupted_attempt_
     assert (runs / "model" / "log").read_text() == "--dataset x\n--dataset x --seed 1\n"
     assert (runs / "actor" / "log").read_text() == "\n\n" and [entry["finished"] for entry in noted()] == [True, True]
     (runs / "model" / "slow").touch()
-    with pytest.raises(KeyboardInterrupt):
-        main([*arguments, "--train", "--seed 2"])
+    # A background job inherits that the signal is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            main([*arguments, "--train", "--seed 2"])
+    finally:
+        signal.signal(signal.SIGINT, before)
     (stopped,) = noted()
     assert not stopped["finished"] and stopped["seconds"] >= 0.3
     assert main([*arguments, "--train", "--seed 2"]) == 0
