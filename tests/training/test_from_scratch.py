@@ -163,6 +163,12 @@ def test_what_a_recipe_takes_from_nothing_was_measured_with_its_commands(name):
     assert f"{told}evaluation included, which found {success['successes']} of {success['n']}" in comment(name)
 
 
+def test_the_readme_says_what_two_recipes_take():
+    room, reacher = (MEASURED[name]["minutes"] for name in ("tworoom-mini", "reacher-mini"))
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"for TwoRoom and Reacher {room} and {reacher} minutes on two cores." in readme
+
+
 def test_what_push_t_took_beside_other_work():
     minutes = [entry["seconds"] / 60 for entry in MEASURED["pusht-mini"]["commands"]]
     told = "{:.1f} minutes for the first episodes, {:.1f} for the model, {:.1f} for 3,000 noisy episodes and {:.1f} for"
