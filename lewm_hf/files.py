@@ -13,6 +13,8 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, Timeout
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Of a temporary file's name.
+DRAWN_BYTES = 8
 # Of file systems on the network; where nothing knows of locks, `filelock` makes do with files.
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
@@ -48,7 +50,7 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: one line where the disk is full or nothing may be written there; `path` is as it was.
     """
     # Processes of several hosts or containers may share both a folder and a number.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(DRAWN_BYTES)}.tmp")
     lock = temporary.with_suffix(".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +101,10 @@ def _marked(lock: Path) -> Iterator[None]:
 
 def leftovers(path: Path) -> list[Path]:
     """What writing `path` has left behind, or is at work with: temporary files, and the locks of who writes them."""
-    return [found for kind in ("tmp", "lock") for found in path.parent.glob(f".{glob.escape(path.name)}.*.{kind}")]
+    # What is drawn as it is drawn, or as a process's number, which it once was: those of `a.b` are not those of `a`.
+    drawn = f"[0-9a-f]{{{2 * DRAWN_BYTES}}}"
+    name = re.compile(rf"\.{re.escape(path.name)}\.({drawn}\.(tmp|lock)|\d+(-\w+)?\.tmp)")
+    return [found for found in path.parent.glob(f".{glob.escape(path.name)}.*") if name.fullmatch(found.name)]
 
 
 def _remove_abandoned(path: Path) -> None:
@@ -166,6 +171,11 @@ def only_one(path: Path, wait: bool = False, work: str | None = None) -> Iterato
         except OSError as error:
             if error.errno in REFUSED:
                 raise OSError(_refusal(path.parent, error.errno)) from error
+            if error.errno in NO_LOCKS:
+                raise OSError(
+                    f"the file system of {path.parent} has no locks ({os.strerror(error.errno)}), without which two "
+                    "commands could write there at once: give a folder on another disk"
+                ) from error
             raise
         yield
 

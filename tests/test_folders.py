@@ -11,7 +11,7 @@ import pytest
 from safetensors import SafetensorError
 
 from lewm_hf import files, folders
-from lewm_hf.files import replacing, write_atomic
+from lewm_hf.files import only_one, remove_leftovers, replacing, write_atomic
 from lewm_hf.folders import named_write_errors, new_folder, publish, recover, replacing_folder
 
 
@@ -79,6 +79,24 @@ def test_the_next_file_takes_away_what_a_kill_left_and_nothing_of_the_living(tmp
     killed(alive)
     write_atomic(tmp_path / "a", "2")
     assert sorted(os.listdir(tmp_path)) == [".ab.0123.lock", "a"] and (tmp_path / "a").read_text() == "2"
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_folder_that_needs_a_lock_is_refused_where_there_are_none(tmp_path, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match="has no locks .*: give a folder on another disk"), only_one(tmp_path / ".lock"):
+        pass
+
+
+def test_what_is_left_of_a_longer_name_stays(tmp_path):
+    others = [".a.b.0123456789abcdef.lock", ".a.b.lock", ".a.1.lock", ".a.b.12.tmp"]
+    for name in [*others, ".a.0123456789abcdef.tmp", ".a.0123456789abcdef.lock", ".a.12-cd.tmp", ".a.12.tmp"]:
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path / "a")
+    assert sorted(os.listdir(tmp_path)) == sorted(others)
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
