@@ -15,6 +15,13 @@ from torch import Tensor
 from .action_choices import Choices
 
 STD_FLOOR = 1e-8
+# Rates of actions that count as the same: clocks round, and video has 29.97 frames where its header says 30.
+SAME_RATE = 0.01
+
+
+def same_rate(one: float, other: float) -> bool:
+    """Whether so many and so many actions a second are the same to a model."""
+    return math.isclose(one, other, rel_tol=SAME_RATE)
 
 
 def _statistics(config: Any, like: Tensor) -> tuple[Tensor, Tensor]:

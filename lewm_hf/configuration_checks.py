@@ -100,3 +100,13 @@ def check_action_choices(choices: list[int] | None, action_dim: int) -> None:
             f"action_choices={choices} must be numbers of values, at least 1 each, that add up to action_dim="
             f"{action_dim}: a raw action holds their one-hot vectors"
         )
+
+
+def check_action_rate(rate: float | None) -> None:
+    """Refuses a rate that no robot acts at.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if rate is not None and not 0 < rate < math.inf:
+        raise ValueError(f"actions_per_second={rate} must be a positive number: omit it where the rate is unknown")

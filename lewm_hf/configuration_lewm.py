@@ -14,6 +14,7 @@ from .configuration_checks import (
     NOT_OURS,
     check_action_bounds,
     check_action_choices,
+    check_action_rate,
     check_extent,
     check_names,
     check_sizes,
@@ -60,6 +61,8 @@ class LeWMConfig(PreTrainedConfig):
         action_low, action_high: bounds of each raw action dimension, where the data set states them: plans stay within.
         action_choices: where an action is no vector but one or several choices, how many values each has; a raw action
             is then their one-hot vectors side by side. `None` for continuous actions.
+        actions_per_second: how many raw actions a second of the training episodes has, where they tell: the rate that a
+            robot's loop has to run at.
         proprioception_key: columns of the data set that a frame comes with as a second input, joined in this order;
             `None`: pictures alone.
         proprioception_size, proprioception_mean, proprioception_std: how many numbers they have, and the float64
@@ -117,6 +120,7 @@ class LeWMConfig(PreTrainedConfig):
     action_low: list[float | int] | None = None
     action_high: list[float | int] | None = None
     action_choices: list[int] | None = None
+    actions_per_second: float | int | None = None
 
     proprioception_key: list[str] | None = None
     proprioception_size: int = 0
@@ -292,13 +296,14 @@ class LeWMConfig(PreTrainedConfig):
             )
 
     def validate_action_bounds(self) -> None:
-        """Refuses action bounds and choices that contradict each other or the action's size.
+        """Refuses action bounds and choices that contradict each other or the action's size, and a rate of none.
 
         Raises:
             ValueError: one line that names the value.
         """
         check_action_bounds(self.action_low, self.action_high, self.action_dim)
         check_action_choices(self.action_choices, self.action_dim)
+        check_action_rate(self.actions_per_second)
 
     def validate_proprioception(self) -> None:
         """Refuses fields about proprioception that contradict each other.

@@ -45,6 +45,7 @@ def test_whole_numbers_are_numbers(tmp_path):
         ({"action_mean": [0.0, float("nan")], "action_std": [1.0, 1.0]}, "finite"),
         ({"action_mean": [0.0, 0.0], "action_std": [1.0, -1.0]}, "negative"),
         ({"sigreg_knots": 1}, "sigreg_knots=1"),
+        ({"actions_per_second": 0}, "actions_per_second=0 must be a positive number"),
     ],
 )
 def test_contradictions_are_refused_naming_the_value(fields, message):

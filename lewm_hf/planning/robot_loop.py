@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..action_blocks import same_rate
 from ..plain_numbers import plain
 from ..proprioception_lewm import columns_of
 
@@ -78,7 +79,7 @@ class RobotLoop:
     """Acts at a fixed rate while a thread plans: no tick ever waits for a plan beyond its own period.
 
         policy = MPCPolicy(planner.model, planner.image_processor)
-        loop = RobotLoop(policy, camera, robot.send, hz=10)
+        loop = RobotLoop(policy, camera, robot.send)
         report = loop.run(goal_picture, steps=300)
 
     At the end of every executed stretch of a plan the camera's picture goes to the planning thread. If the next plan is
@@ -98,7 +99,10 @@ class RobotLoop:
             with its settings.
         camera: returns the newest picture `(H, W, 3)` uint8 at once; it is called in the loop.
         act: sends one action `(action_dim,)` float32, in environment units, and returns at once.
-        hz: ticks per second; the rate of the episodes that the model was trained on.
+        hz: ticks per second. Default: `actions_per_second` of the model's config, the rate of the episodes that it was
+            trained on; it has to be given where the config states none.
+        other_rate: run at this `hz` although the config states another rate: the same actions then move a robot
+            further, or less far, than the model expects.
         proprioception: of a model that was trained with it: returns what the robot reports of itself, `(N,)` in the
             units of the recordings, at once; it is called right after the camera.
         while_late: `"rest"`, `"hold"` or `"zero"`.
@@ -109,7 +113,8 @@ class RobotLoop:
         report: of the last run, also where it ended in an exception.
 
     Raises:
-        ValueError: for a rate, patience or way of being late that makes no sense, or an idle action of another size.
+        ValueError: for a rate, patience or way of being late that makes no sense, a rate other than the config's
+            without `other_rate`, or an idle action of another size.
     """
 
     def __init__(
@@ -118,21 +123,20 @@ class RobotLoop:
         camera: Callable[[], np.ndarray],
         act: Callable[[np.ndarray], Any],
         *,
-        hz: float,
+        hz: float | None = None,
+        other_rate: bool = False,
         proprioception: Callable[[], np.ndarray] | None = None,
         while_late: str = "rest",
         idle: Sequence[float] | np.ndarray | None = None,
         patience: float = 0.5,
     ):
-        hz = plain(hz)
-        if type(hz) not in (int, float) or not 0 < hz < float("inf"):
-            raise ValueError(f"hz={hz!r} must be a positive number of actions per second")
         if while_late not in WHILE_LATE:
             raise ValueError(f"while_late={while_late!r} is unknown: use one of {', '.join(WHILE_LATE)}")
         if not 0 <= patience < 1:
             raise ValueError(f"patience={patience} must lie in [0, 1): it is a share of a tick's period")
         self.policy: LoopPolicy = _policy_of(policy)
-        size = self.policy.model.config.action_dim
+        config = self.policy.model.config
+        hz, size = _rate_of(config, hz, other_rate), config.action_dim
         self.idle = np.zeros(size, dtype=np.float32) if idle is None else np.asarray(idle, dtype=np.float32)
         if self.idle.shape != (size,) or not np.isfinite(self.idle).all():
             raise ValueError(f"idle={idle!r} must be {size} finite numbers, one per action dimension")
@@ -141,8 +145,7 @@ class RobotLoop:
         if getattr(self.policy, "wants_proprioception", False) != (proprioception is not None):
             raise ValueError(
                 "this model was trained on pictures alone: leave proprioception away" if proprioception else
-                f"this model was trained with proprioception, {columns_of(self.policy.model.config)}: give a function "
-                "that returns it"
+                f"this model was trained with proprioception, {columns_of(config)}: give a function that returns it"
             )  # fmt: skip
         self.camera, self.act, self.period = camera, act, 1.0 / hz
         self.proprioception = proprioception
@@ -311,6 +314,28 @@ class _Planning:
             except BaseException as error:  # raised again in the loop, where the robot is stopped
                 self._answers.put(error)
                 return
+
+
+def _rate_of(config: Any, hz: float | None, other: bool) -> float:
+    """Ticks per second: those that are given, else those of the training episodes.
+
+    Raises:
+        ValueError: where nobody states them, or the two differ and `other` does not say that this is meant.
+    """
+    hz = plain(hz)
+    trained: float | None = getattr(config, "actions_per_second", None)
+    if hz is None:
+        if trained is None:
+            raise ValueError("the checkpoint does not state its training episodes' rate: give hz, actions per second")
+        return trained
+    if type(hz) not in (int, float) or not 0 < hz < float("inf"):
+        raise ValueError(f"hz={hz!r} must be a positive number of actions per second")
+    if trained is not None and not other and not same_rate(hz, trained):
+        raise ValueError(
+            f"hz={hz:g}, but the model was trained on {trained:g} actions per second and expects what those do: leave "
+            "hz away, or add other_rate=True if the robot is to run at another rate all the same"
+        )
+    return hz
 
 
 def _policy_of(policy: Any) -> Any:

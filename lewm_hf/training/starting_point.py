@@ -7,6 +7,7 @@ the parts whose shapes depend on it then start anew, and so do optional heads th
 
 import copy
 import dataclasses
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from ..action_blocks import same_rate
 from ..configuration_lewm import LeWMConfig
 from ..data.source_folder import HUB_ID
 from ..evaluation.common.agent import Agent, first_sentence, load_agent
@@ -24,9 +26,12 @@ from ..proprioception_lewm import size_of
 from ..randomness import preserved_randomness
 from ..world_models.registry import find_world_model
 
+logger = logging.getLogger(__name__)
+
 # What the data set decides, and what follows from the width of an action block.
 MEASURED = (
     "action_mean", "action_std", "action_statistics_source", "action_low", "action_high", "action_choices",
+    "actions_per_second",
     "proprioception_mean", "proprioception_std",
 )  # fmt: skip
 ACTION_WIDTH = ("frameskip", "action_dim")
@@ -130,6 +135,20 @@ class StartingPoint:
             text += f", whose action blocks are {there} and here {here}"
         text += f"; {', '.join(self.anew)} created anew" if self.anew else ""
         return text + (f"; {', '.join(self.left)} left away" if self.left else "")
+
+    def tell_of_another_rate(self, config: PreTrainedConfig) -> None:
+        """Warns where an action lasts longer or shorter in the data than in those that the checkpoint comes from.
+
+        Args:
+            config: with what was measured on the data.
+        """
+        then, now = (getattr(one, "actions_per_second", None) for one in (self.agent.model.config, config))
+        if then and now and not same_rate(then, now):
+            logger.warning(
+                "%s was trained on %g actions per second, the data set has %g: the same action block does something "
+                "else here, which the model has to learn anew",
+                self.agent.source, then, now,
+            )  # fmt: skip
 
 
 def _check_architecture(agent: Agent, config: PreTrainedConfig) -> None:

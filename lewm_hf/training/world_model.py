@@ -109,6 +109,8 @@ class WorldModelJob(Job):
         config = with_proprioception(with_action_statistics(self.config, train), train)
         if recipe.init_from and self.start and size_of(config) != size_of(self.config):  # which only the data set tells
             self.start = StartingPoint.open(recipe.init_from, config, recipe.init_from_revision)
+        if self.start and self.main:
+            self.start.tell_of_another_rate(config)
         self.config = config
         self.goal_blocks = config.actor_max_blocks if getattr(config, "actor_weight", 0) else None
         self.windows, self.heldout = (
@@ -125,8 +127,7 @@ class WorldModelJob(Job):
         elif self.evaluate is None and recipe.eval_pairs and self.main:
             self.evaluate = PlanningSuccess(recipe, config, episodes)
         self.values, self.defaults = recipe_values(recipe, config), recipe_defaults(recipe.model_type)
-        # Of what a model's actions are in time, nothing else in a checkpoint tells.
-        self.origin = {"actions_per_second": train.fps * train.every} if train.fps else {}
+        self.origin = {}
         self.facts = {
             "env_id": train.env_id, "env_kwargs": train.env_kwargs, "train_fingerprint": content_fingerprint(train),
             "train_windows": len(self.windows), "encoder_in_bf16": recipe.precision == "bf16_encoder",
@@ -229,7 +230,7 @@ class WorldModelJob(Job):
 
 
 def with_action_statistics(config: PreTrainedConfig, episodes: EpisodeData) -> PreTrainedConfig:
-    """The config with the data set's action statistics in it, and its action bounds where it states them.
+    """The config with the data set's action statistics in it, and its action bounds and rate where it states them.
 
     Raises:
         ValueError: where the actions have another dimension than the model.
@@ -241,7 +242,8 @@ def with_action_statistics(config: PreTrainedConfig, episodes: EpisodeData) -> P
         )
     mean, std = episodes.action_statistics()
     name = Path(episodes.name).name if Path(episodes.name).is_dir() else episodes.name
-    measured = {"action_mean": mean, "action_std": std, "action_statistics_source": name}
+    measured: dict[str, Any] = {"action_mean": mean, "action_std": std, "action_statistics_source": name}
+    measured["actions_per_second"] = episodes.fps * episodes.every if episodes.fps else None
     if episodes.action_bounds is not None and all(np.isfinite(bound).all() for bound in episodes.action_bounds):
         low, high = episodes.action_bounds
         measured |= {"action_low": low.tolist(), "action_high": high.tolist()}

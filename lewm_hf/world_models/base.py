@@ -28,9 +28,10 @@ class WorldModelConfig(Protocol):
     action_mean: list[float | int] | None  # of each raw action dimension, float64; None until a data set has filled it
     action_std: list[float | int] | None
     # Optional: `action_low` and `action_high`, bounds of each raw action dimension that plans keep; `action_choices`,
-    # numbers of values where an action is one-hot vectors side by side; `window_frames`, frames of a training window
-    # where they are more than `history_size + 1`; `proprioception_size`, how many numbers come with each frame as a
-    # second input (see `proprioception_lewm.py`): `encode` and `observe` then take them too, and batches hold them.
+    # numbers of values where an action is one-hot vectors side by side; `actions_per_second` of the training episodes;
+    # `window_frames`, frames of a training window where they are more than `history_size + 1`; `proprioception_size`,
+    # how many numbers come with each frame as a second input (see `proprioception_lewm.py`): `encode` and `observe`
+    # then take them too, and batches hold them.
     image_size: int  # side of the square input in pixels
 
     @property

@@ -11,6 +11,7 @@ from ..configuration_checks import (
     NOT_OURS,
     check_action_bounds,
     check_action_choices,
+    check_action_rate,
     check_names,
     check_sizes,
     strict_reason,
@@ -31,6 +32,8 @@ class WorldModelPreTrainedConfig(PreTrainedConfig):
         action_low, action_high: bounds of each raw action dimension, where the data set states them: plans stay within.
         action_choices: where an action is no vector but one or several choices, how many values each has; a raw action
             is then their one-hot vectors side by side. `None` for continuous actions.
+        actions_per_second: how many raw actions a second of the training episodes has, where they tell: the rate that a
+            robot's loop has to run at.
     """
 
     image_size: int = 224
@@ -44,6 +47,7 @@ class WorldModelPreTrainedConfig(PreTrainedConfig):
     action_low: list[float | int] | None = None
     action_high: list[float | int] | None = None
     action_choices: list[int] | None = None
+    actions_per_second: float | int | None = None
 
     @property
     def action_block_size(self) -> int:
@@ -80,6 +84,7 @@ class WorldModelPreTrainedConfig(PreTrainedConfig):
     def validate_action_bounds(self) -> None:
         check_action_bounds(self.action_low, self.action_high, self.action_dim)
         check_action_choices(self.action_choices, self.action_dim)
+        check_action_rate(self.actions_per_second)
 
     def validate_action_statistics(self) -> None:
         if (self.action_mean is None) != (self.action_std is None):

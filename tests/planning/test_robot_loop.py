@@ -128,6 +128,23 @@ def test_a_pipeline_becomes_a_policy_with_its_settings(tiny_model):
     assert policy.settings.goals == "mean" and policy.settings.seed == 5
 
 
+def test_the_rate_is_that_of_the_training_episodes_unless_another_is_asked_for(tiny_model):
+    def period(**arguments):
+        return RobotLoop(SlowPolicy(tiny_model), Robot().camera, Robot().send, **arguments).period
+
+    with pytest.raises(ValueError, match="does not state .* rate: give hz"):
+        period()
+    assert period(hz=50) == 1 / 50  # an older checkpoint, or data without times
+    tiny_model.config.actions_per_second = 30
+    assert period() == period(hz=30) == 1 / 30
+    assert period(hz=29.97) == pytest.approx(1 / 29.97)  # as cameras have it
+    for hz in (10, 31):
+        with pytest.raises(ValueError, match=f"hz={hz}, but the model was trained on 30 .*leave hz away") as error:
+            period(hz=hz)
+        assert "\n" not in str(error.value)
+    assert period(hz=10, other_rate=True) == 1 / 10
+
+
 def test_what_makes_no_sense_is_refused(tiny_model):
     policy = SlowPolicy(tiny_model)
     for arguments, message in (

@@ -26,7 +26,7 @@ def checkpoint(tmp_path_factory, tiny_arguments):
     folder = tmp_path_factory.mktemp("start") / "checkpoint"
     torch.manual_seed(5)
     config = parse_recipe(tiny_arguments("run"))[1]
-    config.action_mean, config.action_std = [0.0, 0.0], [1.0, 1.0]
+    config.action_mean, config.action_std, config.actions_per_second = [0.0, 0.0], [1.0, 1.0], 30.0
     model = LeWMModel(config)
     for projector in (model.projector, model.pred_proj):
         projector.batch_norm.running_mean.normal_()
@@ -71,6 +71,18 @@ def test_all_weights_and_the_architecture_are_the_checkpoint_s(start_from, check
     assert f"starts with {len(weights(checkpoint))} tensors of {checkpoint}" in caplog.text
     said = json.loads((tmp_path / "run" / "last" / "training.json").read_text())["base_model"]
     assert (said["source"], said["new_parts"], len(said["fingerprint"])) == (str(checkpoint), [], 64)
+    (warning,) = [record.getMessage() for record in caplog.records if "per second" in record.getMessage()]
+    assert f"{checkpoint} was trained on 30 actions per second, the data set has 10:" in warning
+    assert LeWMModel.from_pretrained(tmp_path / "run" / "last").config.actions_per_second == 10
+
+
+@pytest.mark.parametrize(("now", "told"), [(30, False), (29.97, False), (None, False), (15, True)])
+def test_only_another_rate_is_told_of(checkpoint, caplog, now, told):
+    config = LeWMModel.from_pretrained(checkpoint).config
+    start = StartingPoint.open(checkpoint, config)
+    config.actions_per_second = now
+    start.tell_of_another_rate(config)
+    assert ("per second" in caplog.text) == told
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_checkpoints_are_pretrained_folders_with_measured_statistics(finished_ru
         assert facts["env_id"] == "lewm/TwoRoom-v0" and facts["recipe"]["seed"] == 3072
         # As the rows' own times tell it.
         first, second = pq.read_table(next(episodes_dir.glob("data/*/*.parquet")))["timestamp"].to_pylist()[:2]
-        assert facts["actions_per_second"] == pytest.approx(1 / (second - first), rel=1e-5)
+        assert model.config.actions_per_second == pytest.approx(1 / (second - first), rel=1e-5)
     last, state = weights(finished_run / "last"), weights(finished_run / "state")
     differing = {name for name in last if not torch.equal(last[name], state[name])}
     assert differing == {n for n in last if n.endswith((".running_mean", ".running_var"))}

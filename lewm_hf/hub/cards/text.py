@@ -36,7 +36,7 @@ _NOT_RECIPE = (
 # Fields that belong to the task or the software, not to the paper's model.
 _NOT_ARCHITECTURE = (
     "action_dim", "action_mean", "action_std", "action_statistics_source", "action_low", "action_high",
-    "action_choices", "backbone_config", "backbone_fingerprint",
+    "action_choices", "actions_per_second", "backbone_config", "backbone_fingerprint",
 )  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def model_values(facts: CardFacts) -> dict[str, Any]:
         if facts.plans
         else _imitates(source),
         "remote_code": facts.remote_code,
-        "interface": _interface(config, facts.latent, facts.origin.get("actions_per_second")),
+        "interface": _interface(config, facts.latent),
         "origin": _training(facts.training, facts.config) if facts.training else _conversion(facts.origin),
         "data": _data(facts),
         "limits": _limits(facts),
@@ -139,10 +139,11 @@ def _imitates(source: str) -> str:
 evaluate("{source}", policy="actor", n=10).result["success"]  # on the pairs that ship with the package"""
 
 
-def _interface(config: Any, latent: tuple[int, ...], actions_per_second: float | None = None) -> str:
+def _interface(config: Any, latent: tuple[int, ...]) -> str:
     size, block = config.image_size, config.action_block_size
     statistics = "none" if config.action_mean is None else _statistics(config)
-    rate = f"; {actions_per_second:g} actions make a second" if actions_per_second else ""
+    per_second = getattr(config, "actions_per_second", None)
+    rate = f"; {per_second:g} actions make a second" if per_second else ""
     return f"""| | shape | content |
 |---|---|---|
 | observation, goal | `(H, W, 3)` | RGB, uint8; resized to {size} x {size}, ImageNet statistics |

@@ -53,13 +53,15 @@ def trained(tmp_path, trained_once):
 def trained_once(tiny_checkpoint, collected, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "best"
     shutil.copytree(tiny_checkpoint, folder)
+    told = json.loads((folder / "config.json").read_text()) | {"actions_per_second": 12.5}
+    (folder / "config.json").write_text(json.dumps(told))
     recipe, config = parse_recipe(
         ["--dataset", str(collected), "--output_dir", "runs/x", "--max_steps", "700", "--batch_size", "64",
          "--image_size", "28"]
     )  # fmt: skip
     progress = {
         "step": 700, "seconds": 1234.5, "env_id": "lewm/TwoRoom-v0", "train_fingerprint": "f" * 64,
-        "env_kwargs": {"image_size": 28}, "actions_per_second": 12.5, "train_windows": 8000, "num_processes": 2,
+        "env_kwargs": {"image_size": 28}, "train_windows": 8000, "num_processes": 2,
         "mixed_precision": "bf16",
     }  # fmt: skip
     facts = training_facts(recipe_values(recipe, config), progress, 125.0, 43_038, torch.device("cpu"))
