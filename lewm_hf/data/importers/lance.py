@@ -4,6 +4,7 @@ A frame is an encoded picture (JPEG, PNG, ...), in a binary column or one of Lan
 size. See `flat` for the columns.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,16 +19,24 @@ from ..storage.encoding import decode
 from ..storage.parquet import vectors
 from .flat import FRAMES_AT_ONCE, FlatSource, Layout
 from .mapping import ColumnMapping
+from .names import LANCE_VERSIONS as VERSIONS
 from .names import lance_tables, visible
 
 with requires_extra("lance"):
     import lance
+if not hasattr(lance, "dataset"):  # any folder called lance below the working directory passes for a package
+    raise ImportError("the module 'lance' is not pylance: install it with `pip install 'lewm-hf[lance]'`", name="lance")
 
+DATA = "data"
 # How a field's metadata mark what Lance keeps beside its rows.
 BLOB = b"lance-encoding:blob"
 ENCODED = np.dtype("S")
-# What Lance raises where files are damaged or missing.
+# What Lance raises, whatever the reason; its panics, which damaged files provoke too, are no `Exception` and have no
+# name to import.
 ERRORS = (ValueError, OSError, RuntimeError)
+PANIC = "PanicException"
+# How it words what no type of error tells.
+NEWER, NO_COLUMN = ("Not supported",), ("No field named", "FieldNotFound")
 
 Found = TypeVar("Found")
 
@@ -40,7 +49,8 @@ class LanceSource(FlatSource):
         mapping, task: see `FlatSource`.
 
     Raises:
-        FileNotFoundError, ValueError: one line where it is missing, damaged, or its columns contradict each other.
+        FileNotFoundError, OSError, ValueError: one line where it is missing, may not be read, is damaged or of a newer
+            Lance, or its columns contradict each other.
     """
 
     packages = ("pylance", "pyarrow")
@@ -58,6 +68,7 @@ class LanceSource(FlatSource):
             raise ValueError(f"{path} holds several Lance tables ({listed}): give the folder of one")
         self._folder = tables[0]
         self._table: Any = None
+        self._version: int | None = None
         self._numbers: dict[str, np.ndarray] = {}
         super().__init__(path, mapping, task)
 
@@ -65,7 +76,7 @@ class LanceSource(FlatSource):
         name, (start, stop) = self.mapping.camera, self._span(episode)
         for first in range(start, stop, FRAMES_AT_ONCE):
             rows = list(range(first, min(first + FRAMES_AT_ONCE, stop)))
-            encoded = self._asked(partial(_encoded, name=name, rows=rows))
+            encoded = self._asked(partial(_encoded, name=name, rows=rows), name)
             for row, data in zip(rows, encoded, strict=True):
                 if data is None:
                     raise ValueError(f"row {row} of {self.path} has no picture: repair it, or skip its episode")
@@ -93,23 +104,67 @@ class LanceSource(FlatSource):
     def _read(self, name: str, start: int, stop: int) -> np.ndarray:
         # A scan reaches over the whole column anyway, and numbers are few beside pictures.
         if name not in self._numbers:
-            column = self._asked(lambda table: table.to_table(columns=[name])).column(0)
+            column = self._asked(lambda table: table.to_table(columns=[name]), name).column(0)
             self._numbers[name] = vectors(column) if pa.types.is_nested(column.type) else column.to_numpy()
         return self._numbers[name][start:stop]
 
-    def _asked(self, question: Callable[[Any], Found]) -> Found:
-        """An answer of the open table.
+    def _asked(self, question: Callable[[Any], Found], column: str | None = None) -> Found:
+        """An answer of the open table, in the version that was opened first: others may be at work with it.
+
+        Args:
+            column: what the question is about.
 
         Raises:
-            ValueError: one line where it is damaged.
+            FileNotFoundError, OSError, ValueError: one line that tells why there is none.
         """
         try:
             if self._table is None:
-                self._table = lance.dataset(str(self._folder))
+                self._table = lance.dataset(str(self._folder), version=self._version)
+                self._version = self._table.version
             return question(self._table)
-        except ERRORS as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(f"{self._folder} is damaged or no Lance table ({reason}): download it again") from error
+        except BaseException as error:
+            if not isinstance(error, ERRORS) and type(error).__name__ != PANIC:
+                raise
+            raise self._reason(" ".join(str(error).split())[:300], column) from error
+
+    def _reason(self, said: str, column: str | None) -> ValueError | OSError:
+        """What Lance's error comes from. The files themselves are asked first: its words may change."""
+        folder = self._folder
+        if (failed := _unreadable(folder)) is not None:
+            return OSError(f"{failed.filename} cannot be read ({failed.strerror}): allow it, or copy the table again")
+        if not any((folder / VERSIONS).glob("*.manifest")):
+            return FileNotFoundError(f"{folder} is no Lance table, {VERSIONS} holds no manifest: copy the whole folder")
+        if self._table is not None and column is not None and any(words in said for words in NO_COLUMN):
+            listed = ", ".join(self._table.schema.names)
+            return ValueError(
+                f"Lance finds no column {column!r} in {folder}, which has {listed}: rename or map another"
+            )
+        if any(words in said for words in NEWER):
+            return ValueError(
+                f"{folder} was written by a newer Lance than pylance {lance.__version__} ({said}): write it again with "
+                "this one, or upgrade it"
+            )
+        if lacking := self._lacking():
+            return FileNotFoundError(f"{folder} lacks {lacking}: copy the whole folder, or download it again")
+        return ValueError(f"{folder} is damaged ({said}): copy or download it again")
+
+    def _lacking(self) -> str | None:
+        """The first of the open table's files that is not there."""
+        fragments = [] if self._table is None else self._table.get_fragments()
+        names = [f"{DATA}/{file.path}" for fragment in fragments for file in fragment.data_files()]
+        return next((name for name in names if not (self._folder / name).is_file()), None)
+
+
+def _unreadable(folder: Path) -> OSError | None:
+    """What keeps this process from reading the first of a folder's files that it may not read."""
+    failed: list[OSError] = []
+    for place, _, names in os.walk(folder, onerror=failed.append):
+        for name in names:
+            try:
+                open(os.path.join(place, name), "rb").close()
+            except OSError as error:
+                failed.append(error)
+    return failed[0] if failed else None
 
 
 def _layout(field: pa.Field, rows: int) -> Layout:

@@ -11,7 +11,7 @@ _FIELD = re.compile(r"\{(\w+)(?::(0?\d{1,2})d)?\}")
 MAX_DIGITS = 20
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm")
 # What every version of a Lance table has a file in; a table of episodes may lie beside that of their rows.
-_LANCE_VERSIONS, _LANCE_EPISODES = "_versions", "_episodes"
+LANCE_VERSIONS, _LANCE_EPISODES = "_versions", "_episodes"
 
 
 def natural_order(path: Path) -> tuple:
@@ -30,9 +30,9 @@ def lance_tables(folder: Path) -> list[Path]:
     """The Lance table that a folder is, or those of rows that it holds."""
     if not folder.is_dir():
         return []
-    if (folder / _LANCE_VERSIONS).is_dir():
+    if (folder / LANCE_VERSIONS).is_dir():
         return [folder]
-    inside = [child for child in folder.iterdir() if (child / _LANCE_VERSIONS).is_dir()]
+    inside = [child for child in folder.iterdir() if (child / LANCE_VERSIONS).is_dir()]
     return sorted(child for child in inside if not child.stem.endswith(_LANCE_EPISODES))
 
 

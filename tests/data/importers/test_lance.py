@@ -3,7 +3,10 @@
 import io
 import pickle
 import shutil
+import struct
 import sys
+import types
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -123,14 +126,85 @@ def test_what_cannot_be_read_is_one_line_and_nothing_is_written(room, rows, tmp_
         shutil.copytree(room, both / name)
     refused(r"several Lance tables \(a.lance, b.lance\): give the folder of one", both)
     refused("column 'proprio' .* expected encoded pictures", room, mapping=ColumnMapping(image="proprio"))
-    broken = shutil.copytree(room, tmp_path / "broken.lance")
-    for path in (broken / "data").iterdir():
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    refused("broken.lance is damaged or no Lance table", broken)
+    refused("no column 'pixel'", room, mapping=ColumnMapping(image="pixel"))
     for name in [name for name in sys.modules if name == "lance" or name.endswith("importers.lance")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "lance", None)
     refused(r"'lance' is missing: install it with `pip install 'lewm-hf\[lance\]'`", room, ImportError)
+    # A folder of that name below the working directory, which Python takes for a package.
+    monkeypatch.setitem(sys.modules, "lance", types.ModuleType("lance"))
+    refused(r"'lance' is not pylance: install it with `pip install 'lewm-hf\[lance\]'`", room, ImportError)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def of_a_newer_lance(path):
+    """Sets the highest of the flags in which a manifest says what its readers have to know."""
+    raw = path.read_bytes()
+    (at,) = struct.unpack("<Q", raw[-16:-8])  # a footer: where the message is, the format's version, and LANC
+    (length,) = struct.unpack("<I", raw[at : at + 4])
+    message = raw[at + 4 : at + 4 + length] + bytes([9 << 3] + [0x80] * 8 + [1])
+    path.write_bytes(raw[:at] + struct.pack("<I", len(message)) + message + raw[at + 4 + length :])
+
+
+def linked_to_itself(path):
+    path.unlink()
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize(
+    ("files", "change", "kind", "match"),
+    [
+        ("data/*", cut, ValueError, "is damaged .*: copy or download it again"),
+        ("_versions/*.manifest", cut, ValueError, "is damaged .*: copy or download it again"),
+        ("data/*", linked_to_itself, OSError, r"data/\S+ cannot be read \(Too many levels of symbolic links\)"),
+        ("_versions/*.manifest", Path.unlink, FileNotFoundError, "is no Lance table, _versions holds no manifest"),
+        ("data/*", Path.unlink, FileNotFoundError, r"lacks data/\S+\.lance: copy the whole folder"),
+        ("_versions/*.manifest", of_a_newer_lance, ValueError, "written by a newer Lance than pylance"),
+    ],
+)
+def test_why_a_table_cannot_be_read_is_told(room, tmp_path, files, change, kind, match):
+    table = shutil.copytree(room, tmp_path / "a.lance")
+    open_source("lance", table, ColumnMapping(fps=10.0), None)
+    for path in list(table.glob(files)):
+        change(path)
+    with pytest.raises(kind, match=match) as caught:
+        open_source("lance", table, ColumnMapping(fps=10.0), None)
+    assert str(table) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_panic_is_a_line_too(room, tmp_path):
+    """Lance's own library panics on some of the broken manifests, which no `except Exception` sees."""
+    table = shutil.copytree(room, tmp_path / "a.lance")
+    (manifest,) = table.glob("_versions/*.manifest")
+    raw = manifest.read_bytes()
+    (at,) = struct.unpack("<Q", raw[-16:-8])
+    manifest.write_bytes(raw[:at] + struct.pack("<I", 10**9) + raw[at + 4 :])
+    with pytest.raises(ValueError, match="a.lance is damaged"):
+        open_source("lance", table, ColumnMapping(fps=10.0), None)
+
+
+def test_a_column_that_lance_does_not_find_is_no_damage(tmp_path):
+    """It writes names in backticks, and then takes the ticks for quotes."""
+    columns = {"episode_idx": [0, 0], "pixels": [b"", b""], "action": [0.0, 1.0], "`odd`": [0.0, 1.0]}
+    lance.write_dataset(pa.table(columns), str(tmp_path / "a.lance"))
+    source = open_source("lance", tmp_path / "a.lance", ColumnMapping(fps=10.0, observation=("`odd`",)), None)
+    with pytest.raises(ValueError, match="finds no column '`odd`' in .*a.lance, which has .*: rename or map another"):
+        source.column("`odd`", 0)
+
+
+def test_a_source_stays_with_the_version_that_it_opened(rows, tmp_path):
+    table = write_lance(tmp_path / "a.lance", rows)
+    source = open_source("lance", table, ColumnMapping(fps=10.0), None)
+    expected = list(source.frames(0))
+    dark = foreign.make_rows()
+    dark.pixels[:] = 0
+    lance.write_dataset(
+        lance.dataset(str(write_lance(tmp_path / "b.lance", dark))).to_table(), str(table), mode="overwrite"
+    )
+    np.testing.assert_array_equal(list(pickle.loads(pickle.dumps(source)).frames(0)), expected)
 
 
 def test_a_picture_that_is_none_is_named_by_its_row(rows, tmp_path):
