@@ -131,32 +131,38 @@ class BlockModel:
             Poses `(steps + 1, n)`; the first is the start.
         """
         center, angle, pusher = start.center.copy(), start.angle.copy(), pusher.copy()
+        turn, advance = np.exp(1j * angle), direction * length
         centers, angles = np.empty((steps + 1, len(center)), complex), np.empty((steps + 1, len(center)))
         centers[0], angles[0] = center, angle
         for step in range(1, steps + 1):
-            pusher += direction * length
+            pusher += advance
+            local = (pusher - center) * turn.conj() + self.cog
             for _ in range(PASSES):
+                settled = True
                 for box in range(len(self.low)):
-                    turn = np.exp(1j * angle)
-                    local = (pusher - center) * np.conj(turn) + self.cog
                     contact = self._nearest(local, box)
                     away = contact - local
                     distance = np.abs(away)
-                    depth = np.maximum(self.radius - distance, 0.0)
-                    if not depth.any():
+                    if not (distance < self.radius).any():
                         continue
+                    settled = False
                     normal = away / np.maximum(distance, 1e-6)
                     lever = contact - self.cog
                     torque = lever.real * normal.imag - lever.imag * normal.real
-                    impulse = depth / (1.0 + torque**2 / self.inertia)
+                    impulse = np.maximum(self.radius - distance, 0.0) / (1.0 + torque**2 / self.inertia)
                     center = center + impulse * normal * turn
                     angle = angle + impulse * torque / self.inertia
+                    turn = np.exp(1j * angle)
+                    local = (pusher - center) * turn.conj() + self.cog
+                if settled:
+                    break
             centers[step], angles[step] = center, angle
         return Pose(centers, angles)
 
     def _nearest(self, points: np.ndarray, box: int) -> np.ndarray:
         (x0, y0), (x1, y1) = self.low[box], self.high[box]
-        return np.clip(points.real, x0, x1) + 1j * np.clip(points.imag, y0, y1)
+        x, y = np.minimum(np.maximum(points.real, x0), x1), np.minimum(np.maximum(points.imag, y0), y1)
+        return x + 1j * y
 
     def _way_out(self, point: complex, box: int) -> complex:
         (x0, y0), (x1, y1) = self.low[box], self.high[box]

@@ -82,6 +82,35 @@ def test_contact_model_predicts_the_engine(env, shape):
     assert np.median(errors) < 1.5 and np.quantile(errors, 0.9) < 5
 
 
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_pushes_are_those_of_every_contact_worked_out_twice(model, seed):
+    # Nothing is left out here: two passes over all boxes and all blocks, whether anything touches or not.
+    rng = np.random.default_rng(seed)
+    count, steps, length = 9, 12, 3.0
+    center = rng.uniform(100, 400, count) + 1j * rng.uniform(100, 400, count)
+    angle = rng.uniform(-4, 4, count)
+    direction = np.exp(1j * rng.uniform(-4, 4, count))
+    pusher = center - direction * rng.uniform(40, 120, count)
+    poses = model.push(Pose(center, angle), pusher, direction, steps, length)
+    for index in range(count):
+        at, turn, disk = center[index], angle[index], pusher[index]
+        for step in range(1, steps + 1):
+            disk += length * direction[index]
+            for low, high in [*zip(model.low, model.high, strict=True)] * 2:
+                local = (disk - at) * np.exp(-1j * turn) + model.cog
+                touched = min(max(local.real, low[0]), high[0]) + 1j * min(max(local.imag, low[1]), high[1])
+                depth = model.radius - abs(touched - local)
+                if depth > 0:
+                    normal = (touched - local) / max(abs(touched - local), 1e-6)
+                    lever = touched - model.cog
+                    torque = lever.real * normal.imag - lever.imag * normal.real
+                    impulse = depth / (1 + torque**2 / model.inertia)
+                    at, turn = at + impulse * normal * np.exp(1j * turn), turn + impulse * torque / model.inertia
+            np.testing.assert_allclose(poses.center[step, index], at, atol=1e-6)
+            np.testing.assert_allclose(poses.angle[step, index], turn, atol=1e-8)
+
+
 def test_a_push_through_the_center_of_gravity_does_not_turn(model):
     start = model.pose(np.array([0, 0, 256.0, 200.0, 0.0, 0, 0])).repeat(1)
     # From below, along the stem.
