@@ -43,10 +43,10 @@ def side_by_side(function: Callable[[Item], Result], items: Sequence[Item]) -> l
     cores = torch.get_num_threads()
     if cores == 1 or len(items) == 1:
         return [function(item) for item in items]
-    gradients = torch.is_grad_enabled()
+    gradients, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
 
-    def call(item: Item) -> Result:
-        with torch.set_grad_enabled(gradients):
+    def call(item: Item) -> Result:  # both modes are a thread's own
+        with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
             return function(item)
 
     pending = [_workers(cores, os.getpid()).submit(call, item) for item in items]

@@ -69,6 +69,9 @@ class MPCPolicy(BlockPolicy):
         if guided:
             check_actor(model, f"planner {self.planner.label}")
         self.settings = self.planner.settings(seed=seed, goals=goals, **compute)
+        # What torch.compile made for `plan` outside of inference mode, it would make anew for the inside.
+        if self.settings.compile or getattr(self.settings.search, "differentiates", True):
+            self._unrecorded = torch.no_grad
         self.action_bounds = action_bounds
         limits = block_bounds(model.config, action_bounds, self._device)  # refused here, before any work
         self._unplanned = torch.zeros(model.config.action_block_size, device=self._device)

@@ -1,3 +1,5 @@
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from lewm_hf import LeWMImageProcessor
 from lewm_hf.action_blocks import to_blocks
 from lewm_hf.planning import MPCPolicy, PlanSettings, encode_frames, goal_cost, load_planner, plan
 from lewm_hf.planning import mpc as mpc_module
+from lewm_hf.planning.solvers import Gradient, RandomShooting, Solution
 
 from .worlds import NaiveWorld, PointEnvs
 
@@ -258,3 +261,29 @@ def test_a_problem_may_have_several_goal_pictures(tiny_model, processor):
     ):
         with pytest.raises(ValueError, match=message):
             first_plans(tiny_model, processor, goals=wrong)
+
+
+class Descent:
+    """Follows the slope of the objective without ever saying so."""
+
+    samples, iterations = 1, 1
+
+    def __call__(self, objective, mean, noise, bounds=None):
+        with torch.enable_grad():
+            plans = mean[:, None].detach().requires_grad_()
+            (slope,) = torch.autograd.grad(objective(plans).sum(), plans)
+        plans = plans.detach() - 0.1 * slope
+        costs = objective(plans)
+        return Solution(plans[:, 0], plans, costs, costs)
+
+
+@pytest.mark.parametrize("solver, unrecorded", [(RandomShooting(samples=4), True), (Gradient(samples=2), False),
+                                                (dataclass(frozen=True)(Descent)(), False)])  # fmt: skip
+def test_only_solvers_that_ask_for_no_gradients_are_refused_them(tiny_model, processor, solver, unrecorded):
+    world, modes = NaiveWorld(tiny_model), []
+    encode = world.encode
+    world.encode = lambda pixels: modes.append(torch.is_inference_mode_enabled()) or encode(pixels)
+    policy = MPCPolicy(world, processor, replace(load_planner("paper"), solver=solver, horizon=2, receding_horizon=2))
+    policy.reset([0], ["p"], goal_pictures([0]))
+    assert np.isfinite(policy.act(PointEnvs(1).render([0]))).all()
+    assert modes == [False, unrecorded]  # the goal's, which its owner may keep, and the frame's

@@ -265,10 +265,12 @@ def test_every_item_has_one_thread_and_nobody_else_loses_any(two_threads):
         meeting.wait(timeout=20)
         within = side_by_side(lambda x: (x, threading.get_ident()), [1, 2])
         assert {identity for _, identity in within} == {threading.get_ident()}
-        return item, torch.get_num_threads(), torch.is_grad_enabled()
+        return item, torch.get_num_threads(), torch.is_grad_enabled(), torch.is_inference_mode_enabled()
 
     with torch.no_grad():
-        assert side_by_side(work, range(4)) == [(item, 1, False) for item in range(4)]
+        assert side_by_side(work, range(4)) == [(item, 1, False, False) for item in range(4)]
+    with torch.inference_mode():
+        assert side_by_side(work, range(2)) == [(item, 1, False, True) for item in range(2)]
     later = []
     thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
     thread.start()

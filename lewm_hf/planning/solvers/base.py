@@ -52,6 +52,8 @@ class Solver(Protocol):
     Args:
         samples: candidates of one iteration, the rows of its noise.
         iterations: how often it may draw noise.
+        differentiates: whether it asks `objective` for gradients. One that says `False` is spared what PyTorch writes
+            down in case that somebody does; one that says nothing may.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]

@@ -1,6 +1,7 @@
 """The cross-entropy method, as the released code runs it (paper, appendix D)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ class CEM:
     iterations: int = 30
     elites: int = 30
     initial_std: float = 1.0
+    differentiates: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         make_plain(self)

@@ -1,6 +1,7 @@
 """CEM with colored noise, a memory of elites and a shrinking population (iCEM, Pinneri et al. 2020)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ class ICEM:
     kept: float = 0.3
     momentum: float = 0.1
     decay: float = 1.25
+    differentiates: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         make_plain(self)

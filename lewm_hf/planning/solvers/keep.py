@@ -14,6 +14,7 @@ class Keep:
 
     samples: ClassVar[int] = 1
     iterations: ClassVar[int] = 1
+    differentiates: ClassVar[bool] = False
 
     def __call__(self, objective: Objective, mean: Tensor, noise: Noise, bounds: Bounds = None) -> Solution:
         plans = mean[:, None]

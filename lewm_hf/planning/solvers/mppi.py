@@ -1,6 +1,7 @@
 """Model predictive path integral control (Williams et al. 2017): candidates weighted by how cheap they are."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ class MPPI:
     initial_std: float = 1.0
     temperature: float = 0.1
     color: float = 0.0
+    differentiates: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         make_plain(self)

@@ -1,6 +1,7 @@
 """Random shooting: many guesses, the best of them. The floor under every other solver."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -26,6 +27,7 @@ class RandomShooting:
     iterations: int = 1
     initial_std: float = 1.0
     color: float = 0.0
+    differentiates: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         make_plain(self)
