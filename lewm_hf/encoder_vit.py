@@ -9,7 +9,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention_lewm import attend
 from .encoder_convolutions import check_stride, stack
-from .rollout_lewm import is_plain
+from .plain_modules import is_plain
 
 if TYPE_CHECKING:
     from .configuration_lewm import LeWMConfig

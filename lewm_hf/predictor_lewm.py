@@ -10,7 +10,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention_lewm import attend
 from .configuration_lewm import LeWMConfig
-from .rollout_lewm import is_plain
+from .plain_modules import is_plain
 from .sigreg import GlobalBatchNorm
 
 
