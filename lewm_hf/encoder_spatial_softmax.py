@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from .encoder_convolutions import DEFAULT, channels_last, check_stride, initialize, stack
+from .spatial_softmax import weighted_sums
 
 if TYPE_CHECKING:
     from .configuration_lewm import LeWMConfig
@@ -85,13 +86,12 @@ class SpatialSoftmaxEncoder(nn.Module):
         device = pixel_values.device.type  # "meta", where only shapes are asked for, knows no autocast
         with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
             height, width = logits.shape[2:]
-            # Places before maps, as the convolutions left them: (N, H * W, maps).
-            logits = logits.float().movedim(1, 3).flatten(1, 2) * self.log_temperature.float().exp()
-            largest = logits.detach().amax(1, keepdim=True)  # cancels, in the gradient too
-            weights = (logits - largest).exp()
             y, x = (torch.linspace(-1, 1, size, device=logits.device) for size in (height, width))
             places = torch.stack([x.repeat(height), y.repeat_interleave(width), torch.ones_like(x).repeat(height)])
-            x, y, total = (places @ weights).unbind(1)
-            level = total.log() + largest[:, 0] - math.log(height * width)
+            # Places before maps, as the convolutions left them: (N, H * W, maps).
+            rows, scale = logits.movedim(1, 3).flatten(1, 2), self.log_temperature.float().exp()
+            sums, largest = weighted_sums(rows, scale, places)
+            x, y, total = sums.unbind(1)
+            level = total.log() + largest - math.log(height * width)
             points = torch.cat([x / total, y / total, level], 1)
         return points.to(self.to_maps.weight.dtype)

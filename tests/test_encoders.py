@@ -5,8 +5,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from lewm_hf import spatial_softmax
 from lewm_hf.encoder_spatial_softmax import SpatialSoftmaxEncoder
 from lewm_hf.modeling_lewm import LeWMPatchEmbedding, LeWMVisionTransformer
 
@@ -48,6 +51,40 @@ def test_feature_points_are_the_means_of_a_softmax_over_places(rows):
                 assert float(got[picture, entry]) == pytest.approx(float(wanted), rel=1e-4, abs=1e-4)
     got.sum().backward()
     assert all(p.grad.isfinite().all() and p.grad.abs().sum() > 0 for p in encoder.parameters())
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    count=st.integers(0, 7), size=st.integers(1, 9), maps=st.integers(1, 5), functions=st.integers(1, 4),
+    portion=st.sampled_from([1, 64, 2**19]), dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    channels_last=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_weighted_sums_and_their_gradients_do_not_depend_on_portions(
+    count, size, maps, functions, portion, dtype, channels_last, seed
+):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 9 * torch.randn((count, size, maps) if channels_last else (count, maps, size), generator=generator)
+    logits = (logits if channels_last else logits.mT).to(dtype).requires_grad_()
+    scale = torch.rand(maps, generator=generator).add(0.5).requires_grad_()
+    places, errors = (
+        torch.randn(*shape, generator=generator) for shape in ((functions, size), (count, functions, maps))
+    )
+    # All at once in float64, by autograd.
+    wide = [x.detach().double().requires_grad_() for x in (logits, scale)]
+    scaled = wide[0] * wide[1]
+    top = scaled.detach().amax(1)
+    expected = places.double() @ (scaled - top[:, None]).exp()
+    expected.backward(errors.double())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spatial_softmax, "PORTION_BYTES", portion)
+        sums, largest = spatial_softmax.weighted_sums(logits, scale, places)
+        sums.backward(errors)
+    assert sums.dtype == torch.float32 and not largest.requires_grad and logits.grad.dtype == dtype
+    torch.testing.assert_close(sums.double(), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(largest.double(), top, atol=1e-5, rtol=1e-5)
+    loose = 1e-2 if dtype == torch.bfloat16 else 1e-5
+    torch.testing.assert_close(logits.grad.double(), wide[0].grad, atol=loose, rtol=loose)
+    torch.testing.assert_close(scale.grad.double(), wide[1].grad, atol=1e-4, rtol=1e-4)
 
 
 def test_the_last_layer_computes_one_token_unless_somebody_looks(tiny_config):
