@@ -88,19 +88,20 @@ class LeWMImageProcessor(BaseImageProcessor):
     def normalize(self, frames: Tensor) -> Tensor:
         """Frames, uint8 `(..., height, width, 3)` or float in [0, 1] -> float32 `(..., 3, image_size, image_size)`.
 
-        Runs on the device of `frames`: send uint8 there and normalize there, a quarter of the traffic.
+        Runs on the device of `frames`: send uint8 there and normalize there, a quarter of the traffic. Frames that need
+        no resizing keep their layout in memory, which is the one that convolutions want.
         """
-        unit = 255.0 if frames.dtype == torch.uint8 else 1.0
-        mean = torch.tensor(self.image_mean, device=frames.device).mul_(unit).view(3, 1, 1)
-        scale = torch.tensor(self.image_std, device=frames.device).mul_(unit).reciprocal_().view(3, 1, 1)
-        channels_first = frames.movedim(-1, -3)
-        pixels = torch.empty(channels_first.shape, dtype=torch.float32, device=frames.device)
-        pixels.copy_(channels_first).sub_(mean).mul_(scale)
+        unit, width = 255.0 if frames.dtype == torch.uint8 else 1.0, frames.shape[-2]
+        # Rows of pixels: three channels at a time would be three numbers at a time.
+        mean = torch.tensor(self.image_mean, device=frames.device).mul_(unit).repeat(width)
+        scale = torch.tensor(self.image_std, device=frames.device).mul_(unit).reciprocal_().repeat(width)
+        rows = frames.flatten(-2).to(torch.float32, copy=True).sub_(mean).mul_(scale)
+        pixels = rows.unflatten(-1, (width, -1)).movedim(-1, -3)
         if pixels.shape[-2:] == (self.image_size, self.image_size):
             return pixels
         batch = pixels.shape[:-3]
         resized = torch.nn.functional.interpolate(
-            pixels.reshape(-1, *pixels.shape[-3:]),
+            pixels.contiguous().view(-1, *pixels.shape[-3:]),
             size=(self.image_size, self.image_size),
             mode="bilinear",
             antialias=True,
@@ -140,7 +141,7 @@ class LeWMImageProcessor(BaseImageProcessor):
                 f"a picture of {width}x{height} pixels is not square, as all training pictures were: crop or pad it, "
                 "or say how in preprocessor_config.json, with fit: crop, pad or stretch"
             )
-        return BatchFeature({"pixel_values": self.normalize(frames)}, tensor_type=return_tensors)
+        return BatchFeature({"pixel_values": self.normalize(frames).contiguous()}, tensor_type=return_tensors)
 
     def _tiled(self, images: Any, cameras: list[str]) -> Tensor:
         """Pictures by camera, or nestings of such mappings -> `(..., height, width of all, 3)`.

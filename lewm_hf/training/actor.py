@@ -29,6 +29,7 @@ from ..modeling_lewm import LeWMModel
 from ..plain_numbers import make_plain
 from ..progress import progress_bar
 from ..proprioception_lewm import size_of
+from .freed_memory import keep_freed_memory
 from .precision import mixed_precision
 from .schedule import learning_rate
 
@@ -193,6 +194,8 @@ def add_actor(
     agent = load_agent(source, revision=revision)
     if not isinstance(agent.model, LeWMModel):
         raise ValueError(f"{source} is a {type(agent.model).__name__}: actors are heads of LeWMModel")
+    if agent.model.device.type == "cpu":
+        keep_freed_memory()
     episodes = {split: [load_for(agent, dataset, split, episodes_revision)] for split in ("train", "test")}
     episodes["train"] += [load_for(agent, one, "train") for one in more]
     fitted, errors = fit_actor(agent.model, agent.processor, episodes, fit)

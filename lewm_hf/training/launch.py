@@ -28,6 +28,7 @@ from accelerate.utils import (
 
 from ..engines.workers import usable_cores
 from ..meeting import STARTED, telling_of_a_wait
+from .freed_memory import keep_freed_memory
 from .precision import mixed_precision, training_device
 from .trackers import require_tracker
 
@@ -106,8 +107,10 @@ def launched(
         )
     try:
         _refuse_copies(accelerator)
-        if accelerator.device.type == "cpu" and accelerator.is_main_process:
-            tell_of_idle_cores()
+        if accelerator.device.type == "cpu":
+            keep_freed_memory()
+            if accelerator.is_main_process:
+                tell_of_idle_cores()
         yield Launch(accelerator, precision, compile_options)
         accelerator.wait_for_everyone()
     except BaseException as error:
