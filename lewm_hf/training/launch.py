@@ -6,6 +6,7 @@ is either what the recipe says, or takes part and is recorded with the run, or i
 
 import logging
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -23,6 +24,7 @@ from accelerate.utils import (
     GradientAccumulationPlugin,
     ProjectConfiguration,
     TorchDynamoPlugin,
+    get_cpu_distributed_information,
     parse_flag_from_env,
 )
 
@@ -128,13 +130,20 @@ def tell_of_idle_cores() -> None:
     `OMP_NUM_THREADS` says how many, which nobody who trains on a CPU expects.
     """
     cores = usable_cores()
-    processes, threads = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.get_num_threads()
+    processes, threads = _processes_here(), torch.get_num_threads()
     if processes * threads < cores and "OMP_NUM_THREADS" in os.environ:
         logger.info(
             "%d of %d cores compute: OMP_NUM_THREADS is %s, which `accelerate launch` makes it where nothing is said; "
             "for all cores say OMP_NUM_THREADS=%d before the command",
-            processes * threads, cores, os.environ["OMP_NUM_THREADS"], cores // processes,
+            processes * threads, cores, os.environ["OMP_NUM_THREADS"], max(1, cores // processes),
         )  # fmt: skip
+
+
+def _processes_here() -> int:
+    """How many processes of this launch run on the machine of the main one, whoever started them."""
+    # A job step of Slurm lists its nodes' tasks, "2(x3),1", of which the main process's node is the first.
+    of_slurm = re.match(r"\d+", os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    return max(get_cpu_distributed_information().local_world_size, int(of_slurm[0]) if of_slurm else 1, 1)
 
 
 def refuse_sharding() -> None:

@@ -87,6 +87,26 @@ def test_cores_that_have_no_part_are_told_of(monkeypatch, caplog, threads, proce
         assert said in caplog.text and "for all cores say OMP_NUM_THREADS=4 before" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "2"}, "2 of 8"),  # mpirun of Open MPI
+        ({"MPI_LOCALNRANKS": "4", "PMI_SIZE": "8"}, "4 of 8"),  # and of MPICH and Intel
+        ({"SLURM_STEP_TASKS_PER_NODE": "2(x3),1"}, "2 of 8"),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1(x2)", "LOCAL_WORLD_SIZE": "8"}, None),  # torchrun on each node
+        ({"SLURM_NTASKS_PER_NODE": "8"}, "1 of 8"),  # a batch script that starts one process
+    ],
+)
+def test_processes_of_other_launchers_count(monkeypatch, caplog, variables, said):
+    for name, value in ({"OMP_NUM_THREADS": "1"} | variables).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    with caplog.at_level("INFO", "lewm_hf"):
+        tell_of_idle_cores()
+    assert caplog.text == "" if said is None else f"{said} cores compute" in caplog.text
+
+
 def test_the_launcher_may_ask_for_a_compiled_model(run_training, monkeypatch, tmp_path):
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
     options = {"max_steps": 2, "eval_every": 1, "encoder_layers": 1, "predictor_layers": 1}
