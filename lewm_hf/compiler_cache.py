@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def naming_the_compilers_cache() -> Iterator[None]:
-    """Where compiling fails within this block, tells of the folder in which half a file may be the reason.
+    """Where compiling fails within this block, or function, tells of the folder in which half a file may be the reason.
 
     A process that is killed while it compiles leaves files that are cut short, and every later one fails to load them.
 
@@ -25,5 +25,5 @@ def naming_the_compilers_cache() -> Iterator[None]:
         reason = f"{type(error.inner_exception).__name__}: {error.inner_exception}".strip().splitlines()[0]
         raise OSError(
             f"torch.compile failed ({reason}): if a process was killed while it compiled, half a file may be left of "
-            f"it in {cache_dir()}; delete that folder and run the same command again, or do so without compile"
+            f"it in {cache_dir()}; delete that folder and do the same again, or do it without compile"
         ) from error

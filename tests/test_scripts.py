@@ -69,7 +69,7 @@ def test_a_compilers_cache_that_a_kill_cut_short_is_named_with_its_remedy(tmp_pa
     assert exit_status(lambda: compiled(torch.ones(2)).numel()) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: torch.compile failed (ImportError: {cut}: file too short)")
-    assert f"half a file may be left of it in {tmp_path}; delete that folder and run the same command again" in line
+    assert f"half a file may be left of it in {tmp_path}; delete that folder and do the same again" in line
 
 
 @pytest.mark.long

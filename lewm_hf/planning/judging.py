@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ..compiler_cache import naming_the_compilers_cache
 from ..world_models.base import WorldModelConfig
 from .costs import Cost, control_cost, goal_cost
 from .solvers.base import take
@@ -73,7 +74,7 @@ class Judged(NamedTuple):
 @cache
 def compiled_judge() -> Callable[..., tuple[Tensor, Tensor]]:
     # One object per process: with a new one every plan would compile again.
-    return torch.compile(judge_plans, mode="reduce-overhead", dynamic=False)
+    return naming_the_compilers_cache()(torch.compile(judge_plans, mode="reduce-overhead", dynamic=False))
 
 
 def even(total: int, most: int) -> int:

@@ -16,6 +16,7 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor
 
+from ..compiler_cache import naming_the_compilers_cache
 from ..files import duration_text
 from ..measures.collapse import collapse_warning
 from ..progress import progress_bar
@@ -84,6 +85,7 @@ class Pace:
         return lap
 
 
+@naming_the_compilers_cache()
 def fit(recipe: RunRecipe, job: Job) -> dict[str, Any]:
     """Runs a recipe to its end and returns steps, the last and the best evaluation, and the seconds spent training.
 

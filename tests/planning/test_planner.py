@@ -1,5 +1,11 @@
 import gc
+import importlib.machinery
+import importlib.util
+import os
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lewm_hf.planning import PlanSettings, goal_cost, plan
+from lewm_hf.planning.judging import compiled_judge
 from lewm_hf.planning.solvers import ICEM, RandomShooting, Solution
 from lewm_hf.planning.world_model import candidate_bytes
 
@@ -307,6 +314,52 @@ def test_training_mode_and_missing_statistics_are_refused(tiny_model):
     tiny_model.config.action_mean = tiny_model.config.action_std = None
     with pytest.raises(ValueError, match="lewm convert"):
         plan(tiny_model, context, goal, SMALL)
+
+
+def test_a_plan_whose_compilers_cache_was_cut_short_names_it(monkeypatch, tmp_path):
+    """The compiler's own error, here of a module of its cache of which nothing is left."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    cut, compiled = tmp_path / "cut.so", torch.compile
+    cut.touch()
+
+    def backend(graph, inputs):
+        loader = importlib.machinery.ExtensionFileLoader("cut", str(cut))
+        return importlib.util.module_from_spec(importlib.util.spec_from_file_location("cut", cut, loader=loader))
+
+    monkeypatch.setattr(torch, "compile", lambda function, mode, dynamic: compiled(function, backend=backend))
+    compiled_judge.cache_clear()
+    settings = PlanSettings.of(samples=4, iterations=1, elites=2, compile=True)
+    try:
+        with pytest.raises(OSError, match=rf"cut.so: file too short.*left of it in {tmp_path}; delete that") as error:
+            plan(LinearWorld(), *problem(1, latent=4), settings)
+    finally:
+        compiled_judge.cache_clear()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.long
+def test_a_plan_with_a_real_cache_that_was_cut_short(tmp_path):
+    (tmp_path / "plans.py").write_text(
+        "import torch\nfrom lewm_hf.planning import PlanSettings, plan\n"
+        "from tests.planning.worlds import LinearWorld\n"
+        "settings = PlanSettings.of(samples=4, iterations=1, elites=2, compile=True)\n"
+        "try:\n    plan(LinearWorld(), torch.ones(1, 1, 4), torch.zeros(1, 4), settings)\n"
+        "except OSError as error:\n    print(error)\n"
+    )
+    cache, root = tmp_path / "cache", Path(__file__).parents[2]
+
+    def said():
+        given = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(cache), "PYTHONPATH": str(root)}
+        return subprocess.run(
+            [sys.executable, tmp_path / "plans.py"], env=given, check=True, capture_output=True, text=True
+        ).stdout
+
+    assert said() == ""
+    made = list(cache.rglob("*.main.so"))
+    for file in made:
+        file.write_bytes(b"")
+    (line,) = said().splitlines()
+    assert made and f"half a file may be left of it in {cache}; delete that folder" in line
 
 
 @pytest.mark.long
