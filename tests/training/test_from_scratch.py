@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,6 +132,57 @@ def test_what_follows_a_changed_command_is_run_again_and_an_interrupted_attempt_
     assert not stopped["finished"] and stopped["seconds"] >= 0.3
     assert main([*arguments, "--train", "--seed 2"]) == 0
     assert (runs / "actor" / "log").read_text() == "\n\n\n" and noted()[0]["seconds"] > stopped["seconds"]
+
+
+def test_folders_of_another_run_are_refused_before_any_command_runs(tmp_path, capsys):
+    """As a user changes the training, and then what it is made of."""
+    writer = tmp_path / "write.py"
+    writer.write_text(
+        "import pathlib, sys\nat = next(at for at, word in enumerate(sys.argv) if word in ('--out', '--output_dir'))\n"
+        "out = pathlib.Path(sys.argv[at + 1])\nout.mkdir(parents=True, exist_ok=True)\n"
+        "open(out / 'log', 'a').write('run ')\n"
+    )
+    recipe, runs = tmp_path / "small.yaml", tmp_path / "elsewhere"
+
+    def write(rate):
+        recipe.write_text(
+            f"#   python {writer} collect --out runs/episodes\n"
+            f"#   python {writer} training/train.py {recipe} --dataset runs/episodes --output_dir runs/model\n"
+            f"#   python {writer} train-actor runs/model --out runs/model/agent\nlearning_rate: {rate}\n"
+        )
+
+    def said(*more):
+        assert module().main([str(recipe), "--run", "--runs", str(runs), *more]) in (0, 2)
+        return capsys.readouterr().err
+
+    def logs():
+        return {name: (runs / name / "log").read_text() for name in ("episodes", "model", "model/agent")}
+
+    write(0.1)
+    (runs / "model" / "agent").mkdir(parents=True)
+    refused = said()  # an agent of which no record tells, and no episodes
+    assert f"error: {runs}/model, {runs}/model/agent: of another run" in refused and not (runs / "episodes").exists()
+    shutil.rmtree(runs)
+    assert said() == "" and set(logs().values()) == {"run "}
+    write(0.2)
+    for arguments in ([], ["--train", "--seed 1"]):
+        refused = said(*arguments)
+        assert (
+            refused.startswith(f"error: {runs}/model, {runs}/model/agent: of another run") and refused.count("\n") == 1
+        )
+        assert "name another place with --runs DIR, or move them away" in refused
+    assert set(logs().values()) == {"run "}
+    shutil.rmtree(runs / "model")
+    (runs / "model" / "agent").mkdir(parents=True)
+    assert f"error: {runs}/model, " in said()
+    shutil.rmtree(runs / "model")
+    assert said() == "" and set(logs().values()) == {"run "}
+    assert said() == "" and set(logs().values()) == {"run "}
+    # Killed at once: the folder is this run's all the same.
+    noted = json.loads((runs / "from_scratch-small.json").read_text())
+    noted["commands"][-1]["finished"] = False
+    (runs / "from_scratch-small.json").write_text(json.dumps(noted))
+    assert said() == "" and logs()["model/agent"] == "run run "
 
 
 def test_a_recipe_without_commands_is_refused(tmp_path):
