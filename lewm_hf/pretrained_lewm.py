@@ -70,27 +70,34 @@ class LeWMPreTrainedModel(PreTrainedModel):
             )
         return (model, info) if output_loading_info else model
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "peft_config" and self.training:  # adapters have come to a model that trains already
+            self._keep_running_statistics()
+
     def train(self, mode: bool = True) -> Self:
         """Like `nn.Module.train`, and around PEFT's adapters like what they leave as it is.
 
         An adapter's file holds nothing of the model around it, and no running statistics that training has moved there:
-        BatchNorms that are not among its `modules_to_save` are in training what they are in evaluation.
+        BatchNorms that are not among its `modules_to_save` are in training what they are in evaluation, whether the
+        model trained already when the adapters came or not.
         """
         super().train(mode)
         if mode and "peft_config" in vars(self):
-            norms = [(name, module) for name, module in self.named_modules() if isinstance(module, _BatchNorm)]
-            left = [
-                (name, norm) for name, norm in norms if not {*name.split(".")} & {"modules_to_save", "original_module"}
-            ]
-            for _, norm in left:
-                norm.eval()
-            if left:
-                logger.warning_once(
-                    f"{left[0][0]} and every other BatchNorm keep their running statistics while adapters train, whose "
-                    "file would not hold them: modules_to_save=['batch_norm'] in the adapters' config trains and saves "
-                    "them"
-                )
+            self._keep_running_statistics()
         return self
+
+    def _keep_running_statistics(self) -> None:
+        """Puts BatchNorms into evaluation mode whose running statistics no adapter's file would hold."""
+        norms = [(name, module) for name, module in self.named_modules() if isinstance(module, _BatchNorm)]
+        left = [(name, norm) for name, norm in norms if not {*name.split(".")} & {"modules_to_save", "original_module"}]
+        for _, norm in left:
+            norm.eval()
+        if left:
+            logger.warning_once(
+                f"{left[0][0]} and every other BatchNorm keep their running statistics while adapters train, whose "
+                "file would not hold them: modules_to_save=['batch_norm'] in the adapters' config trains and saves them"
+            )
 
     def check_frames(self, pixel_values: Tensor) -> None:
         """Refuses what is no `(B, T, 3, H, W)` of the config's channels and size.

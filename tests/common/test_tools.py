@@ -77,24 +77,29 @@ def test_trained_adapters_are_saved_loaded_and_merged(tiny_model, tmp_path):
     assert (before - expected).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("attached", ["around", "within"])
-def test_adapters_saved_alone_are_the_model_that_was_trained(tiny_model, tmp_path, caplog, attached):
+@pytest.mark.parametrize(
+    ("attached", "trains_already"), [("around", False), ("within", False), ("around", True), ("within", True)]
+)
+def test_adapters_saved_alone_are_the_model_that_was_trained(tiny_model, tmp_path, caplog, attached, trains_already):
     """An adapter's file holds no running statistics: none may move that it does not hold."""
     base = copy.deepcopy(tiny_model)
     lora = LoraConfig(r=2, target_modules=["qkv", "fc1", "fc2"])
+    tiny_model.train(trains_already)
     if attached == "around":
         adapted = get_peft_model(tiny_model, lora)
     else:
         adapted = tiny_model
         adapted.add_adapter(lora)
-    adapted.train()
+    if not trains_already:
+        adapted.train()
     optimizer = torch.optim.AdamW([parameter for parameter in adapted.parameters() if parameter.requires_grad], lr=1e-2)
     batch = {"pixel_values": torch.randn(6, 4, 3, 28, 28), "actions": torch.randn(6, 4, 10)}
     for step in range(3):
         adapted.losses(batch, adapted.step_inputs(0, step))["loss"].backward()
         optimizer.step()
         optimizer.zero_grad()
-        adapted.train()
+        if not trains_already:
+            adapted.train()
     told = [record.message for record in caplog.records if "modules_to_save=['batch_norm']" in record.message]
     assert len(told) <= 1 and all("\n" not in line for line in told)
     adapted.eval().save_pretrained(tmp_path)
