@@ -137,7 +137,7 @@ def _opened(
         )
     if files:
         check_complete(directory, description, [stored])
-    check_files(files or sorted(directory.rglob("*.parquet")))
+    check_files(files or _parquet_files(directory))
     try:
         if files:
             dataset, digest = load_files(files, stored, cache_dir)
@@ -162,8 +162,14 @@ def _names(key: str | Sequence[str] | None) -> tuple[str, ...]:
 
 def _is_ready(directory: Path) -> bool:
     """Whether the Parquet files of a folder have this package's columns, so that nothing need be imported."""
-    files = sorted(directory.rglob("*.parquet"))
+    files = _parquet_files(directory)
     if not files:
         return False
     names = read_metadata(files[0]).schema.to_arrow_schema().names
     return {"episode_index", ACTION, IMAGE} <= set(names)
+
+
+def _parquet_files(directory: Path) -> list[Path]:
+    """Those that `datasets` would read: none of hidden files and folders."""
+    files = (file.relative_to(directory) for file in directory.rglob("*.parquet"))
+    return sorted(directory / file for file in files if not any(part.startswith(".") for part in file.parts))

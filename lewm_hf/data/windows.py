@@ -81,14 +81,15 @@ class WindowDataset(Dataset):
         short = int((counts == 0).sum())
         if short == len(counts):
             raise ValueError(
-                f"all {short} episodes of {episodes.name} are shorter than a window of {self.span} rows "
-                f"({num_frames} frames, {self._rows_apart} apart): the longest has {episodes.lengths.max()}; collect "
-                "longer episodes, or lower history_size or frameskip"
+                f"all {short} {episodes.split} episodes of {episodes.name} are shorter than a window of {self.span} "
+                f"rows ({num_frames} frames, {self._rows_apart} apart): the longest has {episodes.lengths.max()}; "
+                "collect longer episodes, or lower history_size or frameskip"
             )
         if short:
             logger.warning(
-                "%d of %d episodes are shorter than a window of %d rows: dropped", short, len(counts), self.span
-            )
+                "%d of %d %s episodes are shorter than a window of %d rows: dropped",
+                short, len(counts), episodes.split, self.span,
+            )  # fmt: skip
         self._ends = np.cumsum(counts)
         self._cache: KeptFrames | None = None if cache is None else FrameCache(self.episodes, cache, cache_dir)
 

@@ -88,8 +88,8 @@ def test_short_episodes_are_dropped_and_counted(caplog):
     with caplog.at_level(logging.WARNING):
         windows = WindowDataset(synthetic([4, 30, 19, 20]), config())
     assert len(windows) == 11 + 1
-    assert "2 of 4 episodes are shorter than a window of 20 rows" in caplog.text
-    with pytest.raises(ValueError, match="all 2 episodes .* window of 20 rows .* the longest has 19") as error:
+    assert "2 of 4 train episodes are shorter than a window of 20 rows" in caplog.text
+    with pytest.raises(ValueError, match="all 2 train episodes .* window of 20 rows .* the longest has 19") as error:
         WindowDataset(synthetic([4, 19]), config())
     assert "\n" not in str(error.value)
 

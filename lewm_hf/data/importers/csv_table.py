@@ -5,6 +5,7 @@ import csv
 import io
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,15 @@ class Table:
                         "the line"
                     ) from error
         return values
+
+    def holds_numbers(self, name: str) -> bool:
+        """Whether any cell of a column is a number: not one of clock times, nor of file names."""
+        place = self.header.index(name)
+        for _, cells in self.rows:
+            with suppress(ValueError):
+                if not np.isnan(self._number(cells[place].strip())):
+                    return True
+        return False
 
     def _number(self, cell: str) -> float:
         if self.delimiter != "," and (found := _DECIMAL_COMMA.fullmatch(cell)):

@@ -41,7 +41,8 @@ def kept_episodes(source: Source) -> np.ndarray:
         logger.warning("%s has %d episodes without a row, which are left out", source.path, len(empty))
     kept = np.setdiff1d(kept, empty)
     if len(kept) < 2:
-        raise ValueError(f"{len(kept)} episodes of {source.path} are left, expected at least 2: skip fewer")
+        remedy = "skip fewer" if skipped else "one is held out, so record another, or divide what there is"
+        raise ValueError(f"{source.path} has {len(kept)} episodes to import, expected at least 2: {remedy}")
     return kept
 
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from ...tasks.task import Task
 from ..storage.encoding import decode
-from ..storage.parquet import read_columns, read_metadata, vectors
+from ..storage.parquet import is_nested, is_numeric, read_columns, read_metadata, vectors
 from .lerobot_episodes import held_out_episodes, read_episodes
 from .lerobot_info import INFO, read_info
 from .mapping import ColumnMapping, Defaults
@@ -58,6 +58,8 @@ class LeRobotSource(Source):
         self._info = read_info(path)
         features = self._info["features"]
         cameras = [name for name, feature in features.items() if feature.get("dtype") in ("image", "video")]
+        if not cameras:
+            raise ValueError(f"{path} has no camera, but {', '.join(features)}: a world model learns from pictures")
         if len(cameras) != 1 and mapping.image is None:
             raise ValueError(
                 f"{path} has {len(cameras)} cameras ({', '.join(cameras)}): choose one with `image` in the mapping, or "
@@ -165,7 +167,7 @@ class LeRobotSource(Source):
             if feature.get("dtype", "").startswith(NUMBERS)
             and len(feature.get("shape", ())) < 2
             and 0 not in feature.get("shape", ())
-            and all(_is_numeric(types.get(name, pa.null())) for types in found)
+            and all(is_numeric(types.get(name, pa.null())) for types in found)
         ]
 
     def _table(self, file: Path) -> dict[str, np.ndarray]:
@@ -256,20 +258,12 @@ class LeRobotSource(Source):
         return video_frames(path, int(self.lengths[episode]), self.fps, first)
 
 
-def _is_nested(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-
-
-def _is_numeric(kind: pa.DataType) -> bool:
-    return str(kind.value_type if _is_nested(kind) else kind).startswith(NUMBERS)
-
-
 def _matrix(file: Path, name: str, column: pa.ChunkedArray, feature: dict[str, Any]) -> np.ndarray:
     kind = column.type
-    if not _is_numeric(kind):
+    if not is_numeric(kind):
         raise ValueError(f"column {name!r} of {file} is {kind}, expected numbers: map another column")
     try:
-        values = vectors(column) if _is_nested(kind) else column.to_numpy().reshape(-1, 1)
+        values = vectors(column) if is_nested(kind) else column.to_numpy().reshape(-1, 1)
     except ValueError as error:
         raise ValueError(f"column {name!r} of {file} has vectors of different sizes: {error}; repair it") from error
     stated = feature.get("shape")

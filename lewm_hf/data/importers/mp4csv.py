@@ -162,7 +162,8 @@ def _in_order(table: Table, frame_column: str | None) -> Table:
     """
     if frame_column is not None and frame_column not in table.header:
         raise ValueError(f"{table.path} has no column {frame_column!r} for the frame: {', '.join(table.header)}")
-    column = frame_column or next((name for name in FRAME_COLUMNS if name in table.header), None)
+    usual = [name for name in (*FRAME_COLUMNS, *TIME_COLUMNS) if name in table.header and table.holds_numbers(name)]
+    column = frame_column or next((name for name in usual if name in FRAME_COLUMNS), None)
     if column is not None:
         frames = table.numbers([column])[:, 0]
         order = np.argsort(frames, kind="stable")
@@ -174,7 +175,7 @@ def _in_order(table: Table, frame_column: str | None) -> Table:
                 f"frames of an episode are 0 to {len(frames) - 1}, each once: repair the column, or omit it"
             )
         table = table.with_rows([table.rows[row] for row in order])
-    for name in (name for name in TIME_COLUMNS if name in table.header and name != column):
+    for name in (name for name in usual if name in TIME_COLUMNS and name != column):
         times = table.numbers([name])[:, 0]
         back = np.flatnonzero(~(np.diff(times) > 0)) + 1
         if len(back):

@@ -1,5 +1,7 @@
 """What an import is before the first frame is written: source, environment and mapping must agree about it."""
 
+import logging
+
 import numpy as np
 
 from ...tasks.registry import make_env
@@ -8,6 +10,11 @@ from ..storage.encoding import check_image_format
 from .frames import Conversion
 from .source import Source
 from .work import Import
+
+logger = logging.getLogger(__name__)
+
+# Whole numbers that take so many values in some episodes name something, rather than say how much.
+LABELS, LOOKED_AT = range(3, 65), 20
 
 
 def settle(
@@ -34,6 +41,7 @@ def settle(
             f"the actions of {path} have {width} dimensions, the mapping says {said}: correct the mapping, or map "
             "other columns"
         )
+    _tell_of_labels(source, kept)
     if "goal" in sizes and sizes["goal"] != sizes.get("state"):
         raise ValueError(
             f"goals of {path} have {sizes['goal']} dimensions, states {sizes.get('state', 'no')}: map `state` and "
@@ -68,3 +76,16 @@ def settle(
     check_image_format(image_format)
     env = None if task is None else task.env_id
     return Import(source, conversion, image_format, fps, env, {"image_size": conversion.side} if env else {})
+
+
+def _tell_of_labels(source: Source, kept: np.ndarray) -> None:
+    """Says where actions look like numbers of buttons: a model takes the second for twice the first."""
+    for name in source.mapping.action:
+        parts = [source.column(name, int(episode)) for episode in kept[:LOOKED_AT]]
+        values = np.unique(np.concatenate([part.ravel() for part in parts]))
+        if parts[0].dtype.kind in "iu" and len(values) in LABELS:
+            logger.warning(
+                "column %r of %s holds whole numbers, %d different ones: they are learned and planned as amounts; "
+                "where they name choices, write a column of 0 and 1 for each",
+                name, source.path, len(values),
+            )  # fmt: skip

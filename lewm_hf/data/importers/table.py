@@ -1,14 +1,16 @@
 """Any table that `datasets` loads, with a column of pictures, one of actions and one that tells episodes apart.
 
-A Parquet file, or a folder of Parquet, Arrow, CSV or JSON Lines files, or of pictures with a `metadata.csv`. Rows of an
-episode need not stand together; they are in the order of a frame index where there is one, else as they come. `episode`
-in the mapping names the episode column (`episode_index` by default), which may hold numbers or names. A split `test` is
-held out; the same number in two splits means two episodes.
+A Parquet file, or a folder of Parquet, Arrow, CSV or JSON Lines files, or of pictures with a `metadata.csv`. A picture
+is an `Image` of `datasets`, encoded bytes, or a path from the table's folder on. Rows of an episode need not stand
+together; they are in the order of a frame index where there is one, else as they come. `episode` in the mapping names
+the episode column (`episode_index` by default), which may hold numbers or names. A split `test` is held out; the same
+number in two splits means two episodes.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -17,9 +19,9 @@ import pyarrow.compute as pc
 from datasets.exceptions import DatasetGenerationError
 
 from ...tasks.task import Task
-from ..storage.arrow_copies import load_files, load_folder
+from ..storage.arrow_copies import folder_splits, load_files, load_folder
 from ..storage.encoding import decode
-from ..storage.parquet import vectors
+from ..storage.parquet import is_nested, is_numeric, vectors
 from .mapping import EVERYTHING, ColumnMapping, Defaults
 from .names import visible
 from .source import Source, camera_named, require_columns, sha256
@@ -60,7 +62,7 @@ class TableSource(Source):
             if path.is_file():
                 splits, parts = ["train"], [load_files([path], "train", None)[0]]
             else:
-                splits = datasets.get_dataset_split_names(str(path))
+                splits = folder_splits(path, None)
                 parts = [load_folder(path, split, None)[0] for split in splits]
             self._table = datasets.concatenate_datasets(parts).with_format("arrow")
         except (DatasetGenerationError, datasets.exceptions.DatasetNotFoundError, ValueError, OSError) as error:
@@ -69,15 +71,15 @@ class TableSource(Source):
         names = self._table.column_names
         kinds = self._table.features
         if mapping.image is not None:
-            pictures = [name for name in names if isinstance(kinds[name], datasets.Image)]
+            pictures = [name for name in names if _holds_pictures(kinds[name])]
             mapping = replace(mapping, image=camera_named(mapping.camera, pictures))
         numeric = filter(self._is_regular, names) if mapping.keep == EVERYTHING else ()
         self.mapping = mapping.with_defaults(names, DEFAULTS).keeping(numeric)
         require_columns(path, self.mapping, names)
-        if not isinstance(self._table.features[self.mapping.image], datasets.Image):
+        if not _holds_pictures(kinds[self.mapping.camera]):
             raise ValueError(
-                f"column {self.mapping.image!r} of {path} is {self._table.features[self.mapping.image]}, expected "
-                "pictures: name another with `image` in the mapping"
+                f"column {self.mapping.image!r} of {path} is {kinds[self.mapping.camera]}, expected pictures, their "
+                "encoded bytes or their paths: name another with `image` in the mapping"
             )
         part = np.repeat(np.arange(len(parts)), [len(one) for one in parts])
         self._rows = self._order(self.mapping.episode or EPISODE, part)
@@ -95,12 +97,13 @@ class TableSource(Source):
 
     def frames(self, episode: int) -> Iterator[np.ndarray]:
         for row in self._rows[episode].tolist():
-            stored = self._table[row].column(self.mapping.image)[0].as_py() or {}
-            data = stored.get("bytes")
+            data, name = _stored(self._table[row].column(self.mapping.image)[0].as_py())
             if data is None:
-                if not stored.get("path") or not Path(stored["path"]).is_file():
-                    raise ValueError(f"row {row} of {self.path} has no picture: repair it, or skip its episode")
-                data = Path(stored["path"]).read_bytes()
+                file = self._beside(name or "")
+                if not file.is_file():
+                    where = f", and there is no {file}" if name else ""
+                    raise ValueError(f"row {row} of {self.path} has no picture{where}: repair it, or skip its episode")
+                data = file.read_bytes()
             try:
                 yield decode(data)
             except ValueError as error:
@@ -108,11 +111,31 @@ class TableSource(Source):
 
     def files(self) -> list[Path]:
         if self.path.is_file():
-            return [self.path]
+            return [self.path, *self._pictures_beside()]
         return visible((path for path in self.path.rglob("*") if path.is_file()), self.path)
 
     def close(self) -> None:
         """Nothing stays open but mapped memory."""
+
+    @property
+    def _folder(self) -> Path:
+        return self.path.parent if self.path.is_file() else self.path
+
+    def _beside(self, name: str) -> Path:
+        """A picture file that a row names: from the table's folder, else from where the command is given."""
+        beside = self._folder / name
+        return beside if beside.is_file() else Path(name)
+
+    def _pictures_beside(self) -> list[Path]:
+        """Picture files below the table's folder that its rows name."""
+        column = self._table.data.column(self.mapping.image)
+        if pa.types.is_struct(column.type):
+            column = pc.struct_field(column, "path") if column.type.get_field_index("path") >= 0 else None
+        if column is None or not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+            return []
+        names = column.unique().to_pylist()
+        relative = (name for name in names if name and not Path(name).is_absolute() and ".." not in Path(name).parts)
+        return sorted(file for file in map(self._folder.joinpath, relative) if file.is_file())
 
     def _order(self, episode_column: str, part: np.ndarray) -> list[np.ndarray]:
         """Rows of each episode, in the order of their frames; `part` `(rows,)` is the number of a row's split."""
@@ -131,9 +154,12 @@ class TableSource(Source):
         episodes = column.to_pandas()
         if episodes.isna().any():
             raise ValueError(f"{self.path} has rows without {episode_column}: repair or drop them")
-        frame = self.mapping.frame or next((name for name in FRAME_COLUMNS if name in names), None)
-        if frame is not None and frame not in names:
-            raise ValueError(f"{self.path} has no column {frame!r} for the frame: there are {', '.join(names)}")
+        numbered = [name for name in names if self._is_number(name)]
+        frame = self.mapping.frame or next((name for name in FRAME_COLUMNS if name in numbered), None)
+        if frame is not None and frame not in numbered:
+            raise ValueError(
+                f"{self.path} has no column of numbers {frame!r} for the frame: there are {', '.join(numbered)}"
+            )
         numbers = None if frame is None else self._table.data.column(frame).to_numpy()
         found = []
         for (_, name), rows in sorted(episodes.groupby([part, episodes.to_numpy()]).indices.items()):
@@ -142,7 +168,8 @@ class TableSource(Source):
                 if not np.array_equal(numbers[rows], np.arange(len(rows))):
                     raise ValueError(
                         f"episode {name} of {self.path} does not have the frames 0 to {len(rows) - 1}, each once: its "
-                        f"{frame} has gaps or repeats"
+                        f"{frame} has gaps or repeats; repair the column, or give it another name where it is none of "
+                        "frames"
                     )
             found.append(rows)
         if numbers is None:
@@ -160,8 +187,7 @@ class TableSource(Source):
             # From the first on: nanoseconds since 1970 have more digits than a float.
             since = pc.subtract(whole, pc.min(whole))
             return since.to_numpy().astype(np.float64) * unit
-        kind = column.type
-        return column.to_numpy().astype(np.float64) if _is_numeric(kind) and not _is_nested(kind) else None
+        return column.to_numpy().astype(np.float64) if self._is_number(TIMESTAMP) else None
 
     def _check_times(self, episodes: list[np.ndarray]) -> None:
         """Rows that nothing else puts in order come in that of their times."""
@@ -193,30 +219,41 @@ class TableSource(Source):
             )
         return float(np.round(1 / step, 3))
 
+    def _is_number(self, name: str) -> bool:
+        """Whether a column holds one number in a row."""
+        kind = self._table.data.column(name).type
+        return is_numeric(kind) and not is_nested(kind)
+
     def _is_regular(self, name: str) -> bool:
         """Whether a column holds as many numbers in every row."""
         column = self._table.data.column(name)
-        if not _is_numeric(column.type) or column.null_count:
+        if not is_numeric(column.type) or column.null_count:
             return False
-        if not _is_nested(column.type):
+        if not is_nested(column.type):
             return True
         lengths = pc.list_value_length(column).unique().to_pylist()
         return len(lengths) == 1 and lengths[0] > 0
 
     def _numbers(self, name: str) -> np.ndarray:
         column = self._table.data.column(name)
-        if not _is_numeric(column.type):
+        if not is_numeric(column.type):
             raise ValueError(f"column {name!r} of {self.path} is {column.type}, expected numbers: map another column")
         try:
-            return vectors(column) if _is_nested(column.type) else column.to_numpy().reshape(-1, 1)
+            return vectors(column) if is_nested(column.type) else column.to_numpy().reshape(-1, 1)
         except ValueError as error:
             raise ValueError(f"column {name!r} of {self.path} has vectors of different sizes: {error}") from error
 
 
-def _is_nested(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+def _holds_pictures(kind: Any) -> bool:
+    """Whether a feature may be one of pictures: as `datasets` knows them, a struct like that, encoded, or paths."""
+    if isinstance(kind, dict):
+        return "bytes" in kind and set(kind) <= {"bytes", "path"}
+    encoded = isinstance(kind, datasets.Value) and kind.dtype in ("binary", "large_binary", "string", "large_string")
+    return encoded or isinstance(kind, datasets.Image)
 
 
-def _is_numeric(kind: pa.DataType) -> bool:
-    value = kind.value_type if _is_nested(kind) else kind
-    return pa.types.is_integer(value) or pa.types.is_floating(value) or pa.types.is_boolean(value)
+def _stored(value: Any) -> tuple[bytes | None, str | None]:
+    """Bytes and path of what a row holds of a picture."""
+    if isinstance(value, dict):
+        return value.get("bytes"), value.get("path")
+    return (value, None) if isinstance(value, bytes) else (None, value)

@@ -31,13 +31,25 @@ def load_folder(directory: Path, split: str, cache_dir: str | Path | None) -> tu
     The third value tells that these are all episodes, as there is no other split than `"train"`, which takes the place
     of `"test"` too.
     """
+    digest, folder, plain = _readable(directory, cache_dir)
+    whole = datasets.get_dataset_split_names(plain) == ["train"] and split in ("train", "test")
+    split = "train" if whole else split
+    return datasets.load_dataset(plain, split=split, cache_dir=str(folder)), digest, whole
+
+
+def folder_splits(directory: Path, cache_dir: str | Path | None) -> list[str]:
+    """Names of the splits that `datasets` finds in a folder."""
+    return datasets.get_dataset_split_names(_readable(directory, cache_dir)[2])
+
+
+def _readable(directory: Path, cache_dir: str | Path | None) -> tuple[str, Path, str]:
+    """Digest of a folder's content, where its copy lies, and a name that `datasets` takes for this folder alone."""
     digest, folder = _folder(sorted(path for path in directory.rglob("*") if path.is_file()), cache_dir)
     if glob.escape(str(directory)) != str(directory):
-        # The same files under a name without patterns, because there is no way to escape a folder's name.
-        directory = _mirror(directory, folder / "source")
-    whole = datasets.get_dataset_split_names(str(directory)) == ["train"] and split in ("train", "test")
-    split = "train" if whole else split
-    return datasets.load_dataset(str(directory), split=split, cache_dir=str(folder)), digest, whole
+        # The same files under a name without patterns, because there is no way to escape a folder's name. Not below
+        # `folder`: there `datasets` puts its copies into a folder of that same name, and would read them as data next.
+        directory = _mirror(directory, folder.with_name(f"{folder.name}-files"))
+    return digest, folder, str(directory.absolute())  # `csv` alone would be a kind of file
 
 
 def _mirror(directory: Path, mirror: Path) -> Path:

@@ -165,6 +165,17 @@ def vectors(column: pa.ChunkedArray) -> np.ndarray:
     return everything
 
 
+def is_nested(kind: pa.DataType) -> bool:
+    """Whether a column holds a list in each row."""
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def is_numeric(kind: pa.DataType) -> bool:
+    """Whether a column holds a number in each row, or a list of them."""
+    value = kind.value_type if is_nested(kind) else kind
+    return pa.types.is_integer(value) or pa.types.is_floating(value) or pa.types.is_boolean(value)
+
+
 def matrix(column: pa.ChunkedArray) -> np.ndarray:
     """A column of numbers, or of equally long lists of them, as a matrix `(rows, n)`.
 

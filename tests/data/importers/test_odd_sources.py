@@ -229,3 +229,114 @@ def test_hdf5_with_links_and_columns_of_no_numbers(rows, tmp_path):
     with pytest.raises(ValueError, match="action of .* has no numbers in episode 0") as error:
         load_episodes(path, cache_dir=tmp_path / "cache", fps=10.0, action_key="empty")
     assert one_line(error)
+
+
+def every_row(folder, tmp_path, **more):
+    """Actions and frames of both splits in the order of the source, as long as it is drawn without a shuffle."""
+    parts = [load(folder, tmp_path, split=split, **more) for split in ("train", "test")]
+    return {tuple(frame.ravel()): tuple(action) for part in parts
+            for frame, action in zip(part.frames(range(part.num_rows)), part.actions, strict=True)}  # fmt: skip
+
+
+def as_written(rows):
+    return {tuple(frame.ravel()): tuple(action) for frame, action in zip(rows.pixels, rows.action, strict=True)}
+
+
+def test_a_column_called_frame_may_hold_pictures_or_names(rows, tmp_path):
+    """Only numbers put rows in order by themselves."""
+    folder = write(tmp_path / "names", rows, frame=[f"shot_{row:03d}.png" for row in range(15)])
+    assert every_row(folder, tmp_path, fps=10.0) == as_written(rows)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    takes = [f"take {episode}" for episode in rows.episode]
+    for kind, frames in (
+        ("bytes", [foreign.png(frame) for frame in rows.pixels]),
+        ("struct", [{"bytes": foreign.png(frame), "path": None} for frame in rows.pixels]),
+    ):
+        pq.write_table(pa.table({"frame": frames, "command": rows.action.tolist(), "take": takes}),
+                       pictures / f"{kind}.parquet")  # fmt: skip
+        assert every_row(pictures / f"{kind}.parquet", tmp_path, fps=10.0, image_key="frame") == as_written(rows)
+    with pytest.raises(ValueError, match="no column of numbers 'take' for the frame: there are n") as error:
+        import_dataset("table", write(tmp_path / "again", rows), tmp_path / "out", mapping=ColumnMapping(
+            image="camera", action=("command",), episode="take", frame="take", fps=10.0))  # fmt: skip
+    assert one_line(error)
+
+
+@pytest.mark.parametrize("name", ["run[1] übung", "csv", "imagefolder"])
+def test_folders_whose_names_mean_something_to_datasets(name, rows, tmp_path, monkeypatch):
+    """Brackets are a pattern to it, and `csv` a kind of file; macOS leaves files beside others."""
+    folder = write(tmp_path / name, rows)
+    (folder / "._rows.parquet").write_bytes(b"Mac OS X")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # what is kept of the first time is no data of the next
+        assert every_row(name, tmp_path, fps=10.0) == as_written(rows)
+
+
+@pytest.mark.parametrize("kind", ["paths", "structs"])
+def test_pictures_beside_a_table_are_found_and_looked_at_again(kind, rows, tmp_path):
+    (tmp_path / "set/shots").mkdir(parents=True)
+    for row, frame in enumerate(rows.pixels):
+        (tmp_path / f"set/shots/{row}.png").write_bytes(foreign.png(frame))
+    file, paths = tmp_path / "set/rows.parquet", [f"shots/{row}.png" for row in range(15)]
+    cameras = {"paths": paths, "structs": [{"bytes": None, "path": path} for path in paths]}
+    columns = {
+        "camera": cameras[kind],
+        "command": rows.action.tolist(),
+        "take": [f"take {one}" for one in rows.episode],
+    }
+    pq.write_table(pa.table(columns), file)
+    assert every_row(file, tmp_path, fps=10.0) == as_written(rows)
+    changed = foreign.make_rows(LENGTHS)
+    changed.pixels[4] = 255 - changed.pixels[4]
+    (tmp_path / "set/shots/4.png").write_bytes(foreign.png(changed.pixels[4]))
+    assert every_row(file, tmp_path, fps=10.0) == as_written(changed)
+    (tmp_path / "set/shots/4.png").unlink()
+    with pytest.raises(ValueError, match="row 4 of .* has no picture, and there is no shots/4.png") as error:
+        load(file, tmp_path, fps=10.0)
+    assert one_line(error)
+
+
+def test_one_recording_is_too_few_and_nothing_was_skipped(rows, tmp_path):
+    with pytest.raises(ValueError, match="has 1 episodes to import, expected at least 2: one is held out") as error:
+        load(write(tmp_path / "set", rows, take=["walk"] * 15, n=list(range(15))), tmp_path, fps=10.0)
+    assert one_line(error)
+
+
+def test_clock_times_and_file_names_in_a_csv_are_no_numbers(rows, tmp_path):
+    """Loggers write them beside the numbers; a column that holds a number counts as before."""
+    pytest.importorskip("av")
+    folder = foreign.write_mp4csv(tmp_path / "walks", rows, single=True)
+    lines = (folder / "rows.csv").read_text().splitlines()
+    frames = np.concatenate([np.arange(length) for length in LENGTHS])
+    more = [f"2026-03-01T12:00:{row:02d}Z,shot_{frame:03d}.png" for row, frame in enumerate(frames)]
+    (folder / "rows.csv").write_text(
+        "\n".join([f"{lines[0]},timestamp,frame", *(f"{a},{b}" for a, b in zip(lines[1:], more, strict=True))])
+    )
+    loaded = load_episodes(folder, cache_dir=tmp_path / "cache")
+    assert not {"timestamp", "frame"} & {*loaded.column_names} - {"timestamp"} and loaded.num_rows < 15
+    broken = [f"{line},{frame if frame != 2 else 'two'}" for line, frame in zip(lines[1:], frames, strict=True)]
+    (folder / "rows.csv").write_text("\n".join([f"{lines[0]},frame", *broken]))
+    with pytest.raises(ValueError, match="line 4: frame='two' is not a number") as error:
+        load_episodes(folder, cache_dir=tmp_path / "cache")
+    assert one_line(error)
+
+
+def test_lerobot_keeps_half_precision_and_names_what_it_has_instead_of_a_camera(rows, tmp_path):
+    folder = foreign.write_lerobot(tmp_path / "set", rows)
+    add_column(folder, "grip", lambda count: pa.array(np.arange(count, dtype=np.float16)))
+    change_info(folder, lambda info: info["features"].update(grip={"dtype": "float16", "shape": [1]}))
+    loaded = load_episodes(folder, cache_dir=tmp_path / "cache", action_key="grip")
+    np.testing.assert_array_equal(loaded.actions[:4, 0], np.arange(4))
+    change_info(folder, lambda info: info["features"].pop("observation.images.top"))
+    with pytest.raises(ValueError, match="has no camera, but observation.state, action.*learns from pictures") as error:
+        load_episodes(folder, cache_dir=tmp_path / "cache")
+    assert one_line(error)
+
+
+@pytest.mark.parametrize(("values", "told"), [(np.arange(15) % 4, True), (np.arange(15) % 2, False),
+                                              (np.arange(15) % 4 / 2, False)])  # fmt: skip
+def test_numbers_of_buttons_are_told_from_amounts(values, told, rows, tmp_path, caplog):
+    folder = write(tmp_path / "set", rows, command=values.tolist())
+    with caplog.at_level(logging.WARNING):
+        load(folder, tmp_path, fps=10.0)
+    assert ("column 'command' of " in caplog.text and "4 different ones" in caplog.text) == told
