@@ -5,7 +5,6 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,13 +78,15 @@ class Table:
         return values
 
     def holds_numbers(self, name: str) -> bool:
-        """Whether any cell of a column is a number: not one of clock times, nor of file names."""
-        place = self.header.index(name)
+        """Whether a column is one of numbers, empty or not: none of clock times, nor of file names."""
+        place, words = self.header.index(name), False
         for _, cells in self.rows:
-            with suppress(ValueError):
+            try:
                 if not np.isnan(self._number(cells[place].strip())):
                     return True
-        return False
+            except ValueError:
+                words = True
+        return not words
 
     def _number(self, cell: str) -> float:
         if self.delimiter != "," and (found := _DECIMAL_COMMA.fullmatch(cell)):
