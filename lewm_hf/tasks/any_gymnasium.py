@@ -13,9 +13,10 @@ import numpy as np
 
 from ..pictures import FITS
 from .action_vectors import ActionVectors
-from .drawn_gymnasium import make_drawn, picture_of, squared
+from .drawn_gymnasium import checked_picture, make_drawn, picture_of, squared
 from .gymnasium_states import REPLAYED, Replay, own_state, own_state_names
 from .measurable import Events
+from .observation_vectors import vector_part
 from .state_env import RESET_OPTIONS, StateEnv
 from .variation import Integers, VariationSpace
 
@@ -103,6 +104,8 @@ class AnyGymnasiumEnv(StateEnv):
     def _learn_goals(self) -> None:
         inner = self.env.unwrapped
         self.own_goals = not self.restorable and self._shown_goal is not None
+        if self.own_goals:
+            self.goal_image()  # refused here, before any work
         observed = isinstance(self.observation, Mapping) and "achieved_goal" in self.observation
         self._achieves = observed and hasattr(inner, "goal")
         self._told = self.restorable and callable(getattr(inner, "set_goal", None))
@@ -195,7 +198,7 @@ class AnyGymnasiumEnv(StateEnv):
     def goal_image(self, state: np.ndarray | None = None) -> np.ndarray:
         """The picture of `state` (default: the current goal), `(H, W, 3)` uint8. The current state stays untouched."""
         if state is None and self.own_goals and self._shown_goal is not None:
-            return self._square(self._shown_goal)
+            return self._square(checked_picture(self._shown_goal, f'info["goal"] of {self.env_id} is'))
         return super().goal_image(state)
 
     def remember(self, episodes: Any) -> None:
@@ -229,11 +232,9 @@ class AnyGymnasiumEnv(StateEnv):
     # What is recorded and measured
 
     def recorded(self, observation: Any) -> np.ndarray | None:
-        """The observation as a vector; nothing of one that is a picture itself, or text."""
-        space = self.env.observation_space
-        if isinstance(space, gymnasium.spaces.Box) and len(space.shape) > 1 or not space.is_np_flattenable:
-            return None
-        return np.asarray(gymnasium.spaces.flatten(space, observation), dtype=np.float32).ravel()
+        """The observation as a vector, without what of it is a picture or text; `None` where nothing is left."""
+        numbers = vector_part(self.env.observation_space, observation)
+        return numbers if len(numbers) else None
 
     def recorded_action(self, action: Any) -> np.ndarray:
         return self._vectors.vector(action)

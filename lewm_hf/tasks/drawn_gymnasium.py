@@ -60,11 +60,21 @@ def picture_of(env: gymnasium.Env, env_id: str) -> np.ndarray:
         picture = env.render()
     except gymnasium.error.DependencyNotInstalled as error:
         raise ImportError(f"{env_id} cannot draw: {_line(error)}") from error
+    return checked_picture(picture, f"{env_id} rendered", " with render_mode='rgb_array'")
+
+
+def checked_picture(picture: Any, who: str, where: str = "") -> np.ndarray:
+    """A picture `(height, width, 3)` uint8.
+
+    Args:
+        who, where: begin and end what the message says of anything else.
+
+    Raises:
+        ValueError: for anything else.
+    """
     if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.shape[2:] != (3,):
         kind = f"{picture.dtype} of shape {picture.shape}" if isinstance(picture, np.ndarray) else repr(picture)
-        raise ValueError(
-            f"{env_id} rendered {kind[:80]} with render_mode='rgb_array': expected a picture (height, width, 3) uint8"
-        )
+        raise ValueError(f"{who} {kind[:80]}{where}: expected a picture (height, width, 3) uint8")
     return picture
 
 

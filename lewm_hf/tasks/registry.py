@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 ENTRY_POINTS = "lewm_hf.tasks"
 # Steps of an episode in an environment without a limit of its own.
 UNLIMITED = 200
-_registered: dict[str, Task] = {task.name: task for task in (TWO_ROOM, PUSH_T, REACHER, CUBE)}
+OWN = (TWO_ROOM, PUSH_T, REACHER, CUBE)
+_registered: dict[str, Task] = {task.name: task for task in OWN}
 
 
 def register_task(task: Task) -> Task:
@@ -99,6 +100,22 @@ def short_name(name: str) -> str:
     return find_task(name).name
 
 
+def ships(name: str) -> bool:
+    """Whether a task, by short name or gymnasium id, is one of this package's own."""
+    return find_task(name) in OWN
+
+
+def lasting_name(name: str) -> str:
+    """What another process finds a task by: its short name where a package offers it, else its gymnasium id, with the
+    module that registers it.
+
+    Raises:
+        ValueError: for an unknown name, listing the known ones.
+    """
+    task = find_task(name)
+    return task.name if task in OWN or task.name in offered_names(ENTRY_POINTS) else task.env_id
+
+
 def register_envs() -> None:
     """Registers the environments of all tasks so far with gymnasium; calling it again changes nothing.
 
@@ -149,7 +166,8 @@ def _register_env(task: Task) -> Any:
 def knows_goals(name: str | Task) -> bool:
     """Whether a task's environment is a `GoalEnv`, which draws its goals; of others `make_env` makes one.
 
-    A function may make anything, and is believed to make one unless the task says that it is `plain`.
+    A function may make anything. It is believed to make one of a task that somebody wrote, unless that says that it is
+    `plain`; of a bare gymnasium id it is not.
     """
     task = find_task(name)
     return not (task.plain or _is_plain(_register_env(task), task))
@@ -170,7 +188,7 @@ def _is_plain(gymnasium: Any, task: Task) -> bool:
         if task.extra:
             raise
         return True  # which says better what is missing
-    return isinstance(creator, type) and not issubclass(creator, GoalEnv)
+    return not issubclass(creator, GoalEnv) if isinstance(creator, type) else task.plain is None
 
 
 def _of_gymnasium(name: str) -> Task | None:
@@ -194,7 +212,7 @@ def _of_gymnasium(name: str) -> Task | None:
             max_episode_steps=spec.max_episode_steps or UNLIMITED,
             recording=Recording(stop_at_success=False),
             libraries=tuple(packages_distributions().get(source.partition(".")[0], ())),
-            plain=not isinstance(spec.entry_point, str) and not isinstance(spec.entry_point, type),
+            plain=None,
         )
     )
 

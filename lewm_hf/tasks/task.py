@@ -73,7 +73,7 @@ class Task:
             field -> value -> arguments.
         published_probes: results of the paper, by probe target.
         plain: the environment is made by a function and is no `GoalEnv`: see `AnyGymnasiumEnv`. Of a class this is
-            found out.
+            found out. `None`, of tasks that are nothing but a gymnasium id: so is whatever a function makes.
 
     Raises:
         ValueError: for a name that is not made of lower-case letters, digits and underscores, or no steps at all.
@@ -90,7 +90,7 @@ class Task:
     libraries: tuple[str, ...] = ()
     protocol_arguments: Mapping[str, Mapping[Any, Mapping[str, Any]]] = field(default_factory=dict)
     published_probes: Mapping[str, tuple[PublishedProbe, ...]] = field(default_factory=dict)
-    plain: bool = False
+    plain: bool | None = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):

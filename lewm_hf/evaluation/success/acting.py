@@ -26,6 +26,7 @@ __all__ = [
     "describe_bounds",
     "describe_policy",
     "make_policy",
+    "random_policy",
     "seen_frames",
 ]
 
@@ -99,6 +100,13 @@ def describe_bounds(policy: str, planner: Planner, agent: Agent, action_space: A
     return {"low": action_space.low.tolist(), "high": action_space.high.tolist(), "source": "environment"}
 
 
+def random_policy(agent: Agent, vector_env: GoalVectorEnv, seed: int) -> RandomPolicy:
+    """Random actions for these environments, beside this agent."""
+    config = agent.model.config
+    recorded = config.action_mean, config.action_std
+    return RandomPolicy(vector_env.single_action_space, vector_env.num_envs, seed, recorded)
+
+
 def make_policy(policy: str, planner: Planner, agent: Agent, vector_env: GoalVectorEnv, seed: int) -> Policy:
     """The policy for one seed of an evaluation.
 
@@ -108,7 +116,7 @@ def make_policy(policy: str, planner: Planner, agent: Agent, vector_env: GoalVec
     """
     space = vector_env.single_action_space
     if policy == "random":
-        return RandomPolicy(space, vector_env.num_envs, seed)
+        return random_policy(agent, vector_env, seed)
     if policy == "zero":
         return ZeroPolicy(space, vector_env.num_envs)
     bounds = (space.low.tolist(), space.high.tolist()) if space.is_bounded() else None

@@ -35,16 +35,31 @@ class ZeroPolicy(BlindPolicy):
 
 
 class RandomPolicy(BlindPolicy):
-    """Uniform actions, one stream per problem, so that neighbours and their number do not matter.
+    """Uniform actions, one stream per problem, so that neighbours and their number do not matter. In a space without
+    bounds they are normal, with mean and deviation of the actions that the model was trained on.
+
+    Args:
+        action_space, num_envs: of the environments.
+        seed: of all streams.
+        recorded: mean and standard deviation of each action dimension, for a space without bounds.
 
     Raises:
-        ValueError: for an action space without bounds.
+        ValueError: for an action space without bounds where nothing was recorded.
     """
 
-    def __init__(self, action_space: Box, num_envs: int, seed: int):
+    def __init__(
+        self,
+        action_space: Box,
+        num_envs: int,
+        seed: int,
+        recorded: tuple[Sequence[float], Sequence[float]] | None = None,
+    ):
         super().__init__(action_space, num_envs)
-        if not action_space.is_bounded():
-            raise ValueError(f"{action_space} has no bounds to draw random actions from: skip the random floor")
+        self._normal = None if action_space.is_bounded() else recorded
+        if not action_space.is_bounded() and recorded is None:
+            raise ValueError(
+                f"{action_space} has no bounds to draw random actions from: give mean and deviation of recorded ones"
+            )
         self.seed = seed
         self._streams: list[np.random.Generator | None] = [None] * num_envs
 
@@ -60,5 +75,7 @@ class RandomPolicy(BlindPolicy):
         actions = np.full((self.num_envs, *self.action_space.shape), np.nan, dtype=np.float32)
         for env_id, stream in enumerate(self._streams):
             if stream is not None:
-                actions[env_id] = draw_action(self.action_space, stream)
+                actions[env_id] = (
+                    draw_action(self.action_space, stream) if self._normal is None else stream.normal(*self._normal)
+                )
         return actions

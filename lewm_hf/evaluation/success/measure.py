@@ -8,11 +8,10 @@ from ...progress import progress_bar
 from ...tasks.vector import GoalVectorEnv
 from ..common.ranks import ALONE, Ranks
 from ..common.results import EpisodeRow
-from .acting import make_policy
-from .floors import RandomPolicy, ZeroPolicy
+from .acting import make_policy, random_policy
+from .floors import ZeroPolicy
 from .manifest import Manifest
 from .prepare import Prepared
-from .protocol import Protocol
 from .rollouts import Outcome, Policy, Rollouts, StoredFrames, run_policy
 from .unfinished import SeedResult
 
@@ -37,7 +36,7 @@ def measure(
     """
     clock, mine = time.perf_counter(), replace(manifest, pairs=manifest.pairs[ranks.share])
     acted = _act(task, vector_env, mine, progress)
-    blind = _floors(vector_env, mine, task.protocol) if floors else {}
+    blind = _floors(task, vector_env, mine) if floors else {}
     outcomes = tuple(ranks.together(acted.outcomes))
     blind = {name: tuple(ranks.together(of_floor)) for name, of_floor in blind.items()}
     plans, planning_seconds = sum(ranks.every(acted.plans)), sum(ranks.every(acted.planning_seconds))
@@ -70,11 +69,11 @@ def _act(task: Prepared, vector_env: GoalVectorEnv, manifest: Manifest, progress
         )
 
 
-def _floors(vector_env: GoalVectorEnv, manifest: Manifest, protocol: Protocol) -> dict[str, tuple[Outcome, ...]]:
-    space = vector_env.single_action_space
+def _floors(task: Prepared, vector_env: GoalVectorEnv, manifest: Manifest) -> dict[str, tuple[Outcome, ...]]:
+    protocol = task.protocol
     policies: dict[str, Policy] = {
-        "random": RandomPolicy(space, vector_env.num_envs, manifest.seed),
-        "zero_action": ZeroPolicy(space, vector_env.num_envs),
+        "random": random_policy(task.agent, vector_env, manifest.seed),
+        "zero_action": ZeroPolicy(vector_env.single_action_space, vector_env.num_envs),
     }
     return {
         name: run_policy(

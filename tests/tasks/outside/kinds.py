@@ -106,5 +106,53 @@ class Wide(Slider):
     action_space = gymnasium.spaces.Dict({"left": gymnasium.spaces.Discrete(2)})
 
 
+class SeesPictures(Slider):
+    """Observes a picture and a word beside its numbers, as robots' environments do."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {
+            "camera": gymnasium.spaces.Box(0, 255, (40, 60, 3), np.uint8),
+            "mode": gymnasium.spaces.Discrete(3),
+            "robot": gymnasium.spaces.Tuple(
+                (gymnasium.spaces.Box(-2.0, 2.0, (2,)), gymnasium.spaces.Box(0.0, 9.0, ()))
+            ),
+            "task": gymnasium.spaces.Text(8),
+        }
+    )
+
+    def _observation(self):
+        return {"camera": self.render(), "mode": 2, "robot": (super()._observation(), 7.0), "task": "left"}
+
+
+class SeesNothingElse(SeesPictures):
+    observation_space = gymnasium.spaces.Dict({"camera": gymnasium.spaces.Box(0, 255, (40, 60, 3), np.uint8)})
+
+    def _observation(self):
+        return {"camera": self.render()}
+
+
+class ShowsFloats(ShowsItsGoal):
+    def reset(self, *, seed=None, options=None):
+        observation, info = super().reset(seed=seed)
+        return observation, {"goal": info["goal"] / 255}
+
+
+class Unbounded(Restorable):
+    """Takes any force, and feels no more than one."""
+
+    action_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,))
+
+    def step(self, action):
+        return super().step(np.clip(action, -1, 1))
+
+
+def made(**arguments):
+    """Environments need no class of their own."""
+    return Slider(**arguments)
+
+
+gymnasium.register("Made-v0", entry_point="kinds:made", max_episode_steps=30)
+for kind in (SeesPictures, SeesNothingElse, ShowsFloats, Unbounded):
+    gymnasium.register(f"{kind.__name__}-v0", entry_point=kind, max_episode_steps=30)
 for kind in (Restorable, ShowsItsGoal, Achieves, AlwaysTheSame, Ends, Forgetful, HalfRestorable, NoInverse, Text, Wide):
     gymnasium.register(f"{kind.__name__}-v0", entry_point=kind, max_episode_steps=30)

@@ -18,10 +18,12 @@ from lewm_hf import (
     probe,
     surprise,
 )
+from lewm_hf.evaluation.success.floors import RandomPolicy
 from lewm_hf.evaluation.success.manifest import sample_manifest
 from lewm_hf.evaluation.success.protocol import load_protocol
 from lewm_hf.pictures import square
 from lewm_hf.tasks.drawn_gymnasium import squared
+from lewm_hf.tasks.registry import knows_goals
 
 pytestmark = pytest.mark.usefixtures("own_module")
 
@@ -132,6 +134,44 @@ def test_what_was_observed_is_probed_by_default(model, collected):
     assert {(row.target, row.dimensions) for row in found.rows} == {("observation.state", 2)}
 
 
+def test_pictures_and_words_of_an_observation_are_not_recorded_as_numbers(collected):
+    """What is left: a choice of three, one-hot, and the robot's numbers, in the order of their names."""
+    episodes = collected("SeesPictures", 2)
+    seen, same = episodes.observations, make_env("Slider-v0", image_size=28)
+    assert seen.shape[1] == 6
+    np.testing.assert_array_equal(seen[:, [0, 1, 2, 5]], np.tile([0.0, 0.0, 1.0, 7.0], (len(seen), 1)))
+    first, _ = same.reset(seed=int(episodes.states[0, 0]))
+    np.testing.assert_array_equal(seen[0, 3:5], first)
+    assert "observation.state" not in collected("SeesNothingElse", 2).column_names
+
+
+def test_a_function_by_name_makes_an_environment_as_a_class_does(collected):
+    """`entry_point="module:function"`, as packages register what takes arguments."""
+    collect("kinds:Made-v0", folder := collected("Ends", 12).name + "-made", 2, image_size=28, workers=1, seed=3)
+    collect("slider_task:Slider-v0", other := folder + "-class", 2, image_size=28, workers=1, seed=3, max_steps=30)
+    made, expected = (load_episodes(one, "train") for one in (folder, other))
+    np.testing.assert_array_equal(made.actions, expected.actions)
+    np.testing.assert_array_equal(made.frames([0, 20]), expected.frames([0, 20]))
+    assert not knows_goals("kinds:Made-v0")
+
+
+def test_actions_without_bounds_have_a_random_floor(model, own_module, tmp_path):
+    """Normal ones, as the training episodes had: nobody can draw uniformly from all numbers."""
+    folder = collect("kinds:Unbounded-v0", tmp_path, 6, image_size=28, workers=1, test_fraction=0,
+                     expert="slider_task:Swing")  # fmt: skip
+    _, rows = judged(model, load_episodes(folder, "train"))
+    assert len(rows) == 3 and all(row.random_success is not None for row in rows)
+    mean, std = np.array([1.0, -2.0]), np.array([0.5, 3.0])
+    everything = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+    policy = RandomPolicy(everything, 2, 5, (mean, std))
+    policy.reset([1], [7])
+    drawn = np.stack([policy.act()[1] for _ in range(3)])
+    expected = mean + std * np.random.default_rng([5, 7]).standard_normal((3, 2))
+    np.testing.assert_allclose(drawn, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="has no bounds to draw random actions from: give mean and deviation"):
+        RandomPolicy(everything, 2, 5)
+
+
 def test_surprise_needs_nothing_of_the_environment(model, collected):
     """The light changes its color; the scene jumps to the start of another episode."""
     for kind in ("Restorable", "Forgetful"):
@@ -148,6 +188,7 @@ def test_what_cannot_be_done_is_one_line(model, collected):
         ("NoInverse", "set_state(get_state()) does not give the state back"),
         ("Text", "renders ['ansi'], but a world model learns from pictures"),
         ("Wide", "takes actions of Dict"),
+        ("ShowsFloats", 'info["goal"] of kinds:ShowsFloats-v0 is float64 of shape (40, 60, 3): expected a picture'),
     ):
         with pytest.raises(ValueError) as raised:
             make_env(f"kinds:{name}-v0", image_size=28)
