@@ -238,7 +238,7 @@ def check_drift(episodes: str | Path, env: str | None = None) -> Check:
         f"mean absolute pixel difference {drift.mean:.3f} of 255 over {len(drift.per_frame)} frames of {episodes} "
         f"(worst frame {drift.per_frame.max():.3f}, {100 * drift.changed:.2f} % of the pixels differ)"
     )
-    name = f"drawing {drift.env_id.partition('/')[2]}"
+    name = f"drawing {drift.env_id.rpartition(':')[2].rpartition('/')[2]}"
     if drift.mean <= THRESHOLD:
         return Check(name, "ok", value)
     if drift.recorded:

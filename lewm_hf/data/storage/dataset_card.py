@@ -206,7 +206,13 @@ def render_card(description: Mapping[str, Any], facts: Facts, lerobot: bool) -> 
     data = DatasetCardData(
         **license_of(description),
         task_categories=["robotics"],
-        tags=[*([TAG] if lerobot else []), "lewm", "world-model", "reinforcement-learning", *_env_tag(description)],
+        tags=[
+            *([TAG] if lerobot else []),
+            "lewm",
+            "world-model",
+            "reinforcement-learning",
+            *env_tag(description.get("env")),
+        ],
         size_categories=[next((name for bound, name in SIZE_CATEGORIES if facts.rows < bound), "n>10M")],
         configs=[
             {
@@ -239,9 +245,9 @@ def render_card(description: Mapping[str, Any], facts: Facts, lerobot: bool) -> 
     return f"{card}\n"
 
 
-def _env_tag(description: Mapping[str, Any]) -> list[str]:
-    env = description.get("env")
-    return [env.rpartition(":")[2].rpartition("/")[2].partition("-")[0].lower()] if env else []
+def env_tag(env_id: str | None) -> list[str]:
+    """A tag of the Hub's metadata out of a gymnasium id: `["tworoom"]` of `"lewm/TwoRoom-v0"`; none without an id."""
+    return [env_id.rpartition(":")[2].rpartition("/")[2].partition("-")[0].lower()] if env_id else []
 
 
 def _read_table(card: str) -> dict[str, str]:

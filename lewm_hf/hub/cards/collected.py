@@ -77,14 +77,14 @@ def collect_command(collection: Mapping[str, Any], out: str) -> str | None:
     that only the library's `collect` takes."""
     from ...data.collect.arguments import CollectArguments
     from ...data.collect.settings import settle
-    from ...tasks.registry import find_task
+    from ...tasks.registry import find_task, lasting_name
 
     collector, env_kwargs = collection["collector"], dict(collection["env_kwargs"])
     if not collection["env"] or "expert" not in collector:
         return None
     defaults = {name: entry.default for name, entry in inspect.signature(CollectArguments).parameters.items()}
     task, size = find_task(collection["env"]), env_kwargs.pop("image_size")
-    env = task.name
+    env = lasting_name(task.env_id)
     fraction, steps = collector["test_fraction"], collector["max_steps"]
     every = collection.get("every", defaults["every"])
     limit = None if steps == task.max_episode_steps else steps

@@ -7,6 +7,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from ...configuration_lewm_decoder import LeWMDecoderConfig
+from ...data.storage.dataset_card import env_tag
 from ...data.storage.local_paths import published, relative
 from ...files import write_atomic
 from ...modeling_lewm_decoder import LeWMDecoder
@@ -104,7 +105,7 @@ def write_decoder_card(
         license=license,
         library_name=LIBRARY,
         pipeline_tag=PIPELINE_TAG,
-        tags=[*TAGS, training["env_id"].partition("/")[2].partition("-")[0].lower()],
+        tags=[*TAGS, *env_tag(training["env_id"])],
         datasets=[dataset_id] if dataset_id else None,
         base_model=world_model,
         model_name=known["repo-id"].rpartition("/")[2],

@@ -165,10 +165,10 @@ def _distinct(result: EvaluationResult) -> str:
 
 def _command(result: EvaluationResult, facts: CardFacts, number: int) -> str:
     """What measures a result again."""
-    from ...tasks.registry import short_name  # those who only write other cards need no environment
+    from ...tasks.registry import lasting_name  # those who only write other cards need no environment
 
     protocol, seeds = result.protocol, [str(entry.seed) for entry in result.per_seed]
-    words = ["lewm", "eval", facts.repo_id, "--env", short_name(result.env.id)]
+    words = ["lewm", "eval", facts.repo_id, "--env", lasting_name(result.env.id)]
     if episodes := _episodes(result, facts):
         words += ["--episodes", episodes]
     if result.pairs == "given":

@@ -58,7 +58,7 @@ planner = LeWMPlanner.from_pretrained({arguments})
 now = goal = numpy.zeros(({image_size}, {image_size}, 3), numpy.uint8)  # put two pictures in their place
 plan = planner({{"observation": now, "goal": goal}})
 plan["actions"]  # {shape} float32, in the units of the recordings"""
-    from ...tasks.registry import knows_goals
+    from ...tasks.registry import knows_goals, ships
 
     if not knows_goals(env_id):
         return f"""from lewm_hf import LeWMPlanner, make_env
@@ -70,6 +70,14 @@ goal = env.render()  # or any other picture of how things should be
 env.reset(seed=1)
 plan = planner({{"observation": env.render(), "goal": goal}})
 plan["actions"]  # {shape} float32, environment units: just execute them"""
+    if not ships(env_id):
+        return f"""from lewm_hf import LeWMPlanner, make_env
+
+planner = LeWMPlanner.from_pretrained({arguments})
+env = make_env({_arguments(env_id, env_kwargs, image_size)})
+_, info = env.reset(seed=0)
+plan = planner({{"observation": env.render(), "goal": info["goal"]}})
+plan["actions"]  # {shape} float32, environment units: just execute them"""
     return f"""import gymnasium, lewm_hf.envs
 from lewm_hf import LeWMPlanner
 
@@ -80,13 +88,43 @@ plan = planner({{"observation": env.render(), "goal": info["goal"]}})
 plan["actions"]  # {shape} float32, environment units: just execute them"""
 
 
+def actor_snippet(source: str, env_id: str | None, image_size: int, shape: str) -> str:
+    """Lets a model that only imitates act: on the pairs that ship with its environment, else between two pictures.
+
+    Args:
+        source, env_id, image_size: see `planner_snippet`.
+        shape: of an action, as it is shown.
+    """
+    if env_id is not None:
+        from ...tasks.registry import ships
+
+        if ships(env_id):
+            return f"""from lewm_hf.evaluation.success.run import evaluate
+
+evaluate("{source}", policy="actor", n=10).result["success"]  # on the pairs that ship with the package"""
+    return f"""import numpy
+from lewm_hf import ActorPolicy
+from transformers import AutoImageProcessor, AutoModel
+
+model, processor = AutoModel.from_pretrained("{source}").eval(), AutoImageProcessor.from_pretrained("{source}")
+now = goal = numpy.zeros(({image_size}, {image_size}, 3), numpy.uint8)  # put two pictures in their place
+policy = ActorPolicy(model, processor)
+policy.reset([0], problems=[0], goals=[goal])
+policy.act([now])  # {shape} float32, in the units of the recordings"""
+
+
 def decoder_snippet(source: str, world_model: str, env_id: str, env_kwargs: Mapping[str, Any], image_size: int) -> str:
     """Draws what a world model sees in a picture of its environment."""
-    return f"""import gymnasium, lewm_hf.envs, torch
-from lewm_hf import LeWMDecoder, LeWMPlanner
+    from ...tasks.registry import ships
+
+    modules, names, make = ("gymnasium, lewm_hf.envs, torch", "LeWMDecoder, LeWMPlanner", "gymnasium.make")
+    if not ships(env_id):
+        modules, names, make = ("torch", "LeWMDecoder, LeWMPlanner, make_env", "make_env")
+    return f"""import {modules}
+from lewm_hf import {names}
 
 planner, decoder = LeWMPlanner.from_pretrained("{world_model}"), LeWMDecoder.from_pretrained("{source}")
-env = gymnasium.make({_arguments(env_id, env_kwargs, image_size)})
+env = {make}({_arguments(env_id, env_kwargs, image_size)})
 env.reset(seed=0)
 with torch.no_grad():
     embeddings = planner.model.encode(planner.image_processor([env.render()])["pixel_values"][None])

@@ -13,7 +13,7 @@ from .checks import weights_text
 from .collected import collect_command
 from .facts import CardFacts
 from .results import best_planner, measured_text, result_rows
-from .snippets import BIBTEX, install, planner_snippet
+from .snippets import BIBTEX, actor_snippet, install, planner_snippet
 from .training_curves import CURVES_FILE
 
 PAPER = "[LeWorldModel](https://arxiv.org/abs/2603.19312)"
@@ -76,7 +76,7 @@ def model_values(facts: CardFacts) -> dict[str, Any]:
             best_planner(facts.results),
         )
         if facts.plans
-        else _imitates(source),
+        else actor_snippet(source, facts.env_id, config.image_size, f"(1, {config.action_dim})"),
         "remote_code": facts.remote_code,
         "interface": _interface(config, facts.latent),
         "origin": _training(facts.training, facts.config) if facts.training else _conversion(facts.origin),
@@ -131,12 +131,6 @@ def _acts(facts: CardFacts) -> str:
         return "it returns the actions that the data's behavior took on its way between two such pictures"
     size = " x ".join(map(str, facts.latent))
     return f"it plans the actions between them by imagining futures in a latent space of {size} numbers"
-
-
-def _imitates(source: str) -> str:
-    return f"""from lewm_hf.evaluation.success.run import evaluate
-
-evaluate("{source}", policy="actor", n=10).result["success"]  # on the pairs that ship with the package"""
 
 
 def _interface(config: Any, latent: tuple[int, ...]) -> str:

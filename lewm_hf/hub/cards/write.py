@@ -10,6 +10,7 @@ from huggingface_hub import ModelCardData
 
 from ...configuration_lewm import LeWMConfig
 from ...configuration_lewm_decoder import LeWMDecoderConfig
+from ...data.storage.dataset_card import env_tag
 from ...files import write_atomic
 from ..convert.released import find_release
 from ..export.code import export_code
@@ -129,14 +130,13 @@ def write_model_card(
 
 def model_card(facts: CardFacts) -> str:
     """The text of a model's `README.md`, metadata included."""
-    env = [facts.env_id.partition("/")[2].partition("-")[0].lower()] if facts.env_id else []
     base = (facts.training or {}).get("base_model") or {}
     started_from = base["source"] if base.get("revision") else None  # only a checkpoint of the Hub has one
     data = ModelCardData(
         license=facts.license,
         library_name=LIBRARY,
         pipeline_tag=PIPELINE_TAG,
-        tags=[*TAGS, *env],
+        tags=[*TAGS, *env_tag(facts.env_id)],
         datasets=[facts.dataset_id] if facts.dataset_id else None,
         base_model=facts.conversion["release"] if facts.conversion else started_from,
         base_model_relation="finetune" if started_from else None,

@@ -1,15 +1,21 @@
 """Any gymnasium environment goes from nothing to a film of its agent, by commands alone."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 
 from lewm_hf.data.episodes import load_episodes
-from lewm_hf.tasks.registry import find_task, make_env
+from lewm_hf.data.storage.dataset_card import env_tag
+from lewm_hf.hub.cards.snippets import decoder_snippet
+from lewm_hf.hub.cards.write import write_card
+from lewm_hf.tasks import registry
+from lewm_hf.tasks.registry import find_task, lasting_name, make_env
 
 from .commands import command
 
@@ -50,11 +56,31 @@ def test_an_environment_never_seen_before_goes_the_whole_way(tmp_path, capsys):
     assert env["success_rule"].startswith("latent distance to the goal <= ")
     assert "reached again by their actions from a seeded reset" in env["goals"]
     assert any("the model's own opinion" in remark for remark in env["not_comparable"])
+    _check_card(tmp_path)
     command("report", tmp_path)
     page = (tmp_path / "report" / "index.html").read_text()
     assert "latent distance to the goal" in page and "model&#39;s own opinion" in page
     printed = capsys.readouterr().out
     assert "not comparable: " in printed and "goals: frames of recorded episodes" in printed
+
+
+def _check_card(folder):
+    """Its tags are none that the Hub refuses, its commands name what another process finds, and its lines run."""
+    text = write_card(
+        folder / "run" / "last", license="apache-2.0", data_license="apache-2.0", local=True, results=[folder / "eval"]
+    ).read_text()
+    assert "slider" in ModelCard(text).data.tags and all(ModelCard(text).data.tags)
+    blocks = [shlex.split(block.split("\n```")[0]) for block in text.split("```bash\n")[1:]]
+    commands = {words[1]: words for words in blocks if words[0] == "lewm"}
+    assert commands["eval"][commands["eval"].index("--env") + 1] == "slider_task:Slider-v0"
+    assert commands["collect"][2] == "slider_task:Slider-v0"
+    usage: dict = {}
+    lines = text.split("```python\n")[1].split("\n```")[0]
+    exec(lines.replace(f'"{ModelCard(text).data.model_name}"', repr(str(folder / "run" / "last"))), usage)
+    assert usage["plan"]["actions"].shape == (10, 1)
+    draws = decoder_snippet("decoder", "model", "slider_task:Slider-v0", {"friction": 0.1}, 32)
+    exec("\n".join(line for line in draws.splitlines() if line.startswith(("from ", "env"))), usage)
+    assert usage["env"].render().shape == (32, 32, 3)
 
 
 @pytest.mark.long
@@ -98,6 +124,23 @@ def test_modules_are_found_where_the_command_is_given(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     command("collect", "my_slider:Elsewhere-v0", "--episodes", 2, "--image-size", 24, "--workers", 1, "--out", "out")
     assert load_episodes(tmp_path / "out", "train").env_id == "my_slider:Elsewhere-v0"
+
+
+@pytest.mark.parametrize(
+    ("name", "lasting", "tag"),
+    [
+        ("two_room", "two_room", "tworoom"),
+        ("slider_task:Slider-v0", "slider_task:Slider-v0", "slider"),
+        ("slider_v0", "slider_task:Slider-v0", "slider"),
+        ("Pendulum-v1", "Pendulum-v1", "pendulum"),
+    ],
+)
+def test_names_that_another_process_understands(name, lasting, tag):
+    """The short name of an id is made when it is first met, and known nowhere else."""
+    find_task("slider_task:Slider-v0")
+    assert lasting_name(name) == lasting and env_tag(find_task(name).env_id) == [tag]
+    registry._registered.pop("slider_v0")  # as in a process that starts
+    assert env_tag(find_task(lasting).env_id) == [tag] and env_tag(None) == []
 
 
 def test_an_id_is_a_task_and_what_is_none_is_named():

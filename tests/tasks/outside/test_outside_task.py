@@ -20,9 +20,10 @@ from lewm_hf.data.episodes import load_episodes
 from lewm_hf.evaluation.health.run import health
 from lewm_hf.evaluation.probe.run import probe
 from lewm_hf.evaluation.surprise.run import surprise
+from lewm_hf.hub.cards.snippets import planner_snippet
 from lewm_hf.tasks import registry
 from lewm_hf.tasks.policies import expert_names
-from lewm_hf.tasks.registry import find_task, knows_goals, make_env, register_task, task_names
+from lewm_hf.tasks.registry import find_task, knows_goals, lasting_name, make_env, register_task, task_names
 from lewm_hf.tasks.task import Task
 
 ROOT = Path(__file__).parents[3]
@@ -168,6 +169,17 @@ def test_it_is_found_by_name_by_id_and_through_its_module(package):
     assert expert_names("dot") == ("seek", "random")
     assert register_task(pickle.loads(pickle.dumps(task))) is task
     assert gymnasium.make(make_env("dot").spec.id, image_size=16).reset(seed=0)[1]["goal"].shape == (16, 16, 3)
+
+
+def test_the_lines_of_its_card_run_in_another_process(package, monkeypatch):
+    """There nobody has made its environment before, and gymnasium knows nothing of it."""
+    assert lasting_name("outside/Dot-v0") == "dot"
+    lines = planner_snippet("model", "outside/Dot-v0", {}, 16, "(25, 2)").splitlines()
+    monkeypatch.delitem(gymnasium.registry, "outside/Dot-v0", raising=False)
+    monkeypatch.delitem(registry._registered, "dot")
+    usage: dict = {}
+    exec("\n".join(line for line in lines if line.startswith(("import", "from", "env", "_"))), usage)
+    assert usage["env"].render().shape == usage["info"]["goal"].shape == (16, 16, 3)
 
 
 def test_pictures_of_another_size_are_refused_before_anything_is_written(package, monkeypatch, tmp_path, capsys):
