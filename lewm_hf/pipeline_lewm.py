@@ -61,7 +61,8 @@ class LeWMPlanner(Pipeline):
         problem: optional name or number, default 0. The noise of the search is a function of (seed, problem) alone:
             the same input has the same plan alone, in a list and in a batch.
     Batches may be written as one dictionary, or two arguments, of lists or arrays with one more dimension:
-    `planner(images, goal_images)`.
+    `planner(images, goal_images)`. What else belongs to a problem is then a keyword: `planner(image, goal_image,
+    steps_left=10)`.
 
     Output: a dictionary with `actions` `(horizon * frameskip, action_dim)` float32, kept within the config's action
     bounds where it states some, and `cost`, a float; with
@@ -146,7 +147,8 @@ class LeWMPlanner(Pipeline):
     def __call__(self, inputs: Any, goal: Any = None, **kwargs: Any) -> Any:
         """See the class. `planner(observation, goal)` is short for `planner({"observation": ..., "goal": ...})`."""
         if goal is not None:
-            inputs = {"observation": inputs, "goal": goal}
+            beside = {name: kwargs.pop(name) for name in INPUT_KEYS if name in kwargs}
+            inputs = {"observation": inputs, "goal": goal} | beside
         if isinstance(inputs, dict) and _is_batch(inputs.get("observation")):
             inputs = _unbatch(inputs)
         elif _is_table(inputs):

@@ -146,6 +146,18 @@ def test_one_deadline_of_a_batch_is_that_of_all(planner):
             planner(observations, single)
 
 
+def test_two_arguments_say_the_rest_by_keywords(planner):
+    beside = {"steps_left": 10, "problem": "shelf"}
+    expected = planner({"observation": picture(0), "goal": picture(1), **beside})
+    assert len(expected["actions"]) == 10  # two blocks instead of five
+    assert_same(planner(picture(0), picture(1), **beside), expected)
+    both = planner([picture(0)] * 2, [picture(1)] * 2, steps_left=10, problem=["shelf", "table"], samples=16)
+    assert_same(both[0], expected)
+    assert (both[1]["actions"] != expected["actions"]).any()
+    with pytest.raises(ValueError, match="steps_left=-1 must be a whole number"):
+        planner(picture(0), picture(1), steps_left=-1)
+
+
 def test_a_model_that_went_back_to_training_is_refused(planner, tiny_model):
     tiny_model.train()
     before = {name: value.clone() for name, value in tiny_model.state_dict().items()}

@@ -102,7 +102,7 @@ class BlockPolicy(ABC):
         problems: Sequence[Problem],
         goals: Sequence | np.ndarray | Tensor | None = None,
         *,
-        goal_embeddings: Tensor | None = None,
+        goal_embeddings: np.ndarray | Tensor | None = None,
         goal_proprioception: Sequence | np.ndarray | Tensor | None = None,
         steps_left: Sequence[int | None] | int | None = None,
     ) -> None:
@@ -144,7 +144,8 @@ class BlockPolicy(ABC):
         features: Sequence[Tensor | None]
         sizes = features = [None] * len(env_ids)
         if goal_embeddings is not None:
-            latents = goal_embeddings.to(self._device)
+            given = goal_embeddings
+            latents = (given if isinstance(given, Tensor) else torch.as_tensor(given).float()).to(self._device)
         elif goals is not None:
             body = beside_pictures(goal_proprioception, len(goals), self.model.config, "goal_proprioception")
             latents, features, sizes = self._encode_goals(goals, body)

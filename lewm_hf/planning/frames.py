@@ -17,12 +17,17 @@ def frame_size(picture: Any) -> tuple[int, int]:
     camera, that of the first one.
 
     Raises:
-        ValueError: on other than 3 channels.
+        ValueError: on other than 3 channels, and for what is no picture.
     """
     if isinstance(picture, Mapping) and picture:
         return frame_size(next(iter(picture.values())))
     if isinstance(picture, Image.Image):
         return size(picture)
+    if not hasattr(picture, "shape"):
+        raise ValueError(
+            f"cannot read a picture of type {type(picture).__name__}: give PIL, numpy or torch; "
+            "`lewm_hf.pictures.read` opens a file"
+        )
     shape = tuple(picture.shape)
     if len(shape) == 3 and shape[-1] == 3:
         return shape[:2]

@@ -189,6 +189,9 @@ def test_goals_may_be_embeddings(tiny_model, processor):
         made.append(policy.act({0: PointEnvs.picture(STARTS[0]), 1: PointEnvs.picture(STARTS[1])}))
     np.testing.assert_array_equal(made[0], made[1])
     np.testing.assert_array_equal(made[0], made[2])
+    policy.reset([0, 1], [0, 1], goal_embeddings=latents.double().numpy())  # as files and other libraries hold them
+    again = policy.act({0: PointEnvs.picture(STARTS[0]), 1: PointEnvs.picture(STARTS[1])})
+    np.testing.assert_array_equal(made[0], again)
 
 
 def test_planning_gets_nearer_to_the_goal_in_latent_space(tiny_model, processor):
@@ -221,6 +224,8 @@ def test_bad_use_is_refused(tiny_model, processor):
         (([0, 0], [0, 1], goals), "repeat"),
         (([0, 1], [0], goals), "2 environments got 1 problems and 2 goals"),
         (([0], [0]), "either goals or goal_embeddings"),
+        (([0], [0], ["goal.png"]), "cannot read an image of type str"),
+        (([0], [0], [["near.png", "far.png"]]), "cannot read a picture of type str: give PIL, numpy or torch"),
     ]:
         with pytest.raises(ValueError, match=message):
             policy.reset(*arguments)
@@ -229,6 +234,8 @@ def test_bad_use_is_refused(tiny_model, processor):
         policy.act(goals)
     with pytest.raises(ValueError, match="environments \\[1\\] came, \\[0\\] are needed"):
         policy.act({1: goals[0]})
+    with pytest.raises(ValueError, match="cannot read a picture of type str: give PIL, numpy or torch"):
+        policy.act(["now.png"])
     with pytest.raises(ValueError, match="the goal is 28x28 pixels, but the observation 56x28"):
         policy.act(np.zeros((1, 56, 28, 3), dtype=np.uint8))
     with pytest.raises(ValueError, match="training mode"):
