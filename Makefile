@@ -5,7 +5,7 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long test-space test-lerobot test-timm lint types clean
+.PHONY: demo test test-long test-space test-lerobot test-timm test-lowest lint types clean
 
 # Rewritten whenever the metadata or the pinned set changes, so that a stale environment repairs itself.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -73,6 +73,27 @@ $(TIMM_VENV)/.installed: pyproject.toml constraints.txt
 test-timm: $(TIMM_VENV)/.installed
 	$(TIMM_VENV)/bin/python -m pytest tests/backbones -m long
 
+# The oldest versions that pyproject.toml allows ("scipy>=1.14" is 1.14.* here), and what most people use of the package
+# with them. PyPI's torch for Linux brings CUDA; where there is another: make test-lowest LOWEST_TORCH=torch==2.13.0+cpu
+LOWEST_VENV ?= .venv-lowest
+LOWEST_TORCH ?= torch==2.11.*
+LOWEST_EXTRAS := tworoom,pusht,reacher,cube,train,eval,hdf5,lance,video
+LOWEST_TESTS ?= tests/test_modeling.py tests/test_pipeline.py tests/test_configuration.py tests/planning/test_mpc.py \
+	tests/data/test_episodes.py tests/data/importers tests/training/test_train.py tests/training/test_starting_point.py \
+	tests/evaluation/success/test_run.py tests/hub
+
+$(LOWEST_VENV)/.installed: pyproject.toml
+	test -x $(LOWEST_VENV)/bin/python || $(PYTHON) -m venv $(LOWEST_VENV)
+	sed '/^dev = /,/^]/d' pyproject.toml | grep -oE '"[A-Za-z0-9-]+>=[0-9.]+' | grep -vE '"(setuptools|torch)>' | tr -d '"' \
+		| sed -E 's/>=([0-9]+)$$/>=\1.0/; s/>=(.*)/==\1.*/' | sort -u > $(LOWEST_VENV)/constraints.txt
+	$(LOWEST_VENV)/bin/python -m pip install --quiet '$(LOWEST_TORCH)'
+	$(LOWEST_VENV)/bin/python -m pip install --quiet --constraint $(LOWEST_VENV)/constraints.txt \
+		--editable '.[$(LOWEST_EXTRAS)]' pytest pytest-timeout hypothesis
+	touch $@
+
+test-lowest: $(LOWEST_VENV)/.installed
+	$(LOWEST_VENV)/bin/python -m pytest $(LOWEST_TESTS)
+
 lint: types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -82,4 +103,4 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(SPACE_VENV) $(LEROBOT_VENV) $(TIMM_VENV) demo runs
+	rm -rf $(VENV) $(SPACE_VENV) $(LEROBOT_VENV) $(TIMM_VENV) $(LOWEST_VENV) demo runs

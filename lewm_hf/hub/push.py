@@ -14,6 +14,7 @@ from huggingface_hub.constants import EVAL_RESULTS_FOLDER
 
 # HTTPError is the HTTP library's own base class, whichever library this version of the client uses.
 from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
+from huggingface_hub.utils import get_session, hf_raise_for_status
 
 from ..data.storage.dataset_card import check_complete, read_description
 from ..data.storage.lerobot import INFO_FILE, TAG, check_metadata, is_lerobot
@@ -235,12 +236,17 @@ def _matches(name: str, pattern: str) -> bool:
 def _prepare(api: HfApi, upload: Upload, public: bool, revision: str | None) -> None:
     """Lets the Hub judge the card, then finds or makes the repository."""
     card = (ModelCard if upload.kind == "model" else DatasetCard).load(upload.folder / CARD_FILE)
-    try:
-        card.validate()
-    except ValueError as error:
+    # `RepoCard.validate` of huggingface_hub before 2.2 would send it to huggingface.co, whatever HF_ENDPOINT says.
+    judged = get_session().post(
+        f"{api.endpoint}/api/validate-yaml",
+        json={"repoType": upload.kind, "content": str(card)},
+        headers={"Accept": "text/plain"},
+    )
+    if judged.status_code == 400:
         raise ValueError(
-            f"the Hub refuses the card of {upload.folder} ({' '.join(str(error).split())}): correct {CARD_FILE}"
-        ) from error
+            f"the Hub refuses the card of {upload.folder} ({' '.join(judged.text.split())}): correct {CARD_FILE}"
+        )
+    hf_raise_for_status(judged)
     try:
         info = api.repo_info(upload.repo_id, repo_type=upload.kind)
     except RepositoryNotFoundError:

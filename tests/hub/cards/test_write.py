@@ -134,8 +134,7 @@ def test_a_card_states_what_was_measured(trained, trained_once, online, collecte
     usage = text.split("```python\n")[1].split("```")[0]
     assert len(usage.splitlines()) <= 10
     compile(usage, "usage", "exec")
-    # huggingface_hub's own validation, and the Hub's.
-    ModelCard(text).validate()
+    # As the Hub judges it, and push asks.
     assert card_errors(text) == []
     push("org/lewm-tworoom-mini", model=trained)
     files = online.files("model", "org/lewm-tworoom-mini")
