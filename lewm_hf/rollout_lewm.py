@@ -180,5 +180,8 @@ def _mark(tensors: list[Tensor]) -> tuple | None:
     """
     if any(tensor.device.type != "cpu" or tensor.is_inference() for tensor in tensors):
         return None
-    norms = torch.stack([norm.float() for norm in torch._foreach_norm(tensors)])
-    return tuple((tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in tensors), norms.numpy().tobytes()
+    norms = torch._foreach_norm(tensors)
+    if any(norm.dtype != torch.float32 for norm in norms):
+        norms = [norm.float() for norm in norms]
+    stated = tuple((tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in tensors)
+    return stated, torch.stack(norms).numpy().tobytes()

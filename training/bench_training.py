@@ -39,7 +39,12 @@ from lewm_hf.training.launch import launched
 from lewm_hf.training.precision import encoder_in_bf16, training_device
 from lewm_hf.training.world_model import WorldModelJob, WorldModelLosses
 
-RECIPES = {"mini": "tworoom-mini.yaml", "pusht-mini": "pusht-mini.yaml", "full": "tworoom.yaml"}
+RECIPES = {
+    "mini": "tworoom-mini.yaml",
+    "pusht-mini": "pusht-mini.yaml",
+    "cube-mini": "cube-mini.yaml",
+    "full": "tworoom.yaml",
+}
 VARIANTS = tuple(name + compiled for compiled in ("", "+compile") for name in ("fp32", "bf16", "bf16_encoder"))
 ROUNDS = 5
 PEAK_SIZE = 2048

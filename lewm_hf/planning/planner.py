@@ -199,8 +199,10 @@ def plan(
     mean = torch.zeros(batch, *shape, device=device) if initial_plan is None else initial_plan.to(device).float()
     guided = settings.proposal is not None and initial_plan is None
     _check_shapes(context, goal, isinstance(settings.cost, str), executed, mean, shape, len(problems), len(replans))
-    limits = block_bounds(model.config, bounds, device, clipped=settings.clip_actions == "candidates")
     executable = block_bounds(model.config, bounds, device, clipped=settings.clip_actions != "none")
+    limits = executable
+    if settings.clip_actions == "executed":
+        limits = block_bounds(model.config, bounds, device, clipped=False)
     if guided:
         check_actor(model, f"proposal={settings.proposal!r}")
         left = torch.as_tensor(settings.horizon if blocks_left is None else blocks_left, device=device).expand(batch)
