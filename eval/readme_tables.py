@@ -166,6 +166,28 @@ def loader_table() -> str:
     return "\n".join(lines)
 
 
+def training_table() -> str:
+    """Windows per second of a training step, the small recipes' and the released size's."""
+    found = [json.loads((MEASURED / f"training-{name}.json").read_text(encoding="utf-8")) for name in ("mini", "full")]
+    machine = f"{found[0]['machine']['device_name']}, {found[0]['threads']} threads"
+    lines = [f"| {machine} | parameters | precision | batch | windows/s | reference's step |"]
+    lines.append("|---" * 6 + "|")
+    for row in (row for one in found for row in one["rows"]):
+        precision = {"bf16_encoder": "bf16 in the encoder"}.get(row["variant"], row["variant"])
+        ratio = f"**{row['ratio']:.2f}x** as fast" if row["ratio"] else "-"
+        lines.append(
+            f"| {RECIPES_TIMED[row['size']]} | {row['parameters'] / 1e6:.1f} M | {precision} | {row['batch_size']} "
+            f"| {row['windows_per_second']:,.0f} | {ratio} |"
+        )
+    return "\n".join(lines)
+
+
+# The sizes of training/bench_training.py.
+RECIPES_TIMED = {
+    "mini": "`tworoom-mini`", "pusht-mini": "`pusht-mini`", "cube-mini": "`cube-mini`", "full": "released size, 224 px"
+}  # fmt: skip
+
+
 def decisions_table() -> str:
     """Milliseconds of one core from a picture to the actions of the next block, a column per checkpoint."""
     found = json.loads((MEASURED / "decisions.json").read_text(encoding="utf-8"))
@@ -299,6 +321,7 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "planning time": planning_table,
         "decisions": decisions_table,
         "loading": loader_table,
+        "training steps": training_table,
         "what the demo found": demo_table,
         "success of the checkpoints": success_table,
         "training seeds": seeds_table,

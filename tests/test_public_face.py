@@ -109,7 +109,8 @@ def refuses(function) -> bool:
 def own_arguments(kind) -> list[str]:
     """What a class's constructor takes that its bases do not say already."""
     if dataclasses.is_dataclass(kind):
-        names = [*vars(kind).get("__annotations__", {})]
+        own = vars(kind).get("__annotations__", {})  # class variables among them, which are no fields
+        names = [field.name for field in dataclasses.fields(kind) if field.name in own]
     else:
         names = [*inspect.signature(vars(kind)["__init__"]).parameters] if "__init__" in vars(kind) else []
     return [name for name in names if name not in ("self", "args", "kwargs") and not name.startswith("_")]

@@ -14,6 +14,7 @@ told (of an accelerator: that of the tensors); with `--against none` it is that 
 
 import argparse
 import itertools
+import json
 import resource
 import statistics
 import subprocess
@@ -22,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,7 +33,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel
 from lewm_hf.data.episodes import load_episodes
 from lewm_hf.data.windows import WindowDataset
-from lewm_hf.evaluation.common.provenance import hardware
+from lewm_hf.evaluation.common.provenance import hardware, library_versions
+from lewm_hf.files import write_atomic
 from lewm_hf.scripts import run_script, script_parser
 from lewm_hf.training.arguments import TrainingRecipe, parse_recipe
 from lewm_hf.training.batches import WindowBatches, loading
@@ -196,8 +199,10 @@ def bench(args: argparse.Namespace) -> int:
     cases = list(itertools.product(args.sizes, args.variants, args.batch_size))
     if args.alone:
         for size, variant, batch_size in cases:
-            print(row(size, variant, batch_size, args), flush=True)
+            print(json.dumps(row(size, variant, batch_size, args)), flush=True)
         return 0
+    if args.out:
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)  # refused here, before any work
     device = training_device()
     print(
         f"{hardware(device)['device_name']}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
@@ -209,17 +214,33 @@ def bench(args: argparse.Namespace) -> int:
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
     shared = ["--steps", str(args.steps), "--num_workers", str(args.num_workers), "--against", args.against]
     shared += ["--dataset", args.dataset] if args.dataset else []
+    rows = []
     for size, variant, batch_size in cases:
         case = ["--alone", "--sizes", size, "--variants", variant, "--batch_size", str(batch_size), *shared]
         finished = subprocess.run([sys.executable, __file__, *case], stdout=subprocess.PIPE, text=True)
         if finished.returncode:
             return finished.returncode  # it has said why
-        print(finished.stdout, end="", flush=True)
+        rows.append(json.loads(finished.stdout))
+        print(line(rows[-1]), flush=True)
+    if args.out:
+        facts = {"machine": hardware(device), "threads": torch.get_num_threads(), "versions": library_versions()}
+        write_atomic(Path(args.out), json.dumps(facts | {"against": args.against, "rows": rows}, indent=1) + "\n")
+        print(f"wrote {args.out}")
     return 0
 
 
-def row(size: str, variant: str, batch_size: int, args: argparse.Namespace) -> str:
+def line(row: dict[str, Any]) -> str:
     """One line of the table."""
+    ratio = f"{row['ratio']:.2f}x" if row["ratio"] else ""
+    return (
+        f"| {row['size']} | {row['parameters']:,} | {row['variant']} | {row['batch_size']} "
+        f"| {row['windows_per_second']:,.1f} | {1000 * row['seconds']:,.1f} | {row['waiting']:.0%} "
+        f"| {row['of_peak']:.0%} of {row['peak'] / 1e9:,.0f} GFLOP/s | {row['memory_gb']:.1f} GB | {ratio} |"
+    )
+
+
+def row(size: str, variant: str, batch_size: int, args: argparse.Namespace) -> dict[str, Any]:
+    """What one case takes; `ratio` to a step of `--against`, `None` without one."""
     dtype = torch.float32 if variant.startswith("fp32") else torch.bfloat16
     peak = matmul_peak(dtype, training_device())
     recipe, config = parse_recipe([RECIPES[size], "--dataset", "none", "--output_dir", "none"])
@@ -231,12 +252,12 @@ def row(size: str, variant: str, batch_size: int, args: argparse.Namespace) -> s
     parameters, flops = sum(p.numel() for p in LeWMModel(config).parameters()), window_flops(config)
     result = measure(recipe, config, windows, variant, batch_size, args)
     rate = batch_size / result["seconds"]
-    ratio = f"{result['against'] / result['seconds']:.2f}x" if result["against"] else ""
-    return (
-        f"| {size} | {parameters:,} | {variant} | {batch_size} | {rate:,.1f} | {1000 * result['seconds']:,.1f} "
-        f"| {result['waited'] / result['seconds']:.0%} | {flops * rate / peak:.0%} of {peak / 1e9:,.0f} GFLOP/s "
-        f"| {peak_memory(training_device()):.1f} GB | {ratio} |"
-    )
+    return {
+        "size": size, "variant": variant, "batch_size": batch_size, "parameters": parameters,
+        "windows_per_second": rate, "seconds": result["seconds"], "waiting": result["waited"] / result["seconds"],
+        "of_peak": flops * rate / peak, "peak": peak, "memory_gb": peak_memory(training_device()),
+        "ratio": result["against"] / result["seconds"] if result["against"] else None,
+    }  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -248,7 +269,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--num_workers", type=int, default=0)
     parser.add_argument("--dataset", help="directory or Hub id of episodes; without it random windows in memory")
     parser.add_argument("--against", default="reference_step:build", help="MODULE:CALLABLE, or none")
-    parser.add_argument("--alone", action="store_true", help="one case, in this process, without the table's head")
+    parser.add_argument("--out", help="file that the figures are written to, as JSON")
+    parser.add_argument("--alone", action="store_true", help="in this process, a line of JSON for each case")
     return run_script(parser, bench, argv)
 
 

@@ -7,9 +7,9 @@
 Again after an interruption, it continues: a finished command is not run twice, unless one before it had to be run,
 collections go on with the next file of episodes and trainings with the saved state. Where recipe or arguments have
 changed meanwhile, it says before anything is run which folders are of the run before: name another place with --runs,
-or move them away. Every command may use all cores, or
-as many as OMP_NUM_THREADS says. DIR/from_scratch-NAME.json says what was run on which machine, how many seconds each
-command took (over all attempts but those in which this script itself was killed), and the evaluation's counts.
+or move them away. Every command may use all cores, or as many as OMP_NUM_THREADS says. DIR/from_scratch-NAME.json says
+what was run on which machine, how many seconds each command took (over all attempts but those in which this script
+itself was killed), and the evaluation's counts.
 """
 
 import argparse
@@ -123,7 +123,7 @@ def entries_of(commands: list[list[str]], before: list[dict[str, Any]]) -> list[
 def run(words: list[str]) -> int:
     """Runs one command to its end and returns its status."""
     words, output = list(words), output_of(words)
-    if output is not None and (output / "recipe.yaml").is_file():  # a training has begun there
+    if output is not None and "--output_dir" in words and (output / "recipe.yaml").is_file():  # a training's, begun
         words.append("--resume")
     environment = os.environ | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
