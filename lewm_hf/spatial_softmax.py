@@ -46,8 +46,9 @@ class _InPortions(torch.autograd.Function):
             torch.amax(weights, 1, keepdim=True, out=largest[part])
             torch.matmul(places, weights.sub_(largest[part]).exp_(), out=sums[part])
         ctx.save_for_backward(logits, scale, places, largest)
-        ctx.mark_non_differentiable(largest := largest[:, 0])
-        return sums, largest
+        of_maps = largest[:, 0]
+        ctx.mark_non_differentiable(of_maps)
+        return sums, of_maps
 
     @staticmethod
     @once_differentiable
