@@ -70,14 +70,18 @@ def matmul_peak(dtype: torch.dtype, device: torch.device) -> float:
     return 2 * PEAK_SIZE**3 / fastest
 
 
-def candidate_flops(model: LeWMModel, context: Tensor, horizon: int) -> float:
-    """Operations of the matrix products of one candidate's roll-out, as a search in float32 makes it."""
-    count = 8
-    candidates = torch.zeros(1, count, horizon, model.config.action_block_size, device=context.device)
-    imaginer, _ = for_search(model, None, compiled=False)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        imaginer.rollout(context[:1], candidates)
-    return counter.get_total_flops() / count
+def candidate_flops(model: LeWMModel, context: Tensor, horizon: int, samples: int) -> float:
+    """Operations of the matrix products of one candidate's roll-out, as a search among `samples` in float32 makes it."""
+    candidates = torch.zeros(1, samples, horizon, model.config.action_block_size, device=context.device)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # what other threads do is not counted
+    try:
+        imaginer, _ = for_search(model, None, compiled=False)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            imaginer.rollout(context[:1], candidates)
+    finally:
+        torch.set_num_threads(threads)
+    return counter.get_total_flops() / samples
 
 
 class Counter:
@@ -198,23 +202,24 @@ def bench(arguments: argparse.Namespace) -> None:
     most = max(arguments.problems)
     context = torch.randn(most, 1, model.config.embed_dim, device=device)
     goal = torch.randn(most, model.config.embed_dim, device=device)
-    flops = candidate_flops(model, context, arguments.horizon)
+    flops = {samples: candidate_flops(model, context, arguments.horizon, samples) for samples, _ in searches}
     precisions = {variant.partition("+")[0] for variant in arguments.variants}
     peaks = {name: matmul_peak(torch.float32 if name == "fp32" else torch.bfloat16, device) for name in precisions}
     with torch.no_grad():
-        candidates = torch.randn(1, 8, arguments.horizon, model.config.action_block_size, device=device)
+        candidates = torch.randn(1, searches[0][0], arguments.horizon, model.config.action_block_size, device=device)
         fast = for_search(model, None, compiled=False)[0].rollout(context[:1], candidates)
         difference = (fast - import_module("reference_planner").rollout(model, context[:1], candidates)).abs().max()
     facts = {
         "processor": processor_name(device), "threads": torch.get_num_threads(), "versions": library_versions(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()), "horizon": arguments.horizon,
-        "flops_per_candidate": flops, "matmul_peak_flops": peaks, "largest_difference": difference.item(),
-        "repeats": arguments.repeats, "model": arguments.model or "released size, random weights",
+        "matmul_peak_flops": peaks, "largest_difference": difference.item(), "repeats": arguments.repeats,
+        "model": arguments.model or "released size, random weights",
     }  # fmt: skip
     print(f"{facts['processor']}, {facts['threads']} CPU threads, torch {torch.__version__}")
     print(", ".join(f"{name} matrix products {peak / 1e9:,.0f} GFLOP/s" for name, peak in sorted(peaks.items())))
     print(
-        f"{facts['parameters']:,} parameters, horizon {arguments.horizon}, {flops / 1e6:.0f} MFLOP a candidate, "
+        f"{facts['parameters']:,} parameters, horizon {arguments.horizon}, "
+        f"{', '.join(f'{each / 1e6:.0f} MFLOP for each of {count} candidates' for count, each in flops.items())}, "
         f"roll-outs differ by at most {difference:.1e} from the baseline's, median of {arguments.repeats}\n"
     )
     print("| solver | search | variant | problems | ms / plan | share of peak | against | ratio |")
@@ -228,9 +233,10 @@ def bench(arguments: argparse.Namespace) -> None:
             calls = [partial(planner, *given) for planner in planners]
             times = in_turn(calls, arguments.repeats, arguments.warmups, device)
             ours, *theirs = (value / problems for value in times)
-            share = flops * judged / (ours / 1000) / peaks[variant.partition("+")[0]]
+            share = flops[samples] * judged / (ours / 1000) / peaks[variant.partition("+")[0]]
             row = {"solver": solver, "samples": samples, "iterations": iterations, "variant": variant,
-                   "problems": problems, "ms_per_plan": ours, "share_of_peak": share}  # fmt: skip
+                   "problems": problems, "flops_per_candidate": flops[samples], "ms_per_plan": ours,
+                   "share_of_peak": share}  # fmt: skip
             compared = "|"
             if other:
                 row |= {"against": arguments.against, "against_ms_per_plan": theirs[0], "ratio": theirs[0] / ours}
