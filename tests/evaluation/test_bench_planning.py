@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from lewm_hf.planning import PlanSettings
 
@@ -38,6 +39,18 @@ def test_counts_the_roll_outs_of_a_plan(scripts, tiny_model):
     assert bench.roll_outs(tiny_model, context, goal, search) == 20 * 3 + 1  # and the plan itself
     search = PlanSettings.of(solver="gradient", samples=4, iterations=5)
     assert bench.roll_outs(tiny_model, context, goal, search) >= 4 * 5 * 3
+
+
+def test_counts_the_operations_of_the_search_it_times(scripts, tiny_model):
+    bench, reference = scripts
+    tiny_model.eval()
+    context, threads = torch.zeros(1, 1, 16), torch.get_num_threads()
+    totals = [count * bench.candidate_flops(tiny_model, context, 5, count) for count in (64, 128, 192)]
+    assert totals[2] - totals[1] == totals[1] - totals[0] > 0  # what candidates share is counted once
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        reference.rollout(tiny_model, context, torch.zeros(1, 64, 5, 10))
+    assert 0.1 < totals[0] / counter.get_total_flops() < 0.8
+    assert torch.get_num_threads() == threads
 
 
 def test_writes_a_row_for_every_case(scripts, tiny_model, tmp_path, capsys):
