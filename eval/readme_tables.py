@@ -147,6 +147,22 @@ def planning_table() -> str:
     return "\n".join(lines)
 
 
+def problems_table() -> str:
+    """Milliseconds a plan of a small checkpoint, alone and among fifty, on one core and on two."""
+    variants = ("fp32", "bf16", "fp32+compile", "bf16+compile")
+    files = [MEASURED / f"planning-pusht-mini-{threads}.json" for threads in (1, 2)]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    processor = found[0]["processor"].partition(" (family")[0]
+    lines = [f"| {processor}, ms a plan | {' | '.join(variants)} |", "|---" * (len(variants) + 1) + "|"]
+    for problems in (1, 50):
+        for machine in found:
+            times = {row["variant"]: row["ms_per_plan"] for row in machine["rows"] if row["problems"] == problems}
+            threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+            asked = "1 problem" if problems == 1 else f"{problems} problems"
+            lines.append(f"| {asked}, {threads} | {' | '.join(f'{times[name]:.0f}' for name in variants)} |")
+    return "\n".join(lines)
+
+
 LOADERS = {
     "HDF5 with Blosc": "HDF5 with Blosc, the released layout", "datasets, as documented": "`datasets`, as documented",
     "datasets, only what is used": "`datasets`, decoding only what is used",
@@ -334,7 +350,9 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "PushT": partial(comparison_table, "push_t"),
         "planning time": world_models_table,
     },
-    ROOT / "docs" / "planning.md": {"no deadline": no_deadline_table, "optimizers": optimizers_table},
+    ROOT / "docs" / "planning.md": {
+        "no deadline": no_deadline_table, "optimizers": optimizers_table, "problems at once": problems_table,
+    },  # fmt: skip
 }
 
 
