@@ -146,13 +146,25 @@ class Unbounded(Restorable):
         return super().step(np.clip(action, -1, 1))
 
 
+class Whole(Slider):
+    """Takes whole numbers alone, and keeps those that it took."""
+
+    action_space = gymnasium.spaces.Box(-2, 2, (1,), np.int64)
+    taken: list[int] = []
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        self.taken.append(int(action[0]))
+        return super().step((action / 2).astype(np.float32))
+
+
 def made(**arguments):
     """Environments need no class of their own."""
     return Slider(**arguments)
 
 
 gymnasium.register("Made-v0", entry_point="kinds:made", max_episode_steps=30)
-for kind in (SeesPictures, SeesNothingElse, ShowsFloats, Unbounded):
+for kind in (SeesPictures, SeesNothingElse, ShowsFloats, Unbounded, Whole):
     gymnasium.register(f"{kind.__name__}-v0", entry_point=kind, max_episode_steps=30)
 for kind in (Restorable, ShowsItsGoal, Achieves, AlwaysTheSame, Ends, Forgetful, HalfRestorable, NoInverse, Text, Wide):
     gymnasium.register(f"{kind.__name__}-v0", entry_point=kind, max_episode_steps=30)
