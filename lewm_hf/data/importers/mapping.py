@@ -31,6 +31,7 @@ import yaml
 
 from ...pictures import FITS
 from ...plain_numbers import make_plain
+from ...yaml_text import parse_yaml
 from ..schema import episode_features
 
 MANY = ("action", "observation", "state", "goal")
@@ -155,7 +156,7 @@ def read_mapping(path: str | Path | None) -> ColumnMapping:
     if not path.is_file():
         raise FileNotFoundError(f"there is no mapping {path}: give a YAML file")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid YAML ({' '.join(str(error).split())}): correct it") from error
     content = {} if content is None else content
