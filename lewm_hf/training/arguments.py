@@ -40,6 +40,13 @@ class RunRecipe:
         None, "of a recording: its image column or camera; several, as in top,wrist, are put side by side"
     )
     action_key: str | None = option(None, "of a recording: its action column, or several, joined: arm,gripper")
+    action_choices: list[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "of a recording whose actions are choices: how many values each has; its action columns hold their "
+            "numbers, counted from 0, or a 1 among zeros for each choice"
+        },
+    )
     episode_key: str | None = option(None, "of a table: the column that tells episodes apart")
     fps: float | None = option(None, "of a recording that does not tell: frames per second")
     fit: str | None = option(None, "crop, pad or stretch: how frames of a recording become square; planning repeats it")
@@ -80,7 +87,7 @@ class RunRecipe:
     @property
     def columns(self) -> dict[str, Any]:
         """Arguments of `load_episodes` for a recording whose columns have other names."""
-        return {name: getattr(self, name) for name in COLUMN_KEYS if getattr(self, name) is not None}
+        return {name: getattr(self, name) for name in COLUMN_KEYS if getattr(self, name) not in (None, [])}
 
     def __post_init__(self) -> None:
         make_plain(self)
