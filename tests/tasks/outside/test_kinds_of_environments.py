@@ -199,11 +199,18 @@ def test_what_cannot_be_done_is_one_line(model, collected):
         ("NoInverse", "set_state(get_state()) does not give the state back"),
         ("Text", "renders ['ansi'], but a world model learns from pictures"),
         ("Wide", "takes actions of Dict"),
+        ("WithoutOptions", "write reset(self, *, seed=None, options=None)"),
+        ("OldReset", "answers reset with one thing (ndarray): return (observation, info)"),
+        ("OldStep", "answers step with 4 things (ndarray, float, bool, dict): return (observation, reward, terminated"),
+        ("Breaks", "failed in step (ValueError: the motor is hot; line "),
+        ("NeedsALevel", "missing 1 required positional argument: 'level'): give it (--env-arg NAME=VALUE)"),
+        ("SaysItsRateInWords", "states 'fast' frames per second"),
         ("ShowsFloats", 'info["goal"] of kinds:ShowsFloats-v0 is float64 of shape (40, 60, 3): expected a picture'),
     ):
         with pytest.raises(ValueError) as raised:
             make_env(f"kinds:{name}-v0", image_size=28)
         assert error in str(raised.value) and "\n" not in str(raised.value)
+    assert collected("CountsInHalves", 2).fps == 12.5
     episodes = collected("Forgetful")
     with pytest.raises(ValueError, match="does not repeat itself: replayed from its reset seed, frame .* differs"):
         judged(model, episodes)
