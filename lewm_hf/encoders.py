@@ -59,9 +59,20 @@ def build_encoder(config: "LeWMConfig") -> nn.Module:
         ) from error
 
 
-register_encoder("vit", LeWMVisionTransformer)
+def _without_arguments(builder: EncoderBuilder) -> EncoderBuilder:
+    """Of an encoder that the fields of the configuration describe whole."""
+
+    def build(config: "LeWMConfig") -> nn.Module:
+        if config.encoder_kwargs:
+            raise TypeError("it takes none")
+        return builder(config)
+
+    return build
+
+
+register_encoder("vit", _without_arguments(LeWMVisionTransformer))
 register_encoder("vit_conv_stem", vit_with_convolutional_stem)
-register_encoder("resnet18", LeWMResNet)
+register_encoder("resnet18", _without_arguments(LeWMResNet))
 register_encoder("timm", LeWMTimmEncoder)
 register_encoder("conv", ConvEncoder.from_config)
 register_encoder("spatial_softmax", SpatialSoftmaxEncoder.from_config)

@@ -157,7 +157,8 @@ def only_one(path: Path, wait: bool = False, work: str | None = None) -> Iterato
         work: what the message says that another command does; default: it is at work in the folder of `path`.
 
     Raises:
-        OSError: one line where another one is at work still after some seconds.
+        OSError: one line where another one is at work still after some seconds, the lock belongs to another user, or
+            nothing may be written there.
     """
     with ExitStack() as held:
         try:
@@ -169,6 +170,11 @@ def only_one(path: Path, wait: bool = False, work: str | None = None) -> Iterato
                 "folder"
             ) from error
         except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM) and os.path.exists(path):
+                raise OSError(
+                    f"{path} is the lock of another user ({os.strerror(error.errno)}): wait until that user's command "
+                    "is done, delete the file if none is at work, or give another folder"
+                ) from error
             if error.errno in REFUSED:
                 raise OSError(_refusal(path.parent, error.errno)) from error
             if error.errno in NO_LOCKS:

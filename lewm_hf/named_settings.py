@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from .yaml_text import parse_yaml
+
 
 def content_hash(content: Any) -> str:
     """SHA-256 of plain values in canonical JSON: sorted keys, no white space."""
@@ -48,7 +50,7 @@ def read_named(name_or_path: str | Path, folder: Traversable, kind: str) -> dict
     else:
         raise ValueError(f"unknown {kind} {str(name_or_path)!r}: use one of {', '.join(names)} or a .yaml file")
     try:
-        content = yaml.safe_load(text)
+        content = parse_yaml(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{kind} {name_or_path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

@@ -23,7 +23,7 @@ from .storage.remote import RemoteFolder
 __all__ = ["COLUMN_KEYS", "EpisodeData", "load_episodes"]
 
 # Arguments of `load_episodes` that say how a recording is read.
-COLUMN_KEYS = ("image_key", "action_key", "episode_key", "fps", "fit")
+COLUMN_KEYS = ("image_key", "action_key", "action_choices", "episode_key", "fps", "fit")
 
 
 def load_episodes(
@@ -33,6 +33,7 @@ def load_episodes(
     *,
     image_key: str | Sequence[str] | None = None,
     action_key: str | Sequence[str] | None = None,
+    action_choices: Sequence[int] | None = None,
     episode_key: str | None = None,
     fps: float | None = None,
     fit: str | None = None,
@@ -55,6 +56,8 @@ def load_episodes(
         image_key: of a recording: the image column, or several, whose pictures are put side by side; a LeRobot data
             set with one camera needs none, and `top` is short for `observation.images.top`.
         action_key: of a recording: another column than `action`, or several, which are joined.
+        action_choices: of a recording whose actions are choices: how many values each has; its columns hold their
+            numbers, counted from 0, or a 1 among zeros for each choice.
         episode_key: of a table, or of videos with one CSV file: the column that tells episodes apart.
         fps: of a recording that does not tell it: frames per second.
         fit: of a recording: `"crop"`, `"pad"` or `"stretch"` makes frames square.
@@ -73,14 +76,14 @@ def load_episodes(
     commit = None if is_address(source) or Path(source).exists() else directory.name
     if is_address(source):
         source = str(RemoteFolder(str(source)))  # which says no password
-    given = zip(COLUMN_KEYS, (image_key, action_key, episode_key, fps, fit), strict=True)
+    given = zip(COLUMN_KEYS, (image_key, action_key, action_choices, episode_key, fps, fit), strict=True)
     named = [name for name, value in given if value is not None]
     description = read_description(directory) if directory.is_dir() else None
     if description is None:
         images = _names(image_key)
         columns = {
             "image": images[0] if len(images) == 1 else images or None, "action": _names(action_key),
-            "episode": episode_key, "fps": fps, "fit": fit,
+            "action_choices": tuple(action_choices or ()), "episode": episode_key, "fps": fps, "fit": fit,
         }  # fmt: skip
         directory = _imported(directory, columns, bool(named), image_size, cache_dir)
         description = read_description(directory) if directory.is_dir() else None

@@ -76,7 +76,8 @@ class ActionVectors:
         )
 
     def vector(self, action: Any) -> np.ndarray:
-        """An action as the environment takes it, or a vector of it -> a vector of `space`, float32, within its bounds.
+        """An action as the environment takes it, or a vector of it -> a vector of `space`, float32: what is executed,
+        within the bounds, and whole numbers where the environment takes no others.
 
         Raises:
             ValueError: for what is neither, or NaN.
@@ -88,20 +89,22 @@ class ActionVectors:
             return self._chosen(given)
         if given.size != self.space.shape[0] or given.dtype.kind not in "fiub" or not np.isfinite(given).all():
             raise ValueError(f"action={action!r} must be {self.space.shape[0]} finite numbers, as {self.original} says")
-        return np.clip(given.ravel().astype(np.float32), self.space.low, self.space.high)
+        vector = np.clip(given.ravel().astype(np.float32), self.space.low, self.space.high)
+        return self._executed(vector)
 
     def action(self, vector: np.ndarray) -> Any:
         """A vector of `space` -> the action that the environment takes."""
         original = self.original
         if not isinstance(self.space, OneHot):
-            if original.dtype.kind in "iu":
-                vector = np.rint(vector)
-            return np.asarray(vector).reshape(original.shape).astype(original.dtype)
+            return self._executed(np.asarray(vector)).reshape(original.shape).astype(original.dtype)
         chosen = self.space.decode(vector)
         if isinstance(original, Discrete):
             return int(original.start + chosen[0])
         start = getattr(original, "start", 0)
         return (chosen.reshape(original.shape) + start).astype(original.dtype)
+
+    def _executed(self, vector: np.ndarray) -> np.ndarray:
+        return np.rint(vector) if self.original.dtype.kind in "iu" else vector
 
     def _chosen(self, given: np.ndarray) -> np.ndarray:
         start = np.asarray(getattr(self.original, "start", 0))

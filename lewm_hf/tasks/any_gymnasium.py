@@ -13,7 +13,8 @@ import numpy as np
 
 from ..pictures import FITS
 from .action_vectors import ActionVectors
-from .drawn_gymnasium import checked_picture, make_drawn, picture_of, squared
+from .asked_gymnasium import asked_to_reset, asked_to_step
+from .drawn_gymnasium import checked_picture, make_drawn, picture_of, squared, stated_rate
 from .gymnasium_states import REPLAYED, Replay, own_state, own_state_names
 from .measurable import Events
 from .observation_vectors import vector_part
@@ -82,7 +83,7 @@ class AnyGymnasiumEnv(StateEnv):
         self._replay = Replay(env_id)
         self._achieved: np.ndarray | None = None
         self._begin(0)
-        self.metadata = {"render_modes": ["rgb_array"], "render_fps": self.env.metadata.get("render_fps") or 10}
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": stated_rate(self.env, env_id)}
         height, width = picture_of(self.env, self.env_id).shape[:2]
         # What an image processor repeats at planning time; nothing where pictures are square by themselves.
         self.fit = None if height == width else fit
@@ -110,7 +111,8 @@ class AnyGymnasiumEnv(StateEnv):
         self._achieves = observed and hasattr(inner, "goal")
         self._told = self.restorable and callable(getattr(inner, "set_goal", None))
         self._method = _without_arguments(getattr(inner, "is_success", None))
-        info = self.env.step(self._vectors.action(self._vectors.vector(self.env.action_space.sample())))[4]
+        action = self._vectors.action(self._vectors.vector(self.env.action_space.sample()))
+        *_, info = asked_to_step(self.env, self.env_id, action)
         self._reports = "is_success" in info
         self._begin(0)
         if not self._method and not self._reports:
@@ -256,17 +258,18 @@ class AnyGymnasiumEnv(StateEnv):
     def _begin(self, seed: int, options: Mapping[str, Any] | None = None) -> None:
         self.over = False
         self._replay.begin(seed)
-        self.observation, info = self.env.reset(seed=seed, options=dict(options) if options else None)
+        self.observation, info = asked_to_reset(self.env, self.env_id, seed, options)
         self._reported = bool(info.get("is_success", False))
         shown = info.get("goal")
         self._shown_goal = shown if isinstance(shown, np.ndarray) and shown.ndim == 3 else None
 
     def _move(self, vector: np.ndarray) -> tuple[float, bool, bool, dict[str, Any]]:
         self._replay.taken.append(vector)
-        self.observation, reward, terminated, truncated, info = self.env.step(self._vectors.action(vector))
+        action = self._vectors.action(vector)
+        self.observation, reward, terminated, truncated, info = asked_to_step(self.env, self.env_id, action)
         self._reported = bool(info.get("is_success", False))
-        self.over = bool(terminated or truncated)
-        return float(reward), bool(terminated), bool(truncated), info
+        self.over = terminated or truncated
+        return reward, terminated, truncated, info
 
     def _set_state(self, state: np.ndarray) -> None:
         if self.restorable:

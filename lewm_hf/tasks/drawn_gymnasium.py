@@ -1,5 +1,6 @@
 """Gymnasium environments as they are, made to draw: with one line where they cannot be made or draw nothing."""
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +9,9 @@ import gymnasium
 import numpy as np
 from PIL import Image
 
+from ..plain_numbers import plain
+
+DEFAULT_RATE = 10
 # Pictures are drawn off screen. Where nobody says so, SDL looks for a screen and a sound card, and complains without
 # them.
 OFF_SCREEN = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
@@ -35,9 +39,12 @@ def make_drawn(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env:
         raise ValueError(f"{env_id} cannot be made ({_line(error)}): mend its registration or its module") from error
     except TypeError as error:
         reason = _line(error).partition(" was raised from")[0]
-        if "unexpected keyword argument" not in reason:
+        if "required positional argument" in reason or "required keyword-only argument" in reason:
+            remedy = "give it (--env-arg NAME=VALUE)"
+        elif "unexpected keyword argument" in reason:
+            remedy = "let its constructor take render_mode" if "render_mode" in reason else "omit it"
+        else:
             raise
-        remedy = "let its constructor take render_mode" if "render_mode" in reason else "omit it"
         raise ValueError(f"arguments {dict(kwargs)} do not fit {env_id} ({reason}): {remedy}") from error
     modes = env.metadata.get("render_modes") or []
     if "rgb_array" not in modes:
@@ -47,6 +54,18 @@ def make_drawn(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env:
             "render mode 'rgb_array'"
         )
     return env
+
+
+def stated_rate(env: gymnasium.Env, env_id: str) -> int | float:
+    """Frames per second, `metadata["render_fps"]`; 10 where an environment states none.
+
+    Raises:
+        ValueError: one line where that is no number above 0.
+    """
+    rate = plain(env.metadata.get("render_fps") or DEFAULT_RATE)
+    if not isinstance(rate, int | float) or not 0 < rate < math.inf:
+        raise ValueError(f'{env_id} states {rate!r} frames per second: let metadata["render_fps"] be a number above 0')
+    return rate
 
 
 def picture_of(env: gymnasium.Env, env_id: str) -> np.ndarray:

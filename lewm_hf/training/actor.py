@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..action_blocks import to_blocks
+from ..action_blocks import moving, to_blocks
 from ..configuration_lewm import LeWMConfig
 from ..data.episode_data import EpisodeData
 from ..data.proprioception import proprioception_rows
@@ -154,16 +154,22 @@ def _embed(model: Any, processor: Any, episodes: EpisodeData, what: str) -> tupl
     return embeddings, features
 
 
-def _error(model: LeWMModel, pairs: _Pairs, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Mean squared error of each actor on some pairs, in z-scored units, where copying the mean gives about 1."""
+def _error(
+    model: LeWMModel, pairs: _Pairs, drawn: dict[str, Tensor], entries: slice | Tensor = slice(None)
+) -> dict[str, Tensor]:
+    """Mean squared error of each actor on some pairs, in z-scored units, where copying the mean gives about 1.
+
+    Args:
+        entries: of a block, those that count; one that never moves has no error to speak of.
+    """
     actor, blocks = model.actor, pairs.blocks[drawn["block"]]
     assert actor is not None, "a model with an actor is fitted"
     now, goal, left = drawn["now"], drawn["goal"], drawn["left"].to(blocks.device)
     z, f = pairs.embeddings, pairs.features
-    errors = {"embeddings": F.mse_loss(actor.on_embeddings(z[now], z[goal], left).float(), blocks)}
+    proposed = {"embeddings": actor.on_embeddings(z[now], z[goal], left)}
     if actor.on_features is not None:
-        errors["features"] = F.mse_loss(actor(z[now], z[goal], left, f[now], f[goal]).float(), blocks)
-    return errors
+        proposed["features"] = actor(z[now], z[goal], left, f[now], f[goal])
+    return {name: F.mse_loss(actions.float()[..., entries], blocks[..., entries]) for name, actions in proposed.items()}
 
 
 def add_actor(
@@ -224,7 +230,8 @@ def fit_actor(
         fit: how.
 
     Returns:
-        The model in evaluation mode, and mean squared errors of z-scored blocks by `split_actor`.
+        The model in evaluation mode, and mean squared errors of z-scored blocks by `split_actor`, over
+        the entries that ever move.
 
     Raises:
         ValueError: where the episodes do not fit the model, or are too short.
@@ -272,10 +279,11 @@ def fit_actor(
             optimizer.step()
             bar.update()
     measured: dict[str, float] = {}
+    moved = torch.tensor(moving(fitted.config), device=device)
     for split, drawn_from in pairs.items():
         with torch.no_grad():
             errors = _error(
-                fitted, drawn_from, drawn_from.draw(np.random.default_rng(fit.seed + 1), 8192, fit.max_blocks)
+                fitted, drawn_from, drawn_from.draw(np.random.default_rng(fit.seed + 1), 8192, fit.max_blocks), moved
             )
         measured |= {f"{split}_{name}": float(value) for name, value in errors.items()}
     return fitted, measured

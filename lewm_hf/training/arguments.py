@@ -1,6 +1,7 @@
 """A training recipe: a documented dataclass, filled from a YAML file and the command line."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,7 +20,7 @@ from ..plain_numbers import make_plain
 from ..world_models.registry import find_world_model
 from .described_fields import field_meanings
 from .parts import check_parts, learning_rate_factors
-from .recipe_files import field_names, find_recipe, parse, peek, read_keys, read_yaml
+from .recipe_files import field_names, find_recipe, given_keys, parse, peek, read_keys, read_yaml
 from .starting_point import MEASURED, checkpoint_config
 from .trackers import TRACKERS
 
@@ -39,6 +40,13 @@ class RunRecipe:
         None, "of a recording: its image column or camera; several, as in top,wrist, are put side by side"
     )
     action_key: str | None = option(None, "of a recording: its action column, or several, joined: arm,gripper")
+    action_choices: list[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "of a recording whose actions are choices: how many values each has; its action columns hold their "
+            "numbers, counted from 0, or a 1 among zeros for each choice"
+        },
+    )
     episode_key: str | None = option(None, "of a table: the column that tells episodes apart")
     fps: float | None = option(None, "of a recording that does not tell: frames per second")
     fit: str | None = option(None, "crop, pad or stretch: how frames of a recording become square; planning repeats it")
@@ -79,7 +87,7 @@ class RunRecipe:
     @property
     def columns(self) -> dict[str, Any]:
         """Arguments of `load_episodes` for a recording whose columns have other names."""
-        return {name: getattr(self, name) for name in COLUMN_KEYS if getattr(self, name) is not None}
+        return {name: getattr(self, name) for name in COLUMN_KEYS if getattr(self, name) not in (None, [])}
 
     def __post_init__(self) -> None:
         make_plain(self)
@@ -99,6 +107,8 @@ class RunRecipe:
         for name in ("learning_rate", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        if math.isinf(self.learning_rate):
+            raise ValueError(f"learning_rate={self.learning_rate} must be finite")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay={self.weight_decay} must not be negative")
         if not 0 <= self.warmup_fraction < 1:
@@ -261,6 +271,12 @@ def parse_recipe(argv: Sequence[str]) -> tuple[TrainingRecipe, PreTrainedConfig]
     model_type = begun.get("model_type") or _model_type(argv)
     kind, model = find_world_model(model_type)
     recipe, fields = parse(argv, TrainingRecipe, model_fields(model_type), defaults=begun)
+    asked = {"schedule_epochs", "stop_epoch"} & set(given_keys(argv))
+    for name in sorted(name for name in asked if getattr(recipe, name) is not None and recipe.max_steps is not None):
+        raise ValueError(
+            f"{name}={getattr(recipe, name):g} has no effect beside max_steps={recipe.max_steps}, which replaces it: "
+            f"omit it, or add --max_steps null"
+        )
     mappings = [entry.name for entry in dataclasses.fields(kind) if entry.type == dict | None]
     try:
         config = kind(**vars(fields) | {name: _mapping(name, getattr(fields, name)) for name in mappings})

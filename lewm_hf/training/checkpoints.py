@@ -8,6 +8,7 @@ state/               what `--resume` continues from, with a checksum of every fi
 """
 
 import json
+import os
 import zlib
 from contextlib import ExitStack
 from pathlib import Path
@@ -89,6 +90,11 @@ class RunDirectory:
         self.state, self.metrics = self.path / "state", self.path / "metrics.jsonl"
         self._held, self._locked = ExitStack(), False
 
+    @property
+    def _existing(self) -> Path:
+        """The folder of the run or, where it is not made yet, the one above it that is there."""
+        return next(place for place in (self.path.absolute(), *self.path.absolute().parents) if os.path.exists(place))
+
     def lock(self) -> None:
         """Keeps every other process from writing here, until the `with` block of this object or this process ends.
 
@@ -108,10 +114,14 @@ class RunDirectory:
 
     def check_new(self) -> None:
         """Raises:
-        ValueError: where the folder already holds something.
+        ValueError: where the folder already holds something, or a file is in its place.
+        OSError: where nobody may make it.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"output_dir={self.path} is a file: give a folder")
+        place = self._existing
+        if not place.is_dir():
+            raise ValueError(f"output_dir={self.path}: {place} is a file: give a folder")
+        if self.main and not os.access(place, os.W_OK | os.X_OK):
+            raise OSError(f"output_dir={self.path}: {place} may not be written to: give another folder")
         if (self.path / "recipe.yaml").exists():
             raise ValueError(
                 f"output_dir={self.path} already holds a run: add --resume to continue it, or name another"
@@ -186,9 +196,7 @@ class RunDirectory:
         """Raises:
         OSError: where the disk has no room for the checkpoints of a model of that size.
         """
-        place = self.path
-        while not place.exists():
-            place = place.parent
+        place = self._existing
         # state (weights and two Adam moments), last, best, and the one of them that is being replaced.
         needed = (3 + 1 + 1 + 3) * weight_bytes
         if self.main and free_bytes(place) < needed:

@@ -7,14 +7,18 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser
 
+from ..yaml_text import parse_yaml
+
 logger = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).with_name("recipes")
+# What the command line says where a key shall have no value, whatever the recipe says: YAML's word and Python's.
+NOTHING = ("null", "None")
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -60,10 +64,13 @@ def read_keys(path: Path) -> dict[str, Any]:
         ValueError: one line, where it holds none.
     """
     try:
-        keys = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        keys = parse_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-        raise ValueError(f"{path}, line {line}, is not valid YAML: write one `key: value` per line") from error
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ValueError(
+            f"{path}, line {line}, is not valid YAML ({problem}): write each key once, one `key: value` per line"
+        ) from error
     if not isinstance(keys, dict):
         raise ValueError(f"{path} holds no `key: value` lines: see {RECIPES} for examples")
     return keys
@@ -75,10 +82,11 @@ def peek(argv: Sequence[str], key: str) -> str | None:
     Raises:
         FileNotFoundError, ValueError: one line, for a recipe that cannot be read.
     """
-    for argument, following in zip(argv, [*argv, None][1:], strict=True):
+    for argument, following in reversed(list(zip(argv, [*argv, None][1:], strict=True))):  # the last one counts
         name, equals, value = argument.partition("=")
         if name.replace("-", "_") == f"__{key}":
-            return value if equals else following
+            said = value if equals else following
+            return None if said in NOTHING else said
     if not argv or argv[0].startswith("-"):
         return None
     path, seen = find_recipe(argv[0]), []
@@ -114,9 +122,11 @@ class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class _Parser(HfArgumentParser):
-    def __init__(self, classes: Sequence[type], **kwargs: Any):
-        super().__init__(classes, formatter_class=_Defaults, usage="... [RECIPE] [--key value ...]", **kwargs)
-        self._known = field_names(*classes)
+    """`where` is what its errors call wrong."""
+
+    def __init__(self, classes: Sequence[type], where: str = "the command line"):
+        super().__init__(classes, formatter_class=_Defaults, usage="... [RECIPE] [--key value ...]", allow_abbrev=False)
+        self._known, self._where = field_names(*classes), where
 
     def format_help(self) -> str:
         """With the recipes, which are looked at only here."""
@@ -128,7 +138,7 @@ class _Parser(HfArgumentParser):
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"the command line is wrong: {message}")
+        raise ValueError(f"{self._where} is wrong: {message}")
 
 
 def _fitting(known: Sequence[str]) -> list[str]:
@@ -153,19 +163,70 @@ def parse(argv: Sequence[str], *classes: type, defaults: Mapping[str, Any] | Non
         FileNotFoundError, ValueError: one line, naming the key, the value and what was expected.
     """
     argv, known = list(argv), field_names(*classes)
-    keys = read_yaml(find_recipe(argv.pop(0)), known) if argv and not argv[0].startswith("-") else {}
-    flags = {f"no_{entry.name}" for part in classes for entry in dataclasses.fields(part) if entry.type is bool}
-    given = [argument[2:].split("=")[0].replace("-", "_") for argument in argv if argument.startswith("--")]
+    file = str(argv.pop(0)) if argv and not argv[0].startswith("-") else ""
+    keys = read_yaml(find_recipe(file), known) if file else {}
+    # By annotations: `HfArgumentParser` replaces the types of the fields themselves.
+    kinds = {name: kind for part in classes for name, kind in get_type_hints(part).items() if name in known}
+    # What it makes of a switch that is on.
+    on = {entry.name for part in classes for entry in dataclasses.fields(part) if entry.default is True}
+    flags = {f"no_{name}" for name in on if kinds[name] is bool}
+    given = given_keys(argv)
     refuse_unknown([name for name in given if name not in flags | {"help"}], known, "the command line")
+    for name, kind in kinds.items():
+        if given.count(name) > 1 and _is_list(kind):  # of two lists the last would win, and who gives two wants both
+            raise ValueError(
+                f"--{name} is given {given.count(name)} times: give it once, and all of its values after it"
+            )
+    argv, emptied = _without_nothing(argv, {name for name, kind in kinds.items() if _may_be_nothing(kind)})
     # Through the command line, so that YAML's `5e-5`, a string to it, is read as the number it is meant to be.
     from_file = []
     for key, value in (dict(defaults or {}) | keys).items():
+        if value in (None, []) or key in emptied:
+            continue
         value = json.dumps(value) if isinstance(value, dict) else value
-        texts = [str(text) for text in value] if isinstance(value, list) else [str(value)]
-        from_file += [f"--{key}", *texts] if value not in (None, []) else []
-    *parsed, unread = _Parser(classes, allow_abbrev=False).parse_args_into_dataclasses(
-        from_file + argv, look_for_args_file=False, return_remaining_strings=True
-    )
+        from_file += [f"--{key}", *map(str, value)] if isinstance(value, list) else [f"--{key}={value}"]
+    if file:
+        _refuse_unread(_Parser(classes, f"the recipe {file}"), from_file, f"the recipe {file}")
+    parser = _Parser(classes)
+    # Before the values are looked at: what stands in the wrong place is missing elsewhere.
+    _refuse_unread(parser, from_file + argv, "the command line")
+    return list(parser.parse_args_into_dataclasses(from_file + argv, look_for_args_file=False))
+
+
+def given_keys(argv: Sequence[str]) -> list[str]:
+    """What a command line says something of: `--batch-size=32 --seed 1` -> `["batch_size", "seed"]`."""
+    return [_key(argument) for argument in argv if argument.startswith("--")]
+
+
+def _key(argument: str) -> str:
+    return argument[2:].partition("=")[0].replace("-", "_")
+
+
+def _is_list(kind: Any) -> bool:
+    return any(get_origin(one) is list for one in (kind, *get_args(kind)))
+
+
+def _may_be_nothing(kind: Any) -> bool:
+    return type(None) in get_args(kind) or _is_list(kind)
+
+
+def _without_nothing(argv: Sequence[str], keys: set[str]) -> tuple[list[str], set[str]]:
+    """The command line without what it empties, `--key null`, and the keys of that."""
+    left, emptied = list(argv), set()
+    for at in reversed(range(len(argv))):
+        name, equals, value = argv[at].partition("=")
+        words = 1 if equals else 2
+        said = value if equals else "".join(argv[at + 1 : at + 2])
+        if name.startswith("--") and _key(name) in keys and said in NOTHING:
+            emptied.add(_key(name))
+            del left[at : at + words]
+    return left, emptied
+
+
+def _refuse_unread(parser: _Parser, arguments: Sequence[str], where: str) -> None:
+    """Raises:
+    ValueError: for what no key takes.
+    """
+    _, unread = parser.parse_known_args(arguments)
     if unread:
-        raise ValueError(f"cannot place {' '.join(unread)!r} of the command line: give [recipe.yaml] [--key value ...]")
-    return parsed
+        raise ValueError(f"cannot place {' '.join(unread)!r} of {where}: give [recipe.yaml] [--key value ...]")

@@ -4,7 +4,6 @@ import pickle
 import shutil
 
 import datasets
-import huggingface_hub.constants
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -214,23 +213,6 @@ def test_names_that_are_no_data_set(tmp_path):
     with pytest.raises(FileNotFoundError, match="cannot be fetched") as error:
         load_episodes("nobody/never")
     assert "\n" not in str(error.value)
-
-
-def test_a_data_set_of_the_hub(copy, tmp_path, monkeypatch):
-    """By id and revision, out of the Hub's cache, offline."""
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    repo = tmp_path / "hub" / "datasets--org--episodes"
-    (repo / "refs").mkdir(parents=True)
-    (repo / "refs" / "main").write_text(commit)
-    shutil.copytree(copy, repo / "snapshots" / commit)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    for revision in (None, commit):
-        episodes = load_episodes("org/episodes", "test", revision, cache_dir=tmp_path / "cache")
-        assert len(episodes) == 4 and episodes.name == "org/episodes"
-        assert episodes.revision == pickle.loads(pickle.dumps(episodes)).revision == commit
-    assert load_episodes(copy, "test", cache_dir=tmp_path / "cache").revision is None
-    with pytest.raises(FileNotFoundError, match="cannot be fetched"):
-        load_episodes("org/episodes", "test", "v2", cache_dir=tmp_path / "cache")
 
 
 def test_missing_files_are_named(copy, tmp_path):

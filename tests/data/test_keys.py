@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 import shutil
+import tempfile
 from pathlib import Path
 
 import datasets
@@ -181,6 +182,31 @@ def test_a_killed_commands_lock_is_free(tmp_path):
     assert (tmp_path / "set" / ".lewm-0-of-1.lock").exists()
     collect("two_room", tmp_path / "set", **SMALL)
     assert not list((tmp_path / "set").rglob(".*"))
+
+
+def test_a_lock_of_another_user_is_named_and_not_its_folder():
+    """The folder is everybody's; who may write anywhere becomes somebody else first."""
+
+    def other(lock, told):
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        try:
+            with only_one(lock):
+                told.send("nothing was in the way")
+        except OSError as error:
+            told.send(str(error))
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        lock = Path(folder) / ".lewm-0-of-1.lock"
+        lock.touch()
+        lock.chmod(0o444)
+        told, telling = multiprocessing.Pipe()
+        process = multiprocessing.get_context("fork").Process(target=other, args=(lock, telling))
+        process.start()
+        said = told.recv()
+        process.join()
+    assert said.startswith(f"{lock} is the lock of another user (Permission denied): wait until") and "\n" not in said
 
 
 def test_temporary_names_are_ones_own_even_with_equal_process_numbers(tmp_path):

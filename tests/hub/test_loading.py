@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 
@@ -12,12 +13,15 @@ from transformers import AutoModel
 
 from lewm_hf import LeWMConfig, LeWMModel, LeWMPlanner
 from lewm_hf.cli import main
+from lewm_hf.data.episodes import load_episodes
 from lewm_hf.evaluation.common.agent import load_agent
 from lewm_hf.evaluation.common.inputs import open_decoder
 from lewm_hf.hub.convert.released import released_config
 from lewm_hf.hub.push import push
 from lewm_hf.training.arguments import parse_recipe
 from lewm_hf.training.starting_point import StartingPoint
+
+from .fake_hub import Repo
 
 
 def one_line(error, match, load, *arguments, **kwargs):
@@ -32,8 +36,6 @@ def same(model, other):
 
 def test_unconverted_repositories_name_the_converter(tmp_path, online):
     content = {"config.json": json.dumps(released_config(2)).encode(), "weights.pt": b"x"}
-    from .fake_hub import Repo
-
     online.repos["model", "quentinll/lewm-pusht"] = Repo("model", private=False)
     online.repos["model", "quentinll/lewm-pusht"].commit(content)
     (tmp_path / "local").mkdir()
@@ -73,6 +75,23 @@ def test_a_cache_serves_without_a_network_and_a_missing_one_says_so(online, mode
     with pytest.raises(OSError, match="couldn.t connect"):
         LeWMModel.from_pretrained("org/other")
     assert len(online.requests) == asked
+
+
+def test_a_data_set_is_known_by_its_commit_with_a_network_and_without(online, collected, tmp_path, monkeypatch):
+    """By id and revision; without a network out of the cache that `huggingface_hub` has written itself."""
+    repo = online.repos["dataset", "org/episodes"] = Repo("dataset", private=False)
+    files = [path for path in collected.rglob("*") if path.is_file()]
+    commit = repo.commit({path.relative_to(collected).as_posix(): path.read_bytes() for path in files})
+    for offline in (False, True):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        asked = len(online.requests)
+        for revision in (None, commit):
+            episodes = load_episodes("org/episodes", "test", revision, cache_dir=tmp_path / "arrow")
+            assert len(episodes) == 2 and episodes.name == "org/episodes"
+            assert episodes.revision == pickle.loads(pickle.dumps(episodes)).revision == commit
+        assert offline == (len(online.requests) == asked)
+        one_line(FileNotFoundError, "cannot be fetched", load_episodes, "org/episodes", "test", "v2")
+    assert load_episodes(collected, "test", cache_dir=tmp_path / "arrow").revision is None
 
 
 @pytest.mark.parametrize("token", ["hf_wrong", False])

@@ -80,6 +80,22 @@ def test_pairs_of_several_data_sets_stay_within_their_episodes(paced, tiny_model
     torch.testing.assert_close(pairs.embeddings[row + parts[0].num_rows], latents[0, 0].detach())
 
 
+def test_what_never_moves_is_no_part_of_the_error(paced, tiny_model):
+    """Beside the mean action's, which is 1: half of the entries would halve it."""
+    mean, std = paced["train"].action_statistics()
+    tiny_model.config.action_mean, tiny_model.config.action_std = mean, [std[0], 0.0]
+    processor, fit = LeWMImageProcessor(image_size=28), ActorFit(steps=1, hidden_size=8, layers=2, inputs="embeddings")
+    fitted, measured = fit_actor(tiny_model, processor, paced, fit)
+    for split, episodes in paced.items():
+        pairs = _Pairs(fitted, processor, [episodes], split)
+        drawn = pairs.draw(np.random.default_rng(fit.seed + 1), 8192, fit.max_blocks)
+        with torch.no_grad():
+            seen = [pairs.embeddings[drawn[name]] for name in ("now", "goal")]
+            actions = fitted.actor.on_embeddings(*seen, drawn["left"])
+        off = (actions - pairs.blocks[drawn["block"]]).unflatten(-1, (-1, 2))[..., 0].double().numpy()
+        assert measured[f"{split}_embeddings"] == pytest.approx((off**2).mean(), rel=1e-5)
+
+
 def test_a_share_of_the_pairs_is_near(paced, tiny_model):
     pairs = _Pairs(tiny_model, LeWMImageProcessor(image_size=28), [paced["train"]], "train")
     drawn = pairs.draw(np.random.default_rng(0), 40_000, 5, 0.6)

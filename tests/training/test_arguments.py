@@ -56,6 +56,14 @@ def test_values_written_as_a_recipe_are_read_back_equal(recipe_file, tmp_path):
         (["--batch_size", "1"], "batch_size=1 must be at least 2"),
         (["--learning_rate", "0"], "learning_rate=0.0 must be positive"),
         (["--learning_rate", "nan"], "learning_rate=nan must be positive"),
+        (["--learning_rate", "inf"], "learning_rate=inf must be finite"),
+        (["--freeze", "encoder", "--freeze=projector"], "--freeze is given 2 times: give it once, and all of its"),
+        (["--schedule_epochs", "2"], "schedule_epochs=2 has no effect beside max_steps=7.*--max_steps null"),
+        (["--max_steps=3", "--stop-epoch", "2"], "stop_epoch=2 has no effect beside max_steps=3"),
+        (["--seed", "null"], "the command line is wrong.*'null'"),
+        (["--no_compile"], "unknown recipe key 'no_compile' in the command line: .* 'compile'"),
+        (["--encoder_kwargs", "{maps: 8}"], "encoder_kwargs={'maps': 8} do not fit encoder='vit': it takes none"),
+        (["--encoder=resnet18", "--encoder_kwargs", "{maps: 8}"], "encoder_kwargs=.* do not fit encoder='resnet18'"),
         (["--warmup_fraction", "1"], "warmup_fraction=1.0"),
         (["--precision", "fp8"], "precision.*fp8"),
         (["--tracker", "paper"], "tracker.*paper"),
@@ -88,6 +96,51 @@ def test_wrong_files_are_refused_in_one_line(tmp_path, text, message):
     with pytest.raises(ValueError, match=message) as error:
         parse_recipe([str(path)])
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("max_steps: 4.5", "the recipe .*mine.yaml is wrong: argument --max_steps.*'4.5'"),
+        ("batch_size: [32, 64]", "cannot place '64' of the recipe .*mine.yaml"),
+        ("seed: 1\nseed: 2", "mine.yaml, line 4, is not valid YAML .*'seed' stands twice.*: write each key once"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_not_laid_to_the_command_line(tmp_path, line, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"dataset: episodes\noutput_dir: run\n{line}\n")
+    with pytest.raises(ValueError, match=message) as raised:
+        parse_recipe([str(path)])
+    assert "\n" not in str(raised.value)
+
+
+def test_a_recipe_that_does_not_come_first_is_said_to_be_in_the_wrong_place(recipe_file):
+    with pytest.raises(ValueError, match="cannot place '.*recipe.yaml' of the command line: give .recipe.yaml"):
+        parse_recipe(["--seed", "1", recipe_file])
+
+
+def test_the_command_line_empties_what_a_recipe_says(recipe_file, tmp_path):
+    """A length in epochs instead of the recipe's steps, no evaluation on the way, no frozen part, another encoder."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "base: recipe.yaml\neval_every: 5\nfreeze: [encoder]\nencoder: spatial_softmax\nencoder_kwargs: {maps: 8}\n"
+    )
+    recipe, config = parse_recipe([
+        str(path), "--max_steps", "null", "--schedule-epochs", "2", "--eval_every=None", "--freeze", "null",
+        "--encoder", "vit", "--encoder_kwargs", "null",
+    ])  # fmt: skip
+    assert (recipe.max_steps, recipe.schedule_epochs, recipe.eval_every, recipe.freeze) == (None, 2.0, None, [])
+    assert (config.encoder, config.encoder_kwargs) == ("vit", None)
+    assert parse_recipe([str(path), "--max_steps", "null", "--max_steps", "3"])[0].max_steps == 3
+
+
+def test_of_a_key_given_twice_the_last_one_counts():
+    """Also of the one that decides which other keys there are."""
+    recipe, config = parse_recipe([
+        "--dataset", "d", "--output_dir", "o", "--model_type", "lewm", "--seed", "1", "--seed", "2",
+        "--model_type=goal_imitation",
+    ])  # fmt: skip
+    assert (recipe.seed, config.model_type, recipe.model_type) == (2, "goal_imitation", "goal_imitation")
 
 
 def test_missing_file_is_named():

@@ -1,4 +1,6 @@
 import json
+import multiprocessing
+import os
 import signal
 
 import pytest
@@ -18,8 +20,29 @@ def test_a_folder_with_anything_in_it_is_refused(tmp_path):
     (tmp_path / "photos" / "a.jpg").write_text("")
     with pytest.raises(ValueError, match="not empty"):
         RunDirectory(tmp_path / "photos").check_new()
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"output_dir=.*/file/run: .*/file is a file: give a folder"):
+        RunDirectory(tmp_path / "file" / "run").check_new()
     with pytest.raises(ValueError, match="is a file"):
         RunDirectory(tmp_path / "photos" / "a.jpg").check_new()
+
+
+def test_a_place_where_nothing_may_be_made_is_refused_before_any_work():
+    def other(told):
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        try:
+            RunDirectory("/a/run").check_new()
+        except OSError as error:
+            told.send(str(error))
+        told.close()
+
+    told, telling = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=other, args=(telling,))
+    process.start()
+    telling.close()
+    assert told.recv() == "output_dir=/a/run: / may not be written to: give another folder"
+    process.join()
 
 
 def test_a_run_that_was_killed_while_it_began_begins_anew_in_the_same_folder(tmp_path):

@@ -6,6 +6,8 @@ action_dim: 2                 # optional: refuses a source whose actions are of 
 every: 5                      # optional: rows are so many steps apart, and their actions are blocks of so many
 action_shift: 1               # optional: an action stands so many rows after the one it leaves; 0 is usual, 1 beside
                               # the picture that it led to
+action_choices: [3, 2]        # optional: an action is two choices, of three and of two values; its columns hold their
+                              # numbers, counted from 0, or a 1 among zeros for each choice
 columns:
   image: observation.images.top   # or several, which are put side by side: [top, wrist]
   action: action              # one column or several, which are concatenated
@@ -31,6 +33,7 @@ import yaml
 
 from ...pictures import FITS
 from ...plain_numbers import make_plain
+from ...yaml_text import parse_yaml
 from ..schema import episode_features
 
 MANY = ("action", "observation", "state", "goal")
@@ -38,6 +41,7 @@ ONE = ("image", "success", "episode", "frame")
 KEPT = "kept:"
 EVERYTHING = ("*",)
 SHIFTS = (0, 1)
+FEWEST_VALUES = 2
 # By role the columns that a format usually has for it, the likeliest first.
 Defaults = Mapping[str, Sequence[tuple[str, ...]]]
 # What this package writes itself.
@@ -62,12 +66,14 @@ class ColumnMapping:
         every: simulator steps from a row to the next, where a row's action is the flattened block of as many.
         action_shift: how many rows after the one it leaves an action stands: 0, or 1 where the source has it beside the
             picture that it led to; `None`: what the format says, 0 in most.
+        action_choices: how many values each choice has, where an action is choices; see `choices.one_hot`.
         skip_episodes: positions of episodes that are left out.
         fit: `"crop"`, `"pad"` or `"stretch"` makes frames square; `None` takes square frames only.
 
     Raises:
-        ValueError: one line for frames per second, a `fit` or an `action_shift` that cannot be, a camera or a column of
-            actions that is named twice, or a column to keep whose name this package writes itself.
+        ValueError: one line for frames per second, a `fit`, an `action_shift` or `action_choices` that cannot be, a
+            camera or a column of actions that is named twice, or a column to keep whose name this package writes
+            itself.
     """
 
     image: str | tuple[str, ...] | None = None
@@ -83,6 +89,7 @@ class ColumnMapping:
     action_dim: int | None = None
     every: int | None = None
     action_shift: int | None = None
+    action_choices: tuple[int, ...] = ()
     skip_episodes: tuple[int, ...] = ()
     fit: str | None = None
 
@@ -94,6 +101,10 @@ class ColumnMapping:
             raise ValueError(f"fit={self.fit!r} is unknown: use one of {', '.join(FITS)}")
         if self.action_shift not in (None, *SHIFTS):
             raise ValueError(f"action_shift={self.action_shift!r} must be 0 or 1: see `lewm_hf.data.importers.mapping`")
+        if not all(size >= FEWEST_VALUES for size in self.action_choices):
+            raise ValueError(
+                f"action_choices={list(self.action_choices)} must be numbers of values, at least {FEWEST_VALUES} each"
+            )
         cameras = self.image if isinstance(self.image, tuple) else ()
         for role, names in (("image", cameras), ("action", self.action)):
             if len(set(names)) < len(names):
@@ -155,7 +166,7 @@ def read_mapping(path: str | Path | None) -> ColumnMapping:
     if not path.is_file():
         raise FileNotFoundError(f"there is no mapping {path}: give a YAML file")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid YAML ({' '.join(str(error).split())}): correct it") from error
     content = {} if content is None else content
@@ -188,6 +199,8 @@ def _setting(path: Path, name: str, value: Any) -> Any:
         return value
     if name == "action_shift" and whole and value in SHIFTS:
         return value
+    if name == "action_choices" and isinstance(value, list) and value and all(type(one) is int for one in value):
+        return tuple(value)
     if name == "skip_episodes" and isinstance(value, list) and all(type(one) is int and one >= 0 for one in value):
         return tuple(sorted(set(value)))
     if name == "fit" and value in FITS:
@@ -201,6 +214,7 @@ def _setting(path: Path, name: str, value: Any) -> Any:
         "action_dim": "a whole number above 0",
         "every": "a whole number above 0",
         "action_shift": "0 or 1",
+        "action_choices": "a list of how many values each choice has",
         "skip_episodes": "a list of positions from 0",
         "fit": f"one of {', '.join(FITS)}",
         "keep": "all, or a list of columns",

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,7 +30,7 @@ from ..storage.parquet import content_key, write_episodes
 from .division import ImportFile, kept_episodes, plan_files
 from .formats import FORMATS, open_source
 from .mapping import ColumnMapping
-from .settling import settle
+from .settling import choices_of, settle
 from .source import ImportedEpisode
 from .work import Import, check_continues, describe
 from .written import Written
@@ -100,6 +101,8 @@ def import_dataset(
     known = known_description(out)
     opened = open_source(format, source, mapping, task)
     try:
+        if task is not None and not opened.mapping.action_choices:
+            opened.mapping = replace(opened.mapping, action_choices=choices_of(task))
         kept = kept_episodes(opened)
         sizes = opened.check_vectors(kept)
         work = settle(opened, sizes, kept, task, image_size, image_format, largest)

@@ -41,7 +41,8 @@ def settle(
             f"the actions of {path} have {width} dimensions, the mapping says {said}: correct the mapping, or map "
             "other columns"
         )
-    _tell_of_labels(source, kept)
+    if not mapping.action_choices:
+        _tell_of_labels(source, kept)
     if "goal" in sizes and sizes["goal"] != sizes.get("state"):
         raise ValueError(
             f"goals of {path} have {sizes['goal']} dimensions, states {sizes.get('state', 'no')}: map `state` and "
@@ -78,6 +79,14 @@ def settle(
     return Import(source, conversion, image_format, fps, env, {"image_size": conversion.side} if env else {})
 
 
+def choices_of(task: Task) -> tuple[int, ...]:
+    """How many values each choice of an environment's action has; none where its actions are amounts."""
+    env = make_env(task)
+    choices = getattr(env.action_space, "choices", ())
+    env.close()
+    return tuple(choices)
+
+
 def _tell_of_labels(source: Source, kept: np.ndarray) -> None:
     """Says where actions look like numbers of buttons: a model takes the second for twice the first."""
     for name in source.mapping.action:
@@ -86,6 +95,7 @@ def _tell_of_labels(source: Source, kept: np.ndarray) -> None:
         if parts[0].dtype.kind in "iu" and len(values) in LABELS:
             logger.warning(
                 "column %r of %s holds whole numbers, %d different ones: they are learned and planned as amounts; "
-                "where they name choices, write a column of 0 and 1 for each",
-                name, source.path, len(values),
+                "where they name choices, say how many each has, such as action_choices: [%d] in a mapping or "
+                "--action_choices %d of a training",
+                name, source.path, len(values), values.max() + 1, values.max() + 1,
             )  # fmt: skip

@@ -14,6 +14,7 @@ import numpy as np
 
 from ...files import size_text
 from ..storage.arrow_copies import DIGESTS, content_digest
+from .choices import one_hot
 from .mapping import KEPT, ColumnMapping
 
 logger = logging.getLogger(__name__)
@@ -103,7 +104,9 @@ class Source(ABC):
         """Closes what is open; the source stays usable."""
 
     def vectors(self, episode: int) -> dict[str, np.ndarray]:
-        """Role -> `(rows, n)` float64; a row's action is the one that leaves it, NaN where nobody recorded it."""
+        """Role -> `(rows, n)` float64; a row's action is the one that leaves it, NaN where nobody recorded it, and
+        one-hot vectors where it is choices.
+        """
         found = {}
         for role, names in self.mapping.vectors.items():
             parts = [np.asarray(self.column(name, episode), dtype=np.float64) for name in names]
@@ -116,6 +119,11 @@ class Source(ABC):
             found[role] = np.concatenate(parts, axis=1)
         if self.mapping.action_shift:
             found["action"] = _moved_up(found["action"], self.mapping.action_shift)
+        if sizes := self.mapping.action_choices:
+            try:
+                found["action"] = one_hot(found["action"], sizes, self.mapping.every or 1)
+            except ValueError as error:
+                raise ValueError(f"episode {episode} of {self.path} {error}") from error
         return found
 
     def check_vectors(self, episodes: Iterable[int]) -> dict[str, int]:

@@ -126,6 +126,7 @@ def describe(
         "every": source.mapping.every or 1,
         "fps": work.fps,
         "action_dim": sizes["action"] // (source.mapping.every or 1),
+        **({"action_choices": list(source.mapping.action_choices)} if source.mapping.action_choices else {}),
         **names,
         **({"cameras": list(source.mapping.image)} if isinstance(source.mapping.image, tuple) else {}),
         "columns": list(columns),

@@ -131,7 +131,7 @@ def load_agent(
     env_kwargs = {name: value for name, value in facts.get("env_kwargs", {}).items() if name != "image_size"}
     told = facts.get("recipe")
     recipe = told if isinstance(told, dict) else {}
-    columns = {name: recipe[name] for name in COLUMN_KEYS if recipe.get(name) is not None}
+    columns = {name: recipe[name] for name in COLUMN_KEYS if recipe.get(name) not in (None, [])}
     return Agent(loaded, processor, str(model), commit, facts.get("env_id"), env_kwargs, columns)
 
 

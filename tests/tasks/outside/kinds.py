@@ -146,13 +146,63 @@ class Unbounded(Restorable):
         return super().step(np.clip(action, -1, 1))
 
 
+class Whole(Slider):
+    """Takes whole numbers alone, and keeps those that it took."""
+
+    action_space = gymnasium.spaces.Box(-2, 2, (1,), np.int64)
+    taken: list[int] = []
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        self.taken.append(int(action[0]))
+        return super().step((action / 2).astype(np.float32))
+
+
+class WithoutOptions(Slider):
+    def reset(self, *, seed=None):
+        return super().reset(seed=seed)
+
+
+class OldReset(Slider):
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0]
+
+
+class OldStep(Slider):
+    def step(self, action):
+        observation, reward, terminated, _, info = super().step(action)
+        return observation, reward, terminated, info
+
+
+class Breaks(Slider):
+    def step(self, action):
+        if abs(self.place) > 0:
+            raise ValueError("the motor is hot")
+        return super().step(action)
+
+
+class NeedsALevel(Slider):
+    def __init__(self, level, render_mode=None):
+        super().__init__(render_mode)
+
+
+class SaysItsRateInWords(Slider):
+    metadata = {"render_modes": ["rgb_array"], "render_fps": "fast"}
+
+
+class CountsInHalves(Slider):
+    metadata = {"render_modes": ["rgb_array"], "render_fps": np.float32(12.5)}
+
+
 def made(**arguments):
     """Environments need no class of their own."""
     return Slider(**arguments)
 
 
 gymnasium.register("Made-v0", entry_point="kinds:made", max_episode_steps=30)
-for kind in (SeesPictures, SeesNothingElse, ShowsFloats, Unbounded):
+for kind in (WithoutOptions, OldReset, OldStep, Breaks, NeedsALevel, SaysItsRateInWords, CountsInHalves):
+    gymnasium.register(f"{kind.__name__}-v0", entry_point=kind, max_episode_steps=30)
+for kind in (SeesPictures, SeesNothingElse, ShowsFloats, Unbounded, Whole):
     gymnasium.register(f"{kind.__name__}-v0", entry_point=kind, max_episode_steps=30)
 for kind in (Restorable, ShowsItsGoal, Achieves, AlwaysTheSame, Ends, Forgetful, HalfRestorable, NoInverse, Text, Wide):
     gymnasium.register(f"{kind.__name__}-v0", entry_point=kind, max_episode_steps=30)

@@ -18,11 +18,13 @@ from lewm_hf import (
     probe,
     surprise,
 )
-from lewm_hf.evaluation.success.floors import RandomPolicy
+from lewm_hf.data.collect.recording import record_all
+from lewm_hf.evaluation.success.floors import RandomPolicy as RandomFloor
 from lewm_hf.evaluation.success.manifest import sample_manifest
 from lewm_hf.evaluation.success.protocol import load_protocol
 from lewm_hf.pictures import square
 from lewm_hf.tasks.drawn_gymnasium import squared
+from lewm_hf.tasks.random_policy import RandomPolicy
 from lewm_hf.tasks.registry import knows_goals
 
 pytestmark = pytest.mark.usefixtures("own_module")
@@ -163,13 +165,22 @@ def test_actions_without_bounds_have_a_random_floor(model, own_module, tmp_path)
     assert len(rows) == 3 and all(row.random_success is not None for row in rows)
     mean, std = np.array([1.0, -2.0]), np.array([0.5, 3.0])
     everything = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
-    policy = RandomPolicy(everything, 2, 5, (mean, std))
+    policy = RandomFloor(everything, 2, 5, (mean, std))
     policy.reset([1], [7])
     drawn = np.stack([policy.act()[1] for _ in range(3)])
     expected = mean + std * np.random.default_rng([5, 7]).standard_normal((3, 2))
     np.testing.assert_allclose(drawn, expected, rtol=1e-6)
     with pytest.raises(ValueError, match="has no bounds to draw random actions from: give mean and deviation"):
-        RandomPolicy(everything, 2, 5)
+        RandomFloor(everything, 2, 5)
+
+
+def test_an_action_of_whole_numbers_is_recorded_as_it_was_executed(own_module):
+    """A random action is drawn from between the bounds, and so is a plan: neither is what the environment takes."""
+    env = make_env("kinds:Whole-v0", image_size=28)
+    (episode,) = record_all(env, RandomPolicy(), 0, [0], 20, False)
+    executed = env.env.unwrapped.taken[-20:]
+    assert set(executed) == {-2, -1, 0, 1, 2}
+    np.testing.assert_array_equal(episode.actions[:20, 0], executed)
 
 
 def test_surprise_needs_nothing_of_the_environment(model, collected):
@@ -188,11 +199,18 @@ def test_what_cannot_be_done_is_one_line(model, collected):
         ("NoInverse", "set_state(get_state()) does not give the state back"),
         ("Text", "renders ['ansi'], but a world model learns from pictures"),
         ("Wide", "takes actions of Dict"),
+        ("WithoutOptions", "write reset(self, *, seed=None, options=None)"),
+        ("OldReset", "answers reset with one thing (ndarray): return (observation, info)"),
+        ("OldStep", "answers step with 4 things (ndarray, float, bool, dict): return (observation, reward, terminated"),
+        ("Breaks", "failed in step (ValueError: the motor is hot; line "),
+        ("NeedsALevel", "missing 1 required positional argument: 'level'): give it (--env-arg NAME=VALUE)"),
+        ("SaysItsRateInWords", "states 'fast' frames per second"),
         ("ShowsFloats", 'info["goal"] of kinds:ShowsFloats-v0 is float64 of shape (40, 60, 3): expected a picture'),
     ):
         with pytest.raises(ValueError) as raised:
             make_env(f"kinds:{name}-v0", image_size=28)
         assert error in str(raised.value) and "\n" not in str(raised.value)
+    assert collected("CountsInHalves", 2).fps == 12.5
     episodes = collected("Forgetful")
     with pytest.raises(ValueError, match="does not repeat itself: replayed from its reset seed, frame .* differs"):
         judged(model, episodes)
