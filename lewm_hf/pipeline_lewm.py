@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel, Pipeline
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from .action_choices import chosen_values
 from .configuration_lewm import PIPELINE_TASK, LeWMConfig
@@ -130,17 +132,19 @@ class LeWMPlanner(Pipeline):
         return cls(model, AutoImageProcessor.from_pretrained(pretrained_model_name_or_path, **shared), **kwargs)
 
     def save_pretrained(self, save_directory: str | Path, *, code: bool = False, **kwargs: Any) -> None:
-        """Saves model and image processor.
+        """Saves model and image processor, and their code where the checkpoint brought it along.
 
         Args:
             save_directory: a folder, made where it does not exist.
-            code: also copy their code, so that `pipeline(model=save_directory, trust_remote_code=True)` plans where
-                this package is not installed; see `hub.export.code`.
+            code: copy it in any case, so that `pipeline(model=save_directory, trust_remote_code=True)` plans where this
+                package is not installed; see `hub.export.code`.
             **kwargs: of the model's and the image processor's `save_pretrained`.
         """
         self.model.save_pretrained(save_directory, **kwargs)
         self.image_processor.save_pretrained(save_directory, **kwargs)
-        if code:
+        if __name__.partition(".")[0] == TRANSFORMERS_DYNAMIC_MODULE_NAME:  # this is such a copy, and goes along
+            custom_object_save(self, save_directory)
+        elif code:
             # By name: transformers follows import statements, and would want a copy of the exporter too.
             import_module(".hub.export.code", __package__).export_code(save_directory)
 

@@ -1,6 +1,8 @@
 """What the models of this package share: how checkpoints are loaded, what inputs they refuse, and initial weights."""
 
 import math
+import os
+from importlib import import_module
 from typing import Any, Self
 
 import torch
@@ -69,6 +71,20 @@ class LeWMPreTrainedModel(PreTrainedModel):
                 "belong to different checkpoints or are damaged, fetch them again or convert with `lewm convert`"
             )
         return (model, info) if output_loading_info else model
+
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], is_main_process: bool = True, **kwargs: Any
+    ) -> None:
+        """Like `PreTrainedModel.save_pretrained`; code that the checkpoint brought along goes along.
+
+        Its config names that code, without which nobody could load what is saved where this package is not installed.
+        """
+        ours = type(self).__module__.partition(".")[0] == __name__.partition(".")[0]
+        # Transformers copies the code of a model that was itself loaded from such a copy.
+        if is_main_process and getattr(self.config, "auto_map", None) and ours and self._auto_class is None:
+            # By name: transformers follows import statements, and would want a copy of what copies too.
+            import_module(".flat_code", __package__).write_code(save_directory, self.config.model_type)
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoModel
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, pipeline
 
 from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel, LeWMPlanner
 from lewm_hf.data.episodes import load_episodes
-from lewm_hf.hub.export.code import export_code, flat_sources
+from lewm_hf.flat_code import flat_sources
+from lewm_hf.hub.export.code import export_code
 from lewm_hf.hub.push import push
 
 SCRIPT = Path(__file__).with_name("without_package.py")
@@ -55,6 +56,7 @@ def agree(numbers, source, folder):
     np.testing.assert_allclose(numbers[f"{source}_embeddings"], embeddings, rtol=0, atol=1e-6)
     np.testing.assert_allclose(numbers[f"{source}_actions"], plan["actions"], rtol=0, atol=1e-5)
     assert float(numbers[f"{source}_cost"]) == pytest.approx(plan["cost"], rel=1e-5)
+    np.testing.assert_array_equal(numbers[f"{source}_again"], numbers[f"{source}_actions"])
     assert str(numbers[f"{source}_home"]).startswith("transformers_modules.")
     assert int(numbers[f"{source}_refused"]) == 2  # code runs only with leave
 
@@ -140,3 +142,30 @@ def test_where_the_package_is_installed_it_serves_an_exported_folder(tmp_path, t
     assert type(AutoConfig.from_pretrained(tmp_path)) is LeWMConfig
     assert type(AutoModel.from_pretrained(tmp_path)) is LeWMModel
     assert type(AutoImageProcessor.from_pretrained(tmp_path)) is LeWMImageProcessor
+
+
+def test_code_that_a_checkpoint_brought_along_goes_along_when_it_is_saved(tmp_path, tiny_model):
+    """Its configs name it: what is saved without it could not be loaded without the package."""
+    first, planned, alone = (tmp_path / name for name in ("first", "planned", "alone"))
+    tiny_model.save_pretrained(first)
+    LeWMImageProcessor(image_size=28).save_pretrained(first)
+    assert not list(first.glob("*.py"))
+    code = {name: (first / name).read_text() for name in export_code(first)}
+
+    LeWMPlanner.from_pretrained(first).save_pretrained(planned)
+    LeWMModel.from_pretrained(first).save_pretrained(str(alone))
+    for folder in (planned, alone):
+        assert {path.name: path.read_text() for path in folder.glob("*.py")} == {
+            name: text for name, text in code.items() if name.endswith(".py")
+        }
+    planner = pipeline(model=str(planned), trust_remote_code=True, samples=4, iterations=1, elites=2, horizon=2)
+    assert type(planner).__module__.startswith("transformers_modules.")
+
+
+def test_a_model_of_somebody_elses_is_saved_without_the_code_of_this_package(tmp_path, tiny_config):
+    class Own(LeWMModel):
+        pass
+
+    tiny_config.auto_map = {"AutoModel": "own.Own"}
+    Own(tiny_config).save_pretrained(tmp_path)
+    assert not list(tmp_path.glob("*.py"))

@@ -6,6 +6,7 @@ numbers go to OUT, those of the first source under `0_...`.
 
 import importlib.util
 import sys
+import tempfile
 
 import numpy as np
 
@@ -15,13 +16,17 @@ def numbers_of(source: str, revision: str | None) -> dict:
     from transformers import AutoImageProcessor, AutoModel, pipeline
 
     frames = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
-    trusted = {"trust_remote_code": True, "revision": revision}
+    trusted, search = {"trust_remote_code": True, "revision": revision}, {"samples": 8, "iterations": 2, "elites": 4}
     model = AutoModel.from_pretrained(source, **trusted)
     processor = AutoImageProcessor.from_pretrained(source, **trusted)
     with torch.no_grad():
         embeddings = model.encode(processor(list(frames))["pixel_values"][None])
-    planner = pipeline(model=source, **trusted, samples=8, iterations=2, elites=4, horizon=2)
+    planner = pipeline(model=source, **trusted, **search, horizon=2)
     plan = planner({"observation": frames[0], "goal": frames[1]})
+    with tempfile.TemporaryDirectory() as folder:  # what is saved again plans again
+        planner.save_pretrained(folder)
+        saved = pipeline(model=folder, trust_remote_code=True, **search, horizon=2)
+        again = saved({"observation": frames[0], "goal": frames[1]})
     refused = 0
     for load in (AutoModel.from_pretrained, AutoImageProcessor.from_pretrained):
         try:
@@ -29,7 +34,7 @@ def numbers_of(source: str, revision: str | None) -> dict:
         except ValueError as error:
             refused += "trust_remote_code=True" in str(error)
     return {
-        "embeddings": embeddings.numpy(), "actions": plan["actions"], "cost": plan["cost"],
+        "embeddings": embeddings.numpy(), "actions": plan["actions"], "cost": plan["cost"], "again": again["actions"],
         "home": type(model).__module__, "refused": refused,
     }  # fmt: skip
 
