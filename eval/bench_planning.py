@@ -71,7 +71,7 @@ def matmul_peak(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def candidate_flops(model: LeWMModel, context: Tensor, horizon: int, samples: int) -> float:
-    """Operations of the matrix products of one candidate's roll-out, as a search among `samples` in float32 makes it."""
+    """Operations of the matrix products of a candidate's roll-out, as a search among `samples` in float32 makes it."""
     candidates = torch.zeros(1, samples, horizon, model.config.action_block_size, device=context.device)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # what other threads do is not counted

@@ -134,11 +134,11 @@ def planning_table() -> str:
     """One plan of the released size beside a planner that computes as the reference implementation does."""
     files = [MEASURED / f"planning-{processor}.json" for processor in ("amd", "intel")]
     found = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    one = found[0]["rows"][0]
-    search = f"{one['samples']} x {one['iterations']}, horizon {found[0]['horizon']}, {found[0]['threads']} threads"
+    first = found[0]["rows"][0]
+    search = f"{first['samples']} x {first['iterations']}, horizon {found[0]['horizon']}, {found[0]['threads']} threads"
     lines = [f"| {search} | precision | s/plan | of matmul peak | reference, the same precision | ratio |"]
     lines.append("|---" * 6 + "|")
-    for machine, row in ((machine, row) for machine in found for row in machine["rows"]):
+    for machine, row in ((one, row) for one in found for row in one["rows"]):
         lines.append(
             f"| {machine['processor'].partition(' (family')[0]} | {row['variant']} | {row['ms_per_plan'] / 1000:.1f} "
             f"| {100 * row['share_of_peak']:.0f} % | {row['against_ms_per_plan'] / 1000:.1f} s "

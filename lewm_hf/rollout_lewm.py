@@ -5,7 +5,8 @@ called. Here the same numbers are computed from weights alone, laid out once for
 (`fixed_weights_lewm.py`):
 
 - what the context contributes is computed once per problem and shared by its candidates;
-- on CPUs candidates are taken in portions that fit the cache, a core each;
+- on CPUs candidates are taken in portions that fit the cache, a core each, and no core waits for another one's Python
+  (`recordings.py`);
 - a few candidates share nothing: what would be saved is less than what another operation costs.
 """
 
@@ -13,14 +14,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from .fixed_weights_lewm import FixedWeights, Past
+from .fixed_weights_lewm import FixedWeights, Past, packs
 from .plain_modules import is_plain, modules_of
+from .recordings import Recordings
 from .threads import side_by_side
 
 if TYPE_CHECKING:
@@ -34,8 +37,10 @@ FEW = 32
 # Sums of products over longer windows would cost more than matrix products.
 LONGEST_WINDOW = 8
 
-# Of each model that has planned, its weights as laid out last, by dtype. They hold nothing of the model itself.
-_KEPT: WeakKeyDictionary[LeWMModel, dict[torch.dtype, tuple[tuple | None, FixedWeights]]] = WeakKeyDictionary()
+# Of each model that has planned, its weights as laid out last, by dtype, and what was recorded with them. Neither holds
+# anything of the model itself.
+_KEPT: WeakKeyDictionary[LeWMModel, dict[torch.dtype, tuple[tuple | None, FixedWeights, Recordings | None]]]
+_KEPT = WeakKeyDictionary()
 
 
 class FixedRollout:
@@ -46,10 +51,12 @@ class FixedRollout:
     Args:
         model: the world model.
         weights: its own, laid out.
+        recordings: of what was computed with these weights before; `None` where there can be none, or weights are laid
+            out for one search alone.
     """
 
-    def __init__(self, model: LeWMModel, weights: FixedWeights):
-        self.model, self.weights = model, weights
+    def __init__(self, model: LeWMModel, weights: FixedWeights, recordings: Recordings | None):
+        self.model, self.weights, self.recordings = model, weights, recordings
         self.cores = torch.get_num_threads()
 
     def __call__(self, context: Tensor, candidates: Tensor, executed: Tensor | None = None) -> Tensor:
@@ -59,16 +66,19 @@ class FixedRollout:
         context, executed = self.model.check_rollout(context, candidates, executed)
         with torch.no_grad(), torch.autocast(context.device.type, enabled=False):
             parts, few = [candidates], candidates.shape[:2].numel() <= FEW
-            if context.device.type == "cpu" and not few:
+            on_cpu = context.device.type == "cpu"
+            if on_cpu and not few:
                 parts = candidates.split(self._portion(*candidates.shape[:2]), 1)
             imagine = self._imagine_few if few else self._imagine
+            if on_cpu and self.cores > 1 and self.recordings is not None:
+                imagine = partial(self.recordings, imagine)
 
-            def unrecorded(part: Tensor) -> Tensor:
+            def without_gradients(part: Tensor) -> Tensor:
                 with torch.inference_mode():
                     return imagine(context, part, executed)
 
             # Concatenated out there, where tensors are made that everything may be done with.
-            return torch.cat(side_by_side(unrecorded, parts), 1).to(context.dtype)
+            return torch.cat(side_by_side(without_gradients, parts, self.cores), 1).to(context.dtype)
 
     def _portion(self, problems: int, samples: int) -> int:
         """Candidates of a portion. Does not depend on which thread asks, nor do the bits of a plan therefore."""
@@ -151,24 +161,27 @@ def prepare(model: LeWMModel, types: tuple[type, ...], dtype: torch.dtype | None
         return None
     if len({tensor.device for tensor in tensors}) > 1 or not all(is_plain(module, types) for module in modules):
         return None
-    return FixedRollout(model, _laid_out(model, tensors, model.dtype if dtype is None else dtype))
+    return FixedRollout(model, *_laid_out(model, tensors, model.dtype if dtype is None else dtype))
 
 
-def _laid_out(model: LeWMModel, tensors: list[Tensor], dtype: torch.dtype) -> FixedWeights:
-    """The model's weights, on a CPU those of the last search where nothing has changed since.
+def _laid_out(model: LeWMModel, tensors: list[Tensor], dtype: torch.dtype) -> tuple[FixedWeights, Recordings | None]:
+    """The model's weights, on a CPU those of the last search where nothing has changed since, and their recordings.
 
     Args:
         tensors: all that the weights are made of.
     """
-    kept = _KEPT.setdefault(model, {})
-    mark = _mark(tensors)
+    kept, norms = _KEPT.setdefault(model, {}), _mark(tensors)
+    mark = norms and (model.config.history_size, norms)
     if mark is None or dtype not in kept or kept[dtype][0] != mark:
         with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
-            kept[dtype] = mark, FixedWeights(model, dtype)
-    weights = kept[dtype][1]
+            # Packed weights cannot be part of a recording.
+            recordings = None if packs(dtype, model.device) else Recordings()
+            kept[dtype] = mark, FixedWeights(model, dtype), recordings
+    _, weights, recordings = kept[dtype]
     if mark is None:
         del kept[dtype]
-    return weights
+        return weights, None
+    return weights, recordings
 
 
 @torch.no_grad()

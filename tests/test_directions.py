@@ -16,7 +16,7 @@ FLOORS = (
     ("configuration_checks", "configuration_lewm", "configuration_lewm_decoder", "action_blocks", "action_choices",
      "arguments_of", "compiler_cache", "engines", "extras", "files", "flat_code", "folders", "meeting",
      "named_settings", "offered", "pictures", "plain_modules", "plain_numbers", "progress", "proprioception_lewm",
-     "records", "randomness", "scripts", "spatial_softmax", "threads", "yaml_text"),
+     "recordings", "records", "randomness", "scripts", "spatial_softmax", "threads", "yaml_text"),
     ("sigreg", "measures", "attention_lewm", "encoders", "encoder_convolutions", "encoder_conv", "encoder_resnet",
      "encoder_spatial_softmax", "encoder_timm", "encoder_vit", "heads_lewm", "image_processing_lewm", "predictor_lewm",
      "pretrained_lewm", "fixed_weights_lewm", "rollout_lewm"),

@@ -106,8 +106,8 @@ SEEDS = {
         ),
         (
             "cube-mini", "clean-actor",
-            '(seed 0) reaches {ships} of the {n} shipped "clean" pairs with its actor, another training and its actor '
-            "on the same episodes {0} (seed 1).",
+            '(seed 0) reaches {ships} of the {n} shipped "clean" pairs with its actor, two more trainings and '
+            "their actors on the same episodes {0} (seed 1) and {1} (seed 2).",
         ),
     ],
 )  # fmt: skip

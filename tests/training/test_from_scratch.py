@@ -202,7 +202,7 @@ def comment(name):
     return " ".join((RECIPES / f"{name}.yaml").read_text(encoding="utf-8").replace("\n#", "\n").split())
 
 
-@pytest.mark.parametrize("name", ["tworoom-mini", "reacher-mini", "pusht-mini"])
+@pytest.mark.parametrize("name", ["tworoom-mini", "reacher-mini", "pusht-mini", "cube-mini"])
 def test_what_a_recipe_takes_from_nothing_was_measured_with_its_commands(name):
     run, script = MEASURED[name], module()
     commands = [shlex.join(words) for words in script.commands_of(RECIPES / f"{name}.yaml")]
@@ -215,10 +215,17 @@ def test_what_a_recipe_takes_from_nothing_was_measured_with_its_commands(name):
     assert f"{told}evaluation included, which found {success['successes']} of {success['n']}" in comment(name)
 
 
-def test_the_readme_says_what_three_recipes_take():
-    room, reacher, push = (MEASURED[name]["minutes"] for name in ("tworoom-mini", "reacher-mini", "pusht-mini"))
+def test_the_readme_says_what_the_recipes_take():
+    names = "tworoom-mini", "reacher-mini", "cube-mini", "pusht-mini"
+    room, reacher, cube, push = (MEASURED[name]["minutes"] for name in names)
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert f"for TwoRoom, Reacher and PushT {room}, {reacher} and {push} minutes on two cores." in readme
+    assert f"for TwoRoom, Reacher, Cube and PushT {room}, {reacher}, {cube} and {push} minutes on two cores." in readme
+
+
+def test_what_each_part_of_cube_took():
+    collected, trained, fitted, _ = (entry["seconds"] / 60 for entry in MEASURED["cube-mini"]["commands"])
+    told = f"{collected:.1f} minutes for the episodes, {trained:.1f} for the model, {fitted:.1f} for the actor."
+    assert told in comment("cube-mini") and MEASURED["cube-mini"]["beside"] in comment("cube-mini")
 
 
 def test_what_each_part_of_push_t_took():

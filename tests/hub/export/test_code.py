@@ -101,7 +101,7 @@ def test_save_pretrained_itself_can_export_the_modeling_code(tmp_path, tiny_mode
     assert names == {
         "configuration_checks.py", "configuration_lewm.py", "modeling_lewm.py", "attention_lewm.py",
         "predictor_lewm.py", "sigreg.py", "heads_lewm.py", "rollout_lewm.py", "threads.py", "encoder_resnet.py",
-        "fixed_weights_lewm.py", "plain_modules.py", "spatial_softmax.py",
+        "fixed_weights_lewm.py", "plain_modules.py", "recordings.py", "spatial_softmax.py",
         "encoder_timm.py", "encoder_vit.py", "encoders.py", "encoder_conv.py", "encoder_convolutions.py",
         "encoder_spatial_softmax.py", "image_processing_lewm.py", "pictures.py", "pretrained_lewm.py",
         "plain_numbers.py", "proprioception_lewm.py",
