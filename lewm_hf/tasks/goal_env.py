@@ -87,4 +87,9 @@ class GoalEnv(StateEnv):
         return {}
 
     def _info(self, success: bool) -> dict[str, Any]:
-        return {"state": self.get_state(), "goal_state": self.goal_state, "success": success, **self._more_info()}
+        return {
+            "state": np.array(self.get_state()),
+            "goal_state": self.goal_state,
+            "success": success,
+            **self._more_info(),
+        }

@@ -60,5 +60,12 @@ def expert_source(env: str, name: str | None = None) -> Callable[..., Any]:
     source = policies[name]
     if isinstance(source, str):
         module, _, attribute = source.partition(":")
-        source = getattr(import_module(module), attribute)
+        try:
+            source = getattr(import_module(module), attribute)
+        except (ModuleNotFoundError, AttributeError, SyntaxError, NameError) as error:
+            reason = " ".join(str(error).split())
+            raise ImportError(
+                f"policy {name!r} of {task.name}, {policies[name]}, cannot be imported ({reason}): mend it, or its "
+                "name in the task's policies"
+            ) from error
     return source

@@ -82,7 +82,7 @@ class StateEnv(gymnasium.Env):
 
     def render(self) -> np.ndarray:
         """The current scene: `(image_size, image_size, 3)` uint8."""
-        return self._draw()
+        return self._draw().copy()  # an environment may draw into the same array again
 
     # Goals and states
 
@@ -109,12 +109,18 @@ class StateEnv(gymnasium.Env):
 
     def is_success(self) -> bool:
         """Whether the current state reaches the current goal."""
-        return bool(self.reached(self.get_state()[None], self._require_goal()[None])[0])
+        found = np.asarray(self.reached(self.get_state()[None], self._require_goal()[None]))
+        if found.shape != (1,):
+            raise ValueError(
+                f"{type(self).__name__}.reached says {found.tolist()} of one pair: return an array with an answer for "
+                "each row of states and goals"
+            )
+        return bool(found[0])
 
     def goal_image(self, state: np.ndarray | None = None) -> np.ndarray:
         """The picture of `state` (default: the current goal), `(H, W, 3)` uint8. The current state stays untouched."""
         state = self._require_goal() if state is None else self.check_state(state)
-        return self._draw_state(state)
+        return self._draw_state(state).copy()
 
     @classmethod
     def render_batch(cls, envs: Sequence["StateEnv"], goals: bool = False) -> np.ndarray:
@@ -278,7 +284,7 @@ class StateEnv(gymnasium.Env):
 
     def _snapshot(self) -> Any:
         """Whatever `_restore` needs to continue as if nothing had happened."""
-        return self.get_state()
+        return np.array(self.get_state())  # not what the environment may write to meanwhile
 
     def _restore(self, snapshot: Any) -> None:
         self._set_state(snapshot)

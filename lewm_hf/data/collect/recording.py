@@ -80,19 +80,20 @@ def record(
     """
     observation, _ = env.reset(seed=int(rng.integers(SEEDS)), options={"goal_image": False})
     expert.reset(env, rng)
-    images, states, observations = [], [env.get_state()], [env.recorded(observation)]
+    # Copies throughout: environments and policies may write to the same arrays again.
+    images, states, observations = [], [np.array(env.get_state())], [_copy(env.recorded(observation))]
     if pictures and phase == 0:
         images.append(env.render())
     goals, success = [env.goal_state], [env.is_success()]
     actions: list[np.ndarray] = []
     while len(actions) < max_steps and not env.over and not (stop_at_success and success[-1]):
-        action = env.recorded_action(expert.act(env))
+        action = np.array(env.recorded_action(expert.act(env)))
         observation, _, _, _, info = env.step(action)
         actions.append(action)
         if pictures and len(actions) % every == phase:
             images.append(env.render())
         states.append(info["state"])
-        observations.append(env.recorded(observation))
+        observations.append(_copy(env.recorded(observation)))
         goals.append(env.goal_state)
         success.append(info["success"])
     if pictures and not images:
@@ -136,6 +137,10 @@ def record_all(
         if pictures and kept.goals is not None:
             kept = replace(kept, images=list(env.draw_states(kept.states, kept.goals)))
         yield kept
+
+
+def _copy(moment: np.ndarray | None) -> np.ndarray | None:
+    return None if moment is None else np.array(moment)
 
 
 def _stacked(moments: Sequence[np.ndarray | None]) -> np.ndarray | None:

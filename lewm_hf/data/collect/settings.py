@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import __version__
+from ...tasks.checked_env import check_environment
 from ...tasks.outside_policies import file_sha256, is_outside
 from ...tasks.policies import expert_names, expert_source, make_expert
 from ...tasks.registry import find_task, make_env, register_task
@@ -116,10 +117,10 @@ class Collection:
     def description(self) -> dict[str, Any]:
         """The part of `episodes.json` that is known before the first episode."""
         env = make_env(self.env, **self.env_kwargs)
+        check_environment(env, self.env)
         fps, state_names = env.metadata["render_fps"] / self.every, list(env.state_names)
         (action_dim,) = env.action_space.shape
         of_env = {"action_bounds": action_bounds(env)} | _peculiar(env)
-        env.check_pictures(self.env)
         if self.every > 1 and not env.restorable:
             raise ValueError(
                 f"every={self.every}: {self.env} has no get_state and set_state, so its states are restored by "
