@@ -158,4 +158,5 @@ def test_what_makes_no_sense_is_refused(tiny_model):
     with pytest.raises(ValueError, match="neither acts nor plans"):
         RobotLoop(object(), Robot().camera, Robot().send, hz=10)
     with pytest.raises(ValueError, match="num_envs=1"):
-        RobotLoop(MPCPolicy(tiny_model, None, num_envs=2), Robot().camera, Robot().send, hz=10)
+        two = MPCPolicy(tiny_model, LeWMImageProcessor(image_size=28), num_envs=2)
+        RobotLoop(two, Robot().camera, Robot().send, hz=10)
