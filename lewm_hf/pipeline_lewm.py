@@ -36,7 +36,8 @@ INPUT_KEYS = (
     "observation", "goal", "goal_embedding", "proprioception", "goal_proprioception", "steps_left", "problem",
 )  # fmt: skip
 LOADING = ("revision", "token", "cache_dir", "local_files_only", "force_download", "subfolder")
-LOADING_MODEL = ("dtype", "device_map", "attn_implementation")
+LOADING_MODEL = ("dtype", "torch_dtype", "device_map", "attn_implementation", "quantization_config", "variant")
+TRUST = ("trust_remote_code",)
 
 
 class LeWMPlanner(Pipeline):
@@ -121,17 +122,20 @@ class LeWMPlanner(Pipeline):
 
         Args:
             pretrained_model_name_or_path: directory or repository.
-            **kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `dtype`, `device_map` for loading; `device`
-                and `batch_size` of the pipeline; and any setting of the search. Before a `dtype` of half precision,
-                `lewm health` tells whether the checkpoint still tells frames apart in it.
+            **kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `subfolder`, `trust_remote_code`, `dtype`,
+                `device_map`, `quantization_config`, `variant` for loading; `device` and `batch_size` of the pipeline;
+                and any setting of the search. Before a `dtype` of half precision, `lewm health` tells whether the
+                checkpoint still tells frames apart in it.
         """
-        shared = {name: kwargs.pop(name) for name in LOADING if name in kwargs}
-        own = {name: kwargs.pop(name) for name in LOADING_MODEL if name in kwargs}
+        shared, own, trust = (
+            {name: kwargs.pop(name) for name in names if name in kwargs} for names in (LOADING, LOADING_MODEL, TRUST)
+        )
         # Names the converter where AutoModel would only find an unknown config.
         config, _ = LeWMConfig.get_config_dict(pretrained_model_name_or_path, **shared)
         import_offered(config.get("model_type"))
-        model = AutoModel.from_pretrained(pretrained_model_name_or_path, **shared, **own)
-        return cls(model, AutoImageProcessor.from_pretrained(pretrained_model_name_or_path, **shared), **kwargs)
+        model = AutoModel.from_pretrained(pretrained_model_name_or_path, **shared, **own, **trust)
+        processor = AutoImageProcessor.from_pretrained(pretrained_model_name_or_path, **shared, **trust)
+        return cls(model, processor, **kwargs)
 
     def save_pretrained(self, save_directory: str | Path, *, code: bool = False, **kwargs: Any) -> None:
         """Saves model and image processor, and their code where the checkpoint brought it along.

@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -276,6 +277,7 @@ def test_from_pretrained_and_the_registered_task(checkpoint):
     assert np.abs(reseeded["actions"] - expected["actions"]).max() > 1e-3
     low = LeWMPlanner.from_pretrained(checkpoint, device="cpu", dtype="bfloat16", **SMALL)
     assert low.dtype == torch.bfloat16
+    assert LeWMPlanner.from_pretrained(checkpoint, torch_dtype=torch.bfloat16, **SMALL).dtype == torch.bfloat16
     assert low(pair)["cost"] == pytest.approx(expected["cost"], rel=0.2)
 
 
@@ -307,6 +309,33 @@ assert not {{"datasets", "gymnasium", "lewm_hf.data", "lewm_hf.envs"}} & set(sys
     np.testing.assert_allclose(made, planner(picture(0), picture(1))["actions"], atol=1e-5)
     # Candidates are N(0, 1) in z-scored space: environment units centre on the statistics' mean.
     assert (np.abs(made - [0.1, -0.2]) < 5 * np.array([0.5, 0.6])).all()
+
+
+OWN_WORLD = """
+from lewm_hf import LeWMConfig, LeWMModel
+
+
+class OwnConfig(LeWMConfig):
+    model_type = "own_world"
+
+
+class OwnModel(LeWMModel):
+    config_class = OwnConfig
+"""
+
+
+def test_a_world_model_of_somebody_elses_comes_with_its_code(tmp_path, tiny_model, planner):
+    """A file that transformers runs when it is told to trust it."""
+    tiny_model.save_pretrained(tmp_path, variant="fp32")
+    LeWMImageProcessor(image_size=28).save_pretrained(tmp_path)
+    (tmp_path / "own.py").write_text(OWN_WORLD)
+    config = json.loads((tmp_path / "config.json").read_text()) | {
+        "model_type": "own_world", "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel"},
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    own = LeWMPlanner.from_pretrained(tmp_path, trust_remote_code=True, variant="fp32", **SMALL)
+    assert type(own.model).__module__.startswith("transformers_modules.")
+    assert_same(own(picture(0), picture(1)), planner(picture(0), picture(1)))
 
 
 def test_a_decoder_plans_nothing(tmp_path):
