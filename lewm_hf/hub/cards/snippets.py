@@ -113,8 +113,24 @@ policy.reset([0], problems=[0], goals=[goal])
 policy.act([now])  # {shape} float32, in the units of the recordings"""
 
 
-def decoder_snippet(source: str, world_model: str, env_id: str, env_kwargs: Mapping[str, Any], image_size: int) -> str:
-    """Draws what a world model sees in a picture of its environment."""
+def decoder_snippet(
+    source: str, world_model: str, env_id: str | None, env_kwargs: Mapping[str, Any], image_size: int
+) -> str:
+    """Draws what a world model sees in a picture of its environment, where there is one, else in a blank one.
+
+    Args:
+        source, world_model: what `from_pretrained` gets.
+        env_id, env_kwargs, image_size: see `planner_snippet`.
+    """
+    if env_id is None:
+        return f"""import numpy, torch
+from lewm_hf import LeWMDecoder, LeWMPlanner
+
+planner, decoder = LeWMPlanner.from_pretrained("{world_model}"), LeWMDecoder.from_pretrained("{source}")
+picture = numpy.zeros(({image_size}, {image_size}, 3), numpy.uint8)  # put one of the recordings' kind in its place
+with torch.no_grad():
+    embeddings = planner.model.encode(planner.image_processor([picture])["pixel_values"][None])
+    pictures = decoder.pictures(embeddings)  # (1, 1, {image_size}, {image_size}, 3) uint8"""
     from ...tasks.registry import ships
 
     modules, names, make = ("gymnasium, lewm_hf.envs, torch", "LeWMDecoder, LeWMPlanner", "gymnasium.make")
