@@ -16,6 +16,7 @@ from .checks import (
     CARD_FILE,
     LIBRARY,
     TRAINING_FILE,
+    cameras_of,
     check_card,
     check_folder,
     check_given,
@@ -181,7 +182,9 @@ def _values(
         "precision": precision_text(training),
         "results": [(name, f"{training['evaluation'][key]:.4g}") for key, (_, name) in METRICS.items()],
         "install": install(env_id),
-        "snippet": decoder_snippet(given["repo-id"], given["world-model"], env_id, look, config.image_size),
+        "snippet": decoder_snippet(
+            given["repo-id"], given["world-model"], env_id, look, config.image_size, cameras_of(folder)
+        ),
         "config": config,
         "hours": training["seconds"] * training["num_processes"] / 3600,
         "settings": [
