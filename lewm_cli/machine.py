@@ -5,6 +5,8 @@ from pathlib import Path
 
 from .verb import CONTINUES, Verbs
 
+PAIRS = 12  # of an agent that is shown
+
 
 def add(verbs: Verbs) -> None:
     """Declares the verbs of this group."""
@@ -20,7 +22,7 @@ def add(verbs: Verbs) -> None:
     )  # fmt: skip
     verb.add("env", nargs="?", help="show an agent of this task instead of training one")
     verb.add("--model", help="with a task: folder or Hub id; the checkpoint that ships by default")
-    verb.add("--pairs", type=int, default=12, help="with a task: start-goal pairs")
+    verb.add("--pairs", type=int, help=f"with a task: start-goal pairs; {PAIRS} by default")
     verb.add_out("folder of everything; demo, or demo-TASK by default")
 
 
@@ -36,13 +38,18 @@ def _demo(args: argparse.Namespace) -> None:
     if args.env is None:
         from lewm_hf.cli.demo import run_demo
 
-        if args.model is not None:
-            raise ValueError("--model shows an agent of a task: name the task, such as `lewm demo push_t --model DIR`")
+        for name in ("model", "pairs"):
+            if (value := getattr(args, name)) is not None:
+                raise ValueError(
+                    f"--{name} {value} is for an agent of a task that is shown: name the task, such as "
+                    f"`lewm demo push_t --{name} {value}`"
+                )
         page = run_demo(args.out or Path("demo"))
     else:
         from lewm_hf.cli.showcase import show_agent
         from lewm_hf.tasks.registry import find_task
 
         out = args.out or Path(f"demo-{args.env}")
-        page = show_agent(args.env, find_task(args.env).env_id, out, model=args.model, pairs=args.pairs)
+        pairs = PAIRS if args.pairs is None else args.pairs
+        page = show_agent(args.env, find_task(args.env).env_id, out, model=args.model, pairs=pairs)
     print(f"\nopen {page} in a browser")

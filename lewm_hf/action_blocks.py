@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,7 +71,7 @@ def from_blocks(blocks: Tensor, config: Any) -> Tensor:
 
 def block_bounds(
     config: Any,
-    given: tuple[Sequence[float], Sequence[float]] | None = None,
+    given: tuple[Sequence[float], Sequence[float]] | np.ndarray | None = None,
     device: torch.device | str = "cpu",
     *,
     clipped: bool = True,
@@ -83,7 +84,7 @@ def block_bounds(
 
     Args:
         config: its `action_low` and `action_high` count, in environment units.
-        given: the same, for a config that states none.
+        given: the same, for a config that states none; two vectors, or an array of two rows.
         clipped: `False` leaves all dimensions that moved without bounds.
 
     Raises:
@@ -96,11 +97,17 @@ def block_bounds(
     low, high = getattr(config, "action_low", None), getattr(config, "action_high", None)
     known = given if low is None or high is None else (low, high)
     moved = torch.tensor(moving(config))
-    if not known or not clipped:
+    if known is None or not clipped:
         if moved.all():
             return None
         known = [-math.inf] * config.action_dim, [math.inf] * config.action_dim
-    limits = [torch.as_tensor(one, dtype=torch.float64) for one in known]
+    try:
+        lowest, highest = known
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"action bounds of type {type(known).__name__} are not two vectors: give the lowest action and the highest"
+        ) from error
+    limits = [torch.as_tensor(one, dtype=torch.float64) for one in (lowest, highest)]
     for one in limits:
         if one.shape != (config.action_dim,):
             raise ValueError(
@@ -108,7 +115,8 @@ def block_bounds(
                 "per action dimension"
             )
     if not (limits[0] <= limits[1]).all():  # NaN, too
-        raise ValueError(f"action bounds from {list(known[0])} to {list(known[1])} leave no action: check their order")
+        low, high = (one.tolist() for one in limits)
+        raise ValueError(f"action bounds from {low} to {high} leave no action: check their order")
     mean, std = _statistics(config, limits[0])
     low, high = (((one - mean) / std).repeat(config.frameskip) for one in limits)
     return tuple(torch.where(moved, one, 0.0).float().to(device) for one in (low, high))

@@ -50,7 +50,7 @@ class LeWMActor(nn.Module):
 
     def standardize(self, rows: Tensor) -> Tensor:
         """`(N, size) -> (N, size)`; in training with the statistics of these rows."""
-        return rows if self.batch_norm is None else self.batch_norm(rows).to(self.net[0].weight.dtype)
+        return rows if self.batch_norm is None else self.batch_norm(rows).to(self.net[0].bias.dtype)
 
     def forward(self, seen: Tensor, goal: Tensor, blocks_left: Tensor) -> Tensor:
         """Standardized `(N, size)` twice and whole numbers `(N,)`, taken as 1 to `max_blocks` -> `(N, A)`."""

@@ -1,5 +1,6 @@
 """Pictures -> normalized tensors, in the order of the released code: scale, normalize, resize."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 
 from .pictures import FITS, rgb, square
+from .plain_numbers import plain
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -24,6 +26,8 @@ def _to_tensor(image: Any) -> Tensor:
         shapes = {tuple(part.shape) for part in parts}
         if len(shapes) > 1:
             raise ValueError(f"images of one batch have different shapes {sorted(shapes)}: process them one by one")
+        if len({part.is_floating_point() for part in parts}) > 1:  # stacked, whole numbers would be floats beyond 1
+            raise ValueError("images of one batch are floats in [0, 1] and whole numbers to 255: give one kind")
         return torch.stack(parts)
     if isinstance(image, Image.Image):
         image = rgb(image)
@@ -46,6 +50,18 @@ def _to_tensor(image: Any) -> Tensor:
     raise ValueError(f"an image of shape {tuple(image.shape)} does not have 3 channels (first or last): convert to RGB")
 
 
+def _three(name: str, values: Any) -> list[float]:
+    """One number for each channel.
+
+    Raises:
+        ValueError: one line for anything else.
+    """
+    numbers = [plain(value) for value in values] if isinstance(values, Sequence | np.ndarray | Tensor) else []
+    if len(numbers) != 3 or not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
+        raise ValueError(f"{name}={values!r} must be three finite numbers, one for each channel")
+    return [float(number) for number in numbers]
+
+
 class LeWMImageProcessor(BaseImageProcessor):
     """Scales to [0, 1], normalizes with the ImageNet statistics, then resizes to `image_size` (bilinear, antialiased).
 
@@ -59,7 +75,7 @@ class LeWMImageProcessor(BaseImageProcessor):
             are then given by camera, `{"top": ..., "wrist": ...}`, all of one size.
 
     Raises:
-        ValueError: for another `fit`, or fewer than two cameras.
+        ValueError: for another `fit`, fewer than two cameras, or numbers that no picture can be made with.
     """
 
     model_input_names = ["pixel_values"]
@@ -77,9 +93,12 @@ class LeWMImageProcessor(BaseImageProcessor):
         if fit not in (None, *FITS):
             raise ValueError(f"fit={fit!r} is unknown: use None or one of {', '.join(FITS)}")
         # Plain numbers: NumPy's do not go into JSON.
-        self.image_size = int(image_size)
-        self.image_mean = [float(value) for value in image_mean]
-        self.image_std = [float(value) for value in image_std]
+        self.image_size = plain(image_size)
+        if type(self.image_size) is not int or self.image_size < 1:
+            raise ValueError(f"image_size={image_size!r} must be a whole number of pixels, at least 1")
+        self.image_mean, self.image_std = _three("image_mean", image_mean), _three("image_std", image_std)
+        if min(self.image_std) <= 0:
+            raise ValueError(f"image_std={self.image_std} must be positive")
         self.fit = fit
         if cameras is not None and len(set(cameras)) < 2:
             raise ValueError(f"cameras={list(cameras)} must be different names, two or more: one alone needs none")

@@ -161,7 +161,7 @@ class LeWMModel(LeWMPreTrainedModel):
         encoder = self.proprioception_encoder
         if proprioception is None or encoder is None:  # either both are there or neither, or it was refused above
             return self.projector(features), features
-        body = encoder(proprioception.to(encoder.weight.dtype))
+        body = encoder(proprioception.to(encoder.bias.dtype))
         return self.projector(features + body.to(features.dtype)), features
 
     def act(

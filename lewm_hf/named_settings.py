@@ -37,10 +37,13 @@ def read_named(name_or_path: str | Path, folder: Traversable, kind: str) -> dict
         kind: what they are, for messages: `"protocol"`.
 
     Raises:
-        ValueError: for an unknown name, or a file that is not a mapping.
+        ValueError: for an unknown name, what is neither name nor path, or a file that is not a mapping.
         FileNotFoundError: for a path that does not exist.
     """
-    path, names = Path(name_or_path), names_in(folder)
+    names = names_in(folder)
+    if not isinstance(name_or_path, str | Path):
+        raise ValueError(f"{kind}={name_or_path!r} is no name: use one of {', '.join(names)} or a .yaml file")
+    path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise FileNotFoundError(f"there is no {kind} file {path}: give another, or one of {', '.join(names)}")

@@ -19,7 +19,9 @@ from .action_choices import chosen_values
 from .configuration_lewm import PIPELINE_TASK, LeWMConfig
 from .pictures import read, rgb
 from .planning.frames import check_same_size, encode_frames, frame_size, observe_frames
+from .planning.goal_embeddings import check_embedding, read_embedding
 from .planning.horizon import SHORTEST, blocks_until, check_steps_left, horizon_until
+from .planning.noise import check_problem
 from .planning.plan_settings import PlanSettings
 from .planning.planner import plan
 from .planning.solvers import known_settings
@@ -34,7 +36,8 @@ INPUT_KEYS = (
     "observation", "goal", "goal_embedding", "proprioception", "goal_proprioception", "steps_left", "problem",
 )  # fmt: skip
 LOADING = ("revision", "token", "cache_dir", "local_files_only", "force_download", "subfolder")
-LOADING_MODEL = ("dtype", "device_map", "attn_implementation")
+LOADING_MODEL = ("dtype", "torch_dtype", "device_map", "attn_implementation", "quantization_config", "variant")
+TRUST = ("trust_remote_code",)
 
 
 class LeWMPlanner(Pipeline):
@@ -64,7 +67,7 @@ class LeWMPlanner(Pipeline):
             the same input has the same plan alone, in a list and in a batch.
     Batches may be written as one dictionary, or two arguments, of lists or arrays with one more dimension:
     `planner(images, goal_images)`. What else belongs to a problem is then a keyword: `planner(image, goal_image,
-    steps_left=10)`.
+    steps_left=10)`, `planner(image, goal_embedding=latent)`.
 
     Output: a dictionary with `actions` `(horizon * frameskip, action_dim)` float32, kept within the config's action
     bounds where it states some, and `cost`, a float; with
@@ -119,17 +122,20 @@ class LeWMPlanner(Pipeline):
 
         Args:
             pretrained_model_name_or_path: directory or repository.
-            **kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `dtype`, `device_map` for loading; `device`
-                and `batch_size` of the pipeline; and any setting of the search. Before a `dtype` of half precision,
-                `lewm health` tells whether the checkpoint still tells frames apart in it.
+            **kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, `subfolder`, `trust_remote_code`, `dtype`,
+                `device_map`, `quantization_config`, `variant` for loading; `device` and `batch_size` of the pipeline;
+                and any setting of the search. Before a `dtype` of half precision, `lewm health` tells whether the
+                checkpoint still tells frames apart in it.
         """
-        shared = {name: kwargs.pop(name) for name in LOADING if name in kwargs}
-        own = {name: kwargs.pop(name) for name in LOADING_MODEL if name in kwargs}
+        shared, own, trust = (
+            {name: kwargs.pop(name) for name in names if name in kwargs} for names in (LOADING, LOADING_MODEL, TRUST)
+        )
         # Names the converter where AutoModel would only find an unknown config.
         config, _ = LeWMConfig.get_config_dict(pretrained_model_name_or_path, **shared)
         import_offered(config.get("model_type"))
-        model = AutoModel.from_pretrained(pretrained_model_name_or_path, **shared, **own)
-        return cls(model, AutoImageProcessor.from_pretrained(pretrained_model_name_or_path, **shared), **kwargs)
+        model = AutoModel.from_pretrained(pretrained_model_name_or_path, **shared, **own, **trust)
+        processor = AutoImageProcessor.from_pretrained(pretrained_model_name_or_path, **shared, **trust)
+        return cls(model, processor, **kwargs)
 
     def save_pretrained(self, save_directory: str | Path, *, code: bool = False, **kwargs: Any) -> None:
         """Saves model and image processor, and their code where the checkpoint brought it along.
@@ -150,9 +156,9 @@ class LeWMPlanner(Pipeline):
 
     def __call__(self, inputs: Any, goal: Any = None, **kwargs: Any) -> Any:
         """See the class. `planner(observation, goal)` is short for `planner({"observation": ..., "goal": ...})`."""
-        if goal is not None:
+        if goal is not None or "goal_embedding" in kwargs:
             beside = {name: kwargs.pop(name) for name in INPUT_KEYS if name in kwargs}
-            inputs = {"observation": inputs, "goal": goal} | beside
+            inputs = {"observation": inputs} | ({} if goal is None else {"goal": goal}) | beside
         if isinstance(inputs, dict) and _is_batch(inputs.get("observation")):
             inputs = _unbatch(inputs)
         elif _is_table(inputs):
@@ -220,10 +226,8 @@ class LeWMPlanner(Pipeline):
             goal = {"pixel_values": self._normalize(pictures)}
             goal |= self._body(inputs, "goal_proprioception", len(pictures))
         else:
-            goal = {"embedding": torch.as_tensor(inputs["goal_embedding"]).float()}
-        problem = inputs.get("problem", 0)
-        if isinstance(problem, bool) or not isinstance(problem, int | str | np.integer):
-            raise ValueError(f"problem={problem!r} must be a whole number or a name")
+            goal = {"embedding": read_embedding(inputs["goal_embedding"], "goal_embedding").float()}
+        problem = check_problem(inputs.get("problem", 0))
         steps_left = check_steps_left(inputs.get("steps_left"))
         # -1: nobody said. `None` would not pass through the batches of the pipeline.
         left = -1 if steps_left is None else blocks_until(steps_left, self.model.config.frameskip)
@@ -297,14 +301,8 @@ class LeWMPlanner(Pipeline):
         if "pixel_values" in goal:
             return self._look(goal, guided)
         embedding = goal["embedding"]
-        if embedding.shape == latent:
-            return embedding[None], None
-        if embedding.dim() == len(latent) + 1 and embedding.shape[1:] == latent and len(embedding):
-            return embedding, None
-        raise ValueError(
-            f"goal_embedding has shape {tuple(embedding.shape)}, but the model's embeddings have {tuple(latent)}: "
-            "give one, or several stacked"
-        )
+        check_embedding(embedding, latent, "goal_embedding")
+        return (embedding if embedding.dim() > len(latent) else embedding[None]), None
 
 
 def _picture(image: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from .planning.block_policy import BlockPolicy
+from .planning.horizon import check_steps_left
 from .proprioception_lewm import size_of
 from .tasks.action_vectors import ActionVectors
 
@@ -47,8 +48,8 @@ class VectorAgent:
 
     Raises:
         ValueError: for another number of environments than the policy's, one that does not say how it resets itself or
-            draws no pictures, actions of another size than the model's, or proprioception where the model wants none
-            or the other way round.
+            draws no pictures, actions of another size than the model's, proprioception where the model wants none or
+            the other way round, or arguments that are of another kind.
     """
 
     def __init__(
@@ -62,6 +63,20 @@ class VectorAgent:
         proprioception: Callable[[Any], np.ndarray] | None = None,
         goal_proprioception: Callable[[Mapping[str, Any]], np.ndarray] | None = None,
     ):
+        if not hasattr(policy, "wants_frame"):
+            raise ValueError(
+                f"policy of type {type(policy).__name__} acts in no environments: give an MPCPolicy or an ActorPolicy"
+            )
+        if not hasattr(envs, "num_envs"):
+            raise ValueError(
+                f"envs of type {type(envs).__name__} is no vector environment: make one with gymnasium.make_vec, also "
+                "of a single environment"
+            )
+        if not (isinstance(goals, str) or callable(goals)):
+            raise ValueError(
+                f"goals of type {type(goals).__name__} must be a name in the infos of a reset, or a function of the "
+                "environments: every episode has its own"
+            )
         if policy.num_envs != envs.num_envs:
             raise ValueError(
                 f"the policy acts in {policy.num_envs} environments, but there are {envs.num_envs}: make it with "
@@ -89,7 +104,7 @@ class VectorAgent:
                 if policy.wants_proprioception
                 else "this model was trained on pictures alone: leave proprioception away"
             )
-        self.policy, self.envs, self.steps_left = policy, envs, steps_left
+        self.policy, self.envs, self.steps_left = policy, envs, check_steps_left(steps_left)
         self.actions = np.full((envs.num_envs, expected), np.nan, dtype=np.float32)
         self._goals, self._render = goals, envs.render if render is None else render
         self._proprioception, self._goal_proprioception = functions

@@ -1,11 +1,13 @@
 """Encoders for small pictures, inverse dynamics, the actor and the roll-out loss, each against a naive version."""
 
+import copy
 import math
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from lewm_hf import LeWMConfig, LeWMModel
 from lewm_hf.encoder_spatial_softmax import SpatialSoftmaxEncoder
@@ -173,3 +175,37 @@ def test_blocks_left_are_taken_at_the_nearest_that_was_trained(with_heads):
     assert torch.equal(at[0], at[1]) and torch.equal(at[2], at[3]) and not torch.equal(at[1], at[2])
     by_hand = actor.on_embeddings.net(torch.cat([z, z + 1, torch.ones_like(z), F.one_hot(torch.tensor([0, 0]), 5)], -1))
     torch.testing.assert_close(at[1], by_hand)
+
+
+class StoredInInt8(nn.Module):
+    """A linear layer as quantizing libraries leave it: its weight in whole numbers, its bias in what it computes in."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.register_buffer("scale", linear.weight.detach().abs().amax(1, keepdim=True) / 127)
+        self.weight = nn.Parameter((linear.weight.detach() / self.scale).round().to(torch.int8), requires_grad=False)
+        self.bias = linear.bias
+
+    def forward(self, rows):
+        return F.linear(rows, self.weight * self.scale, self.bias)
+
+
+def test_weights_that_are_stored_in_whole_numbers_compute_what_they_say(tiny_config):
+    """Compared with a model whose weights are these numbers."""
+    body = {"proprioception_size": 2, "proprioception_mean": [0.0, 0.0], "proprioception_std": [1.0, 1.0]}
+    model = LeWMModel(LeWMConfig(**tiny_config.to_dict() | body | {"actor": True, "actor_inputs": "features"})).eval()
+    quantized = copy.deepcopy(model)
+    parts = {id(module) for part in (quantized.actor, quantized.proprioception_encoder) for module in part.modules()}
+    for name, module in list(quantized.named_modules()):
+        if isinstance(module, nn.Linear) and id(module) in parts:
+            stored = StoredInInt8(module)
+            quantized.set_submodule(name, stored)
+            model.get_submodule(name).weight.data = stored.weight * stored.scale
+    frames, felt = torch.randn(2, 2, 3, 28, 28), 3 * torch.randn(2, 2, 2)
+    made = []
+    for one in (model, quantized):
+        with torch.no_grad():
+            latents, features = one.observe(frames, felt)
+            goals = latents[:, 1], torch.tensor([1, 3]), features[:, 0], features[:, 1]
+            made.append((latents, one.act(latents[:, 0], *goals)))
+    torch.testing.assert_close(made[1], made[0], rtol=1e-5, atol=1e-5)

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -78,9 +80,33 @@ def test_is_saved_with_a_checkpoint_and_found_by_auto(tiny_model, tmp_path):
         (np.full((32, 32, 3), 300), r"\[0, 255\]"),
         ([], "empty list"),
         ([np.zeros((8, 8, 3), np.uint8), np.zeros((9, 9, 3), np.uint8)], "different shapes"),
+        ([np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32, 3))], "floats .* and whole numbers to 255: give one kind"),
         ("missing.png", "type str"),
     ],
 )
 def test_bad_pictures_are_refused(picture, message):
     with pytest.raises(ValueError, match=message):
         LeWMImageProcessor(image_size=32)(picture)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"image_size": "64"}, "image_size='64' must be a whole number"),
+        ({"image_size": 0}, "image_size=0 must be a whole number"),
+        ({"image_size": {"height": 64, "width": 64}}, "image_size={.*} must be a whole number"),
+        ({"image_mean": 0.5}, "image_mean=0.5 must be three finite numbers"),
+        ({"image_mean": [0.5]}, r"image_mean=\[0.5\] must be three finite numbers"),
+        ({"image_std": [0.2, 0.2, float("nan")]}, "image_std=.* must be three finite numbers"),
+        ({"image_std": [0.2, 0.0, 0.2]}, r"image_std=\[0.2, 0.0, 0.2\] must be positive"),
+    ],
+)
+def test_numbers_that_no_picture_can_be_made_with_are_refused(fields, message, tmp_path):
+    """Also where somebody wrote them into the file."""
+    with pytest.raises(ValueError, match=message):
+        LeWMImageProcessor(**fields)
+    LeWMImageProcessor(image_size=np.int64(28), image_std=np.float32([0.2, 0.2, 0.2])).save_pretrained(tmp_path)
+    path = tmp_path / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    with pytest.raises(ValueError, match=message):
+        AutoImageProcessor.from_pretrained(tmp_path)

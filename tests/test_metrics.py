@@ -43,6 +43,17 @@ def test_batches_add_up(metrics):
     assert metric.compute()["success"] == 0.75
 
 
+@pytest.mark.parametrize("wrong", [0.5, 2, None, float("nan"), "False"])
+def test_what_is_neither_success_nor_failure_is_no_success(metrics, wrong):
+    """A share, a distance, or the words of a table."""
+    metric = metrics["planning_success"]
+    for given in ({"predictions": [wrong, 1], "references": [0, 1]}, {"predictions": [0, 1], "references": [1, wrong]}):
+        with pytest.raises(ValueError, match="0 or 1|convert string|expected format"):
+            metric.compute(**given)
+    metric = metrics["planning_success"]
+    assert metric.compute(predictions=[1.0, 0.0], references=[False, True])["success"] == 0.5
+
+
 def test_probe_score(metrics):
     rng = np.random.default_rng(1)
     true = rng.normal(3, 5, (60, 3))

@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from lewm_hf import LeWMConfig, LeWMImageProcessor, LeWMModel, LeWMPlanner
+from lewm_hf import LeWMConfig, LeWMDecoder, LeWMDecoderConfig, LeWMImageProcessor, LeWMModel, LeWMPlanner
 from lewm_hf.pipeline_lewm import register_pipeline
 from lewm_hf.planning import PlanSettings, plan
 
@@ -217,8 +218,17 @@ def test_goal_may_be_an_embedding(planner, tiny_model):
     with torch.no_grad():
         embedding = tiny_model.encode(pixels[None])[0, 0]
     expected = planner(picture(0), picture(1))
-    for given in (embedding, embedding.numpy(), torch.stack([embedding, embedding + 100])):
+    several = torch.stack([embedding, embedding + 100])
+    for given in (
+        embedding,
+        embedding.numpy().astype(">f8"),
+        embedding.tolist(),
+        several,
+        [*several.numpy()],
+        [*several],
+    ):
         assert_same(planner({"observation": picture(0), "goal_embedding": given}), expected)
+        assert_same(planner(picture(0), goal_embedding=given), expected)
     far = planner(
         {"observation": picture(0), "goal_embedding": torch.stack([embedding, embedding + 100])}, goals="mean"
     )
@@ -267,6 +277,7 @@ def test_from_pretrained_and_the_registered_task(checkpoint):
     assert np.abs(reseeded["actions"] - expected["actions"]).max() > 1e-3
     low = LeWMPlanner.from_pretrained(checkpoint, device="cpu", dtype="bfloat16", **SMALL)
     assert low.dtype == torch.bfloat16
+    assert LeWMPlanner.from_pretrained(checkpoint, torch_dtype=torch.bfloat16, **SMALL).dtype == torch.bfloat16
     assert low(pair)["cost"] == pytest.approx(expected["cost"], rel=0.2)
 
 
@@ -300,6 +311,41 @@ assert not {{"datasets", "gymnasium", "lewm_hf.data", "lewm_hf.envs"}} & set(sys
     assert (np.abs(made - [0.1, -0.2]) < 5 * np.array([0.5, 0.6])).all()
 
 
+OWN_WORLD = """
+from lewm_hf import LeWMConfig, LeWMModel
+
+
+class OwnConfig(LeWMConfig):
+    model_type = "own_world"
+
+
+class OwnModel(LeWMModel):
+    config_class = OwnConfig
+"""
+
+
+def test_a_world_model_of_somebody_elses_comes_with_its_code(tmp_path, tiny_model, planner):
+    """A file that transformers runs when it is told to trust it."""
+    tiny_model.save_pretrained(tmp_path, variant="fp32")
+    LeWMImageProcessor(image_size=28).save_pretrained(tmp_path)
+    (tmp_path / "own.py").write_text(OWN_WORLD)
+    config = json.loads((tmp_path / "config.json").read_text()) | {
+        "model_type": "own_world", "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel"},
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    own = LeWMPlanner.from_pretrained(tmp_path, trust_remote_code=True, variant="fp32", **SMALL)
+    assert type(own.model).__module__.startswith("transformers_modules.")
+    assert_same(own(picture(0), picture(1)), planner(picture(0), picture(1)))
+
+
+def test_a_decoder_plans_nothing(tmp_path):
+    config = LeWMDecoderConfig(image_size=28, patch_size=14, embed_dim=16, hidden_size=8, heads=2, layers=1)
+    LeWMDecoder(config).save_pretrained(tmp_path)
+    LeWMImageProcessor(image_size=28).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="a LeWMDecoder is no world model: give one"):
+        LeWMPlanner.from_pretrained(tmp_path)
+
+
 def test_registering_again_changes_nothing(caplog):
     register_pipeline()
     assert not caplog.records
@@ -321,7 +367,18 @@ def test_registering_again_changes_nothing(caplog):
         ({"observation": np.full((28, 28, 3), np.nan), "goal": picture(1)}, "NaN"),
         ({"observation": 3, "goal": picture(1)}, "type int"),
         ({"observation": picture(0), "goal_embedding": torch.ones(15)}, r"goal_embedding has shape \(15,\).*\(16,\)"),
-        ({"observation": picture(0), "goal_embedding": torch.ones(16) * float("nan")}, "goal holds NaN"),
+        ({"observation": picture(0), "goal_embedding": torch.ones(16) * float("nan")}, "goal_embedding holds NaN"),
+        *(
+            ({"observation": picture(0), "goal_embedding": wrong}, f"goal_embedding of type {kind} is no latent")
+            for wrong, kind in (
+                ("goal.png", "str"),
+                (None, "NoneType"),
+                (["a"], "list"),
+                (torch.ones(16) * 1j, "Tensor"),
+            )
+        ),
+        ({"observation": picture(0), "goal_embedding": [[1.0], [1.0, 2.0]]}, "different lengths"),
+        ({"observation": picture(0), "goal_embedding": [torch.ones(16), torch.ones(2)]}, r"shapes \[\(2,\), \(16,\)\]"),
         ({"observation": picture(0), "goal": picture(1), "problem": 1.5}, "problem=1.5"),
         ("observation.png", "Incorrect image source|give a dictionary"),
         ({"observation": "missing.png", "goal": picture(1)}, "missing.png"),

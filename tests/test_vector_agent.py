@@ -6,7 +6,16 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 import lewm_hf.envs  # noqa: F401 - registers TwoRoom
-from lewm_hf import ActorPolicy, LeWMConfig, LeWMImageProcessor, LeWMModel, MPCPolicy, VectorAgent, load_planner
+from lewm_hf import (
+    ActorPolicy,
+    LeWMConfig,
+    LeWMImageProcessor,
+    LeWMModel,
+    LeWMPlanner,
+    MPCPolicy,
+    VectorAgent,
+    load_planner,
+)
 from lewm_hf.tasks.registry import make_env
 
 PLANNER = {"samples": 8, "iterations": 1, "elites": 2, "horizon": 3}
@@ -237,9 +246,18 @@ def test_what_cannot_be_acted_in_is_refused(tiny_model):
     for made, keywords, message in (
         (lambda: mpc(tiny_model, 3), {}, "the policy acts in 3 environments, but there are 2: make it with num_envs=2"),
         (lambda: mpc(tiny_model), {"proprioception": len}, "pictures alone: leave proprioception away"),
+        (lambda: LeWMPlanner(tiny_model, LeWMImageProcessor(image_size=28)), {}, "of type LeWMPlanner acts in no env"),
+        (
+            lambda: mpc(tiny_model),
+            {"goals": np.zeros((28, 28, 3))},
+            "goals of type ndarray must be a name in the infos",
+        ),
+        (lambda: mpc(tiny_model), {"steps_left": [25, 10]}, r"steps_left=\[25, 10\] must be a whole number"),
     ):
         with pytest.raises(ValueError, match=message):
             VectorAgent(made(), envs, **keywords)
+    with pytest.raises(ValueError, match="envs of type .* is no vector environment: make one with gymnasium.make_vec"):
+        VectorAgent(mpc(tiny_model), room())
     with pytest.raises(ValueError, match=r"no episode has begun: call reset\(\)"):
         VectorAgent(mpc(tiny_model), envs).step()
     with pytest.raises(ValueError, match=r"environments \[0, 1\] show no goal in infos\['aim'\]"):

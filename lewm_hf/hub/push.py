@@ -155,6 +155,12 @@ def push(
     if dataset is not None:
         target = dataset_repo_id or (f"{repo_id}-episodes" if model is not None else repo_id)
         uploads.append(_plan(Path(dataset), "dataset", target, include))
+    for pattern in include:
+        if not any(fnmatchcase(name, pattern) for upload in uploads for name, _ in upload.files):
+            raise ValueError(
+                f"--include {pattern} matches no file of {' or '.join(str(upload.folder) for upload in uploads)}: give "
+                "names as they are there, such as metrics.jsonl or 'state/*', or omit it"
+            )
     if dry_run:
         return Pushed(uploads, [])
     api = HfApi(token=token)

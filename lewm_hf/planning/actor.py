@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,7 +11,7 @@ from ..action_blocks import block_bounds, from_blocks
 from ..world_models.base import ActingWorldModel, device_of
 from .block_policy import BlockPolicy, Episode
 from .solvers.base import Bounds, clip
-from .world_model import Imaginer, check_actor
+from .world_model import Imaginer, check_actor, check_ready
 
 
 @torch.no_grad()
@@ -83,7 +84,7 @@ def _one_goal(context: Tensor, goal: Tensor) -> Tensor:
         goal = goal[:, 0]
     if goal.shape != context[:, -1].shape:
         raise ValueError(f"an actor goes to one goal, but goal has shape {tuple(goal.shape)}: give one per problem")
-    return goal
+    return goal.to(context)
 
 
 def _first(
@@ -172,9 +173,10 @@ class ActorPolicy(BlockPolicy):
         processor: Any,
         *,
         num_envs: int = 1,
-        action_bounds: tuple[Sequence[float], Sequence[float]] | None = None,
+        action_bounds: tuple[Sequence[float], Sequence[float]] | np.ndarray | None = None,
         retry: int | None = None,
     ):
+        check_ready(model)
         check_actor(model, "policy 'actor'")
         super().__init__(
             model, processor, num_envs=num_envs, context_frames=1, longest=model.config.actor_max_blocks,
@@ -194,7 +196,7 @@ class ActorPolicy(BlockPolicy):
             blocks = propose(
                 self.model,
                 torch.stack([torch.stack(episode.latents) for episode in batch]),
-                torch.stack([episode.goal for episode in batch]),
+                torch.stack([_one_goal(episode.latents[-1][None, None], episode.goal[None])[0] for episode in batch]),
                 torch.tensor([max(1, self.blocks_left(episode)) for episode in batch], device=self._device),
                 1,
                 None,

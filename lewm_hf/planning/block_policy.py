@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..plain_numbers import plain
 from ..proprioception_lewm import beside_pictures, size_of
 from ..world_models.base import WorldModel, device_of
 from .frames import check_same_size, encode_frames, frame_size, observe_frames, several_pictures
+from .goal_embeddings import read_embedding
 from .horizon import blocks_until, check_steps_left
-from .noise import Problem
+from .noise import Problem, check_problem
 from .world_model import check_ready
 
 
@@ -71,7 +73,7 @@ class BlockPolicy(ABC):
         retry: blocks that a goal is given anew, again and again, once it is overdue; `None`: always the shortest.
 
     Raises:
-        ValueError: for a model that is not ready to plan, or `num_envs < 1`.
+        ValueError: for a model that is not ready to plan, no processor, or `num_envs` or `retry` below 1.
     """
 
     def __init__(
@@ -79,10 +81,16 @@ class BlockPolicy(ABC):
         sees_features: bool, retry: int | None = None,
     ):  # fmt: skip
         check_ready(model)
+        if not callable(processor):
+            raise ValueError(
+                f"processor={processor!r} reads no pictures: give the image processor saved with the model"
+            )
+        num_envs, retry = plain(num_envs), plain(retry)
+        for name, value in (("num_envs", num_envs), ("retry", retry)):
+            if not (name == "retry" and value is None) and (type(value) is not int or value < 1):
+                raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
         self.model, self.processor, self.context_frames = model, processor, context_frames
         self.longest, self.sees_features, self.retry = longest, sees_features, retry
-        if num_envs < 1:
-            raise ValueError(f"num_envs={num_envs} must be at least 1")
         self.plans = 0  # decisions made so far, for timing
         # A tenth faster than `no_grad` where operations are many and small; forbids gradients altogether.
         self._unrecorded: Callable[[], AbstractContextManager[None]] = torch.inference_mode
@@ -102,7 +110,7 @@ class BlockPolicy(ABC):
         problems: Sequence[Problem],
         goals: Sequence | np.ndarray | Tensor | None = None,
         *,
-        goal_embeddings: np.ndarray | Tensor | None = None,
+        goal_embeddings: Sequence | np.ndarray | Tensor | None = None,
         goal_proprioception: Sequence | np.ndarray | Tensor | None = None,
         steps_left: Sequence[int | None] | int | None = None,
     ) -> None:
@@ -113,7 +121,7 @@ class BlockPolicy(ABC):
             problems: `(n,)` names or numbers; they, not the environment, decide the planner's noise.
             goals: `(n, H, W, 3)` goal pictures, or anything the processor reads; `(n, G, H, W, 3)`, or lists of
                 pictures, where a problem has several, none of them exact. Encoded here, once per episode.
-            goal_embeddings: `(n, *latent)` or `(n, G, *latent)`, instead of pictures.
+            goal_embeddings: `(n, *latent)` or `(n, G, *latent)`, or a list of n of either kind, instead of pictures.
             goal_proprioception: of models with it: what the robot reports of itself at each goal, `(n, N)` in the units
                 of the recordings; beside several pictures of one goal it is the same.
             steps_left: environment steps until the goal is due, one number or `(n,)`. Where nobody knows (`None`), the
@@ -123,12 +131,15 @@ class BlockPolicy(ABC):
             ValueError: for an environment that does not exist or is named twice, different numbers of entries, a goal
                 without a picture, pictures of different sizes, or a negative deadline.
         """
-        env_ids = [self._check_env(env_id) for env_id in env_ids]
-        if len(set(env_ids)) < len(env_ids):
-            raise ValueError(f"environments {env_ids} repeat: give each once")
         given = goals if goal_embeddings is None else goal_embeddings
         if given is None or (goals is not None and goal_embeddings is not None):
             raise ValueError("give either goals or goal_embeddings")
+        goals_name = "goals" if goal_embeddings is None else "goal_embeddings"
+        for name, values in (("env_ids", env_ids), ("problems", problems), (goals_name, given)):
+            _check_several(name, values)
+        env_ids = [self._check_env(env_id) for env_id in env_ids]
+        if len(set(env_ids)) < len(env_ids):
+            raise ValueError(f"environments {env_ids} repeat: give each once")
         if not len(env_ids) == len(problems) == len(given):
             raise ValueError(
                 f"{len(env_ids)} environments got {len(problems)} problems and {len(given)} goals: give one for each"
@@ -137,6 +148,7 @@ class BlockPolicy(ABC):
         if len(due) != len(env_ids):
             raise ValueError(f"{len(env_ids)} environments got {len(due)} deadlines: give one number, or one for each")
         due = [check_steps_left(one) for one in due]
+        problems = [check_problem(problem) for problem in problems]
         if not env_ids:
             return
         latents: Sequence[Tensor]
@@ -144,8 +156,7 @@ class BlockPolicy(ABC):
         features: Sequence[Tensor | None]
         sizes = features = [None] * len(env_ids)
         if goal_embeddings is not None:
-            given = goal_embeddings
-            latents = (given if isinstance(given, Tensor) else torch.as_tensor(given).float()).to(self._device)
+            latents = [read_embedding(one, "goal_embeddings").to(self._device) for one in goal_embeddings]
         elif goals is not None:
             body = beside_pictures(goal_proprioception, len(goals), self.model.config, "goal_proprioception")
             latents, features, sizes = self._encode_goals(goals, body)
@@ -187,6 +198,7 @@ class BlockPolicy(ABC):
                     f"frames of environments {sorted(frames)} came, {wanted} are needed: see wants_frame()"
                 )
             frames = [frames[env_id] for env_id in wanted]
+        _check_several("frames", frames)
         if len(frames) != len(wanted):
             raise ValueError(f"{len(frames)} frames came, but environments {wanted} need one each: see wants_frame()")
         looking = [self._running(env_id) for env_id in wanted]
@@ -316,9 +328,23 @@ class BlockPolicy(ABC):
         return episode
 
     def _check_env(self, env_id: int) -> int:
-        if not 0 <= env_id < self.num_envs:
-            raise ValueError(f"environment {env_id} does not exist: there are {self.num_envs}, counted from 0")
-        return int(env_id)
+        number = plain(env_id)
+        if type(number) is not int or not 0 <= number < self.num_envs:
+            raise ValueError(
+                f"environment {number!r} does not exist: there are {self.num_envs}, counted from 0; of a mask "
+                "np.flatnonzero(mask) are the numbers"
+            )
+        return number
+
+
+def _check_several(name: str, values: Any) -> None:
+    """Refuses one thing where there has to be one for each environment.
+
+    Raises:
+        ValueError: one line.
+    """
+    if not hasattr(values, "__len__") or isinstance(values, str | bytes | Mapping):
+        raise ValueError(f"{name} of type {type(values).__name__} must be a list or an array, one for each environment")
 
 
 def _each(steps_left: Any, count: int) -> list[Any]:

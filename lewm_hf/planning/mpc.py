@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from .block_policy import BlockPolicy, Episode
 from .horizon import horizon_until
 from .planner import plan
 from .planners import Planner, load_planner
-from .world_model import check_actor
+from .world_model import check_actor, check_ready
 
 
 class MPCPolicy(BlockPolicy):
@@ -55,10 +56,11 @@ class MPCPolicy(BlockPolicy):
         *,
         num_envs: int = 1,
         seed: int = 42,
-        action_bounds: tuple[Sequence[float], Sequence[float]] | None = None,
+        action_bounds: tuple[Sequence[float], Sequence[float]] | np.ndarray | None = None,
         goals: str = "min",
         **compute: Any,
     ):
+        check_ready(model)
         self.planner = load_planner(planner)
         frames = self.planner.frames(model.config)
         guided = self.planner.proposal is not None

@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..plain_numbers import plain
+
 Problem = int | str
 # Of PyTorch's integers or NumPy's, whose operations on few numbers take a fifth of the time.
 Integers = TypeVar("Integers", Tensor, NDArray[np.int64])
@@ -44,9 +46,21 @@ def philox(
     return c0, c1, c2, c3
 
 
+def check_problem(problem: Any) -> Problem:
+    """A problem's name or number, out of NumPy's and torch's kinds of both too.
+
+    Raises:
+        ValueError: for anything else; numbers with a fraction would share the noise of others.
+    """
+    found = plain(problem)
+    if isinstance(found, bool) or not isinstance(found, int | str):
+        raise ValueError(f"problem={problem!r} must be a whole number or a name")
+    return found
+
+
 def _address(seed: int, problem: Problem, replan: int) -> list[int]:
     """128 bits as four words. Hashed, so that no two addresses share a stream and names serve as well as numbers."""
-    problem = str(problem) if isinstance(problem, str) else int(problem)  # also NumPy's kinds of both
+    problem = check_problem(problem)
     digest = blake2b(repr((int(seed), problem, int(replan))).encode(), digest_size=16).digest()
     return [int.from_bytes(digest[start : start + 4], "little") for start in range(0, 16, 4)]
 

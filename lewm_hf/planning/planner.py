@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.utils import ModelOutput
@@ -166,7 +167,7 @@ def plan(
     replans: Sequence[int] | int = 0,
     executed: Tensor | None = None,
     initial_plan: Tensor | None = None,
-    bounds: tuple[Sequence[float], Sequence[float]] | None = None,
+    bounds: tuple[Sequence[float], Sequence[float]] | np.ndarray | None = None,
     blocks_left: Sequence[int] | int | None = None,
     features: Tensor | None = None,
     goal_features: Tensor | None = None,

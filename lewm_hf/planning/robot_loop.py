@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -114,7 +114,7 @@ class RobotLoop:
 
     Raises:
         ValueError: for a rate, patience or way of being late that makes no sense, a rate other than the config's
-            without `other_rate`, or an idle action of another size.
+            without `other_rate`, an idle action of another size, or a camera or an `act` that is no function.
     """
 
     def __init__(
@@ -132,8 +132,12 @@ class RobotLoop:
     ):
         if while_late not in WHILE_LATE:
             raise ValueError(f"while_late={while_late!r} is unknown: use one of {', '.join(WHILE_LATE)}")
-        if not 0 <= patience < 1:
-            raise ValueError(f"patience={patience} must lie in [0, 1): it is a share of a tick's period")
+        patience = plain(patience)
+        if type(patience) not in (int, float) or not 0 <= patience < 1:
+            raise ValueError(f"patience={patience!r} must lie in [0, 1): it is a share of a tick's period")
+        for name, function in (("camera", camera), ("act", act), ("proprioception", proprioception)):
+            if not callable(function) and not (name == "proprioception" and function is None):
+                raise ValueError(f"{name} of type {type(function).__name__} must be a function, which the loop calls")
         self.policy: LoopPolicy = _policy_of(policy)
         config = self.policy.model.config
         hz, size = _rate_of(config, hz, other_rate), config.action_dim
@@ -179,8 +183,11 @@ class RobotLoop:
             ValueError: for fewer than one step, or a goal of another size than the camera's pictures.
             Whatever camera, action or planner raise, and KeyboardInterrupt, once the robot idles.
         """
-        if steps is not None and steps < 1:
-            raise ValueError(f"steps={steps} must be at least 1")
+        steps = plain(steps)
+        if steps is not None and (type(steps) is not int or steps < 1):
+            raise ValueError(f"steps={steps!r} must be a whole number of at least 1")
+        if until is not None and not callable(until):
+            raise ValueError(f"until={until!r} must be a function, which the loop asks before every tick")
         beside = {} if goal_proprioception is None else {"goal_proprioception": [goal_proprioception]}
         self.policy.reset([0], [problem], [goal], **beside, steps_left=steps_left)
         self.report = report = LoopReport()
@@ -343,11 +350,15 @@ def _policy_of(policy: Any) -> Any:
         return policy
     if not hasattr(policy, "image_processor"):
         raise ValueError(
-            f"policy={policy!r} neither acts nor plans: give an MPCPolicy, an ActorPolicy or a LeWMPlanner"
+            f"policy of type {type(policy).__name__} neither acts nor plans: give an MPCPolicy, an ActorPolicy or a "
+            "LeWMPlanner"
         )
     from .mpc import MPCPolicy
     from .planners import SEARCH, Planner
 
     settings = policy.settings
     planner = Planner(name="robot-loop", **{name: getattr(settings, name) for name in SEARCH})
-    return MPCPolicy(policy.model, policy.image_processor, planner, seed=settings.seed, goals=settings.goals)
+    others = [entry.name for entry in fields(settings) if entry.name not in SEARCH]
+    return MPCPolicy(
+        policy.model, policy.image_processor, planner, **{name: getattr(settings, name) for name in others}
+    )

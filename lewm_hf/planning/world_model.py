@@ -63,8 +63,10 @@ def check_ready(model: WorldModel) -> None:
     """Refuses a model that would plan, but wrongly.
 
     Raises:
-        ValueError: in training mode, or without action statistics.
+        ValueError: for what is no world model, one in training mode, or without action statistics.
     """
+    if not hasattr(getattr(model, "config", None), "action_mean"):  # a path, or a decoder
+        raise ValueError(f"a {type(model).__name__} is no world model: give one, as AutoModel.from_pretrained loads it")
     check_evaluating(model)
     if model.config.action_mean is None or model.config.action_std is None:
         raise ValueError(

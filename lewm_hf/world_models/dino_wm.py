@@ -314,7 +314,7 @@ class DinoWMModel(FrozenBackboneModel):
     def _embedded(self, blocks: Tensor) -> Tensor:
         """Action blocks `(N, T, A)` -> `(N, T, action_embed_size)`."""
         self.check_blocks(blocks)
-        return self.action_encoder(blocks.to(self.action_encoder.weight.dtype))
+        return self.action_encoder(blocks.to(self.action_encoder.bias.dtype))
 
     @staticmethod
     def _joined(latents: Tensor, action: Tensor) -> Tensor:

@@ -161,7 +161,7 @@ class ImitationModel(FrozenBackboneModel):
         """What the actor sees of a window's frames, or of its one goal: `(B, T or 1, D)`."""
         tokens = batch.get(f"{prefix}patch_tokens")
         if tokens is not None:
-            return tokens.to(self.actor.net[0].weight.dtype).reshape(
+            return tokens.to(self.actor.net[0].bias.dtype).reshape(
                 len(tokens), -1, self.encoder.patches * self.encoder.width
             )
         pixels = batch[f"{prefix}pixel_values"]

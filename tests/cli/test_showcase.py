@@ -15,8 +15,11 @@ def test_the_shipped_agent_of_a_task_is_shown_on_a_page(tmp_path, capsys):
     assert f"open {out / 'index.html'}" in capsys.readouterr().out
 
 
-def test_what_cannot_be_shown_is_refused(tmp_path, capsys):
-    assert main(["demo", "--model", "x"]) == 2
-    assert "name the task" in capsys.readouterr().err
+def test_what_cannot_be_shown_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where nothing is trained
+    for option, value in (("--model", "x"), ("--pairs", "2")):
+        assert main(["demo", option, value]) == 2
+        assert f"name the task, such as `lewm demo push_t {option} {value}`" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
     assert main(["demo", "push_t", "--model", str(tmp_path / "nothing"), "--out", str(tmp_path / "d")]) == 2
     assert "nothing" in capsys.readouterr().err and not (tmp_path / "d").exists()

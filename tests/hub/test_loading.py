@@ -43,6 +43,9 @@ def test_unconverted_repositories_name_the_converter(tmp_path, online):
     for source in ("quentinll/lewm-pusht", str(tmp_path / "local")):
         for load in (LeWMModel.from_pretrained, LeWMPlanner.from_pretrained, LeWMConfig.from_pretrained, load_agent):
             one_line(ValueError, f"lewm convert {source} --out DIR", load, source)
+        one_line(
+            ValueError, f"Unrecognized model in {source}", AutoModel.from_pretrained, source
+        )  # as docs/hub.md says
 
 
 def test_a_corrupted_download_is_refused_and_can_be_fetched_again(online, model_folder, tiny_model):

@@ -69,6 +69,8 @@ def test_paths_of_this_machine_stay_here(online, model_folder, tmp_path):
         assert line in said
     assert said.count("without paths of this machine") == 3
     push("org/lewm", model=model_folder, include=["recipe.yaml"])
+    with pytest.raises(ValueError, match="--include recipes.yaml matches no file of .*checkpoint: give names"):
+        push("org/lewm", model=model_folder, include=["recipe.yaml", "recipes.yaml"], dry_run=True)
     files = online.files("model", "org/lewm")
     assert all(str(tmp_path).encode() not in content for content in files.values())
     expected = facts | {"recipe": {"dataset": "episodes", "dataset_revision": None}}

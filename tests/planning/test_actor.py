@@ -1,5 +1,6 @@
 """The actor by itself, and as the start of a search, in a linear world whose right answers are known."""
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -272,12 +273,37 @@ def test_embeddings_as_goals_are_acted_on_without_features():
     assert world.acts == [([3], False)]
 
 
-def test_actions_are_clipped_to_the_bounds():
+def test_embeddings_of_any_precision_are_goals_and_nothing_else(tiny_config):
+    tiny_config.actor = True
+    model, processor = LeWMModel(tiny_config).eval(), LeWMImageProcessor(image_size=28)
+    goal, seen = torch.linspace(-1, 1, 16), np.zeros((1, 28, 28, 3), dtype=np.uint8)
+    policy, made = ActorPolicy(model, processor), []
+    for given in (goal[None], goal[None].double(), [goal], [goal[None]], [goal.tolist()]):
+        policy.reset([0], [0], goal_embeddings=given)
+        made.append(policy.act(seen))
+    assert np.isfinite(made[0]).all() and all(np.array_equal(one, made[0]) for one in made)
+    with pytest.raises(ValueError, match="goal_embeddings holds NaN"):
+        policy.reset([0], [0], goal_embeddings=goal[None] * torch.nan)
+    with pytest.raises(ValueError, match="goal_embeddings of type str is no latent"):
+        policy.reset([0], [0], goal_embeddings=["goal.png"])
+    both = ActorPolicy(model, processor, num_envs=2)
+    both.reset([0, 1], [0, 1], goal_embeddings=[torch.stack([goal, goal]), torch.stack([goal, goal, goal])])
+    with pytest.raises(ValueError, match="an actor goes to one goal"):
+        both.act(np.repeat(seen, 2, 0))
+    for retry in (0, "5"):
+        with pytest.raises(ValueError, match=f"retry={retry!r} must be a whole number"):
+            ActorPolicy(model, processor, retry=retry)
+
+
+@pytest.mark.parametrize("bounds", [([-0.3, -0.1], [0.3, 0.1]), np.array([[-0.3, -0.1], [0.3, 0.1]])])
+def test_actions_are_clipped_to_the_bounds(bounds):
     world = ActingWorld(latent=2)
-    policy = ActorPolicy(world, as_pixels, action_bounds=([-0.3, -0.1], [0.3, 0.1]))
+    policy = ActorPolicy(world, as_pixels, action_bounds=bounds)
     policy.reset([0], [0], as_picture(torch.tensor([9.0, -9.0]))[None], steps_left=2)
     first = policy.act([as_picture(torch.zeros(2))])
     assert first[0].tolist() == pytest.approx([0.3, -0.1]) or np.abs(first[0]).tolist() == pytest.approx([0.3, 0.1])
+    with pytest.raises(ValueError, match="action bounds of type Box are not two vectors"):
+        ActorPolicy(world, as_pixels, action_bounds=gymnasium.spaces.Box(-1, 1, (2,)))
 
 
 def test_guided_planning_in_environments():

@@ -3,6 +3,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lewm_hf import LeWMImageProcessor
 from lewm_hf.action_blocks import to_blocks
@@ -189,9 +190,11 @@ def test_goals_may_be_embeddings(tiny_model, processor):
         made.append(policy.act({0: PointEnvs.picture(STARTS[0]), 1: PointEnvs.picture(STARTS[1])}))
     np.testing.assert_array_equal(made[0], made[1])
     np.testing.assert_array_equal(made[0], made[2])
-    policy.reset([0, 1], [0, 1], goal_embeddings=latents.double().numpy())  # as files and other libraries hold them
-    again = policy.act({0: PointEnvs.picture(STARTS[0]), 1: PointEnvs.picture(STARTS[1])})
-    np.testing.assert_array_equal(made[0], again)
+    other = torch.stack([latents[1], latents[1] + 50])
+    for given in (latents.double().numpy(), [*latents], latents.tolist(), [latents[0].numpy(), other]):
+        policy.reset([0, 1], [0, 1], goal_embeddings=given)  # as files and other libraries hold them
+        again = policy.act({0: PointEnvs.picture(STARTS[0]), 1: PointEnvs.picture(STARTS[1])})
+        np.testing.assert_array_equal(made[0], again)
 
 
 def test_planning_gets_nearer_to_the_goal_in_latent_space(tiny_model, processor):
@@ -217,6 +220,15 @@ def test_bad_use_is_refused(tiny_model, processor):
         MPCPolicy(tiny_model, processor, planner(context_frames=4))
     with pytest.raises(ValueError, match="unknown planner 'fast'"):
         MPCPolicy(tiny_model, processor, "fast")
+    with pytest.raises(ValueError, match="planner={'solver': 'cem'} is no name: use one of actor-guided"):
+        MPCPolicy(tiny_model, processor, {"solver": "cem"})
+    for num_envs in ("2", 2.0, True):
+        with pytest.raises(ValueError, match=f"num_envs={num_envs!r} must be a whole number"):
+            MPCPolicy(tiny_model, processor, planner(), num_envs=num_envs)
+    with pytest.raises(ValueError, match="processor=None reads no pictures"):
+        MPCPolicy(tiny_model, None, planner())
+    with pytest.raises(ValueError, match="a str is no world model: give one, as AutoModel"):
+        MPCPolicy("org/lewm", processor, planner())
     policy = MPCPolicy(tiny_model, processor, planner(), num_envs=2)
     goals = goal_pictures([0, 1])
     for arguments, message in [
@@ -225,6 +237,12 @@ def test_bad_use_is_refused(tiny_model, processor):
         (([0, 1], [0], goals), "2 environments got 1 problems and 2 goals"),
         (([0], [0]), "either goals or goal_embeddings"),
         (([0], [0], ["goal.png"]), "cannot read an image of type str"),
+        (([False, True], [0, 1], goals), "environment False does not exist: .* np.flatnonzero"),
+        (([0.5], [0], goals[:1]), "environment 0.5 does not exist"),
+        (("01", [0, 1], goals), "env_ids of type str must be a list"),
+        (([0], 0, goals[:1]), "problems of type int must be a list"),
+        (([0, 1], [0.1, 0.2], goals), "problem=0.1 must be a whole number or a name"),
+        (([0], [0], Image.fromarray(goals[0])), "goals of type Image must be a list"),
         (([0], [0], [["near.png", "far.png"]]), "cannot read a picture of type str: give PIL, numpy or torch"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -232,6 +250,8 @@ def test_bad_use_is_refused(tiny_model, processor):
     policy.reset([0], [0], goals[:1])
     with pytest.raises(ValueError, match="2 frames came, but environments \\[0\\]"):
         policy.act(goals)
+    with pytest.raises(ValueError, match="frames of type Image must be a list"):
+        policy.act(Image.fromarray(goals[0]))
     with pytest.raises(ValueError, match="environments \\[1\\] came, \\[0\\] are needed"):
         policy.act({1: goals[0]})
     with pytest.raises(ValueError, match="cannot read a picture of type str: give PIL, numpy or torch"):

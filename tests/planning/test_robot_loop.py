@@ -121,11 +121,12 @@ def test_however_it_ends_the_robot_idles_and_nothing_runs_on(tiny_model, interru
 
 
 def test_a_pipeline_becomes_a_policy_with_its_settings(tiny_model):
-    planner = LeWMPlanner(tiny_model, LeWMImageProcessor(image_size=28), goals="mean", seed=5, **QUICK)
+    compute = {"rollout_dtype": "bfloat16", "compile": True, "memory_budget": 10**8, "problem_batch": 3}
+    planner = LeWMPlanner(tiny_model, LeWMImageProcessor(image_size=28), goals="mean", seed=5, **QUICK, **compute)
     loop = RobotLoop(planner, Robot().camera, Robot().send, hz=10)
     policy = loop.policy
     assert isinstance(policy, MPCPolicy) and policy.planner.horizon == 4 and policy.planner.solver.samples == 8
-    assert policy.settings.goals == "mean" and policy.settings.seed == 5
+    assert policy.settings == planner.settings
 
 
 def test_the_rate_is_that_of_the_training_episodes_unless_another_is_asked_for(tiny_model):
@@ -151,11 +152,28 @@ def test_what_makes_no_sense_is_refused(tiny_model):
         ({"hz": 0}, "hz=0 must be a positive number"),
         ({"hz": 10, "while_late": "panic"}, "while_late='panic' is unknown: use one of rest, hold, zero"),
         ({"hz": 10, "patience": 1.0}, "patience=1.0 must lie in"),
+        ({"hz": 10, "patience": "half"}, "patience='half' must lie in"),
+        ({"hz": 10, "proprioception": 3}, "proprioception of type int must be a function"),
         ({"hz": 10, "idle": [0.0]}, "idle=.* must be 2 finite numbers"),
     ):
         with pytest.raises(ValueError, match=message):
             RobotLoop(policy, Robot().camera, Robot().send, **arguments)
-    with pytest.raises(ValueError, match="neither acts nor plans"):
-        RobotLoop(object(), Robot().camera, Robot().send, hz=10)
+    for name, functions in (("camera", (GOAL, Robot().send)), ("act", (Robot().camera, None))):
+        with pytest.raises(ValueError, match=f"{name} of type .* must be a function"):
+            RobotLoop(policy, *functions, hz=10)
+    loop = RobotLoop(policy, Robot().camera, Robot().send, hz=10)
+    for arguments, message in (
+        ({"steps": 2.5}, "steps=2.5 must be a whole number"),
+        ({"steps": "4"}, "steps='4' must be a whole number"),
+        ({"until": 5.0}, "until=5.0 must be a function"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            loop.run(GOAL, **arguments)
+    for wrong in (object(), tiny_model):
+        with pytest.raises(ValueError, match=f"policy of type {type(wrong).__name__} neither acts nor plans") as error:
+            RobotLoop(wrong, Robot().camera, Robot().send, hz=10)
+        assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="num_envs=1"):
-        RobotLoop(MPCPolicy(tiny_model, None, num_envs=2), Robot().camera, Robot().send, hz=10)
+        RobotLoop(
+            MPCPolicy(tiny_model, LeWMImageProcessor(image_size=28), num_envs=2), Robot().camera, Robot().send, hz=10
+        )

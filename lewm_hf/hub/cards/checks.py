@@ -163,6 +163,11 @@ def check_given(repo_ids: Iterable[str | None], licenses: Iterable[str | None]) 
             check_license(name)
 
 
+def cameras_of(folder: Path) -> list[str]:
+    """Names of the cameras whose pictures a checkpoint sees side by side; none where there is one."""
+    return (read_json(folder / "preprocessor_config.json") or {}).get("cameras") or []
+
+
 def check_nothing_missing(folder: Path, missing: Sequence[str]) -> None:
     """Refuses a card that would lack something, naming all of it."""
     if missing:

@@ -16,6 +16,7 @@ from .checks import (
     CARD_FILE,
     LIBRARY,
     TRAINING_FILE,
+    cameras_of,
     check_card,
     check_folder,
     check_given,
@@ -125,7 +126,8 @@ def _lacking_facts(training: Mapping[str, Any] | None) -> list[str]:
     if training is None:
         return [TRAINING_FILE]
     found = training.get("evaluation") or {}
-    names = [name for name in FACTS if lacks(training, name)]
+    of_recordings = "env_id" in training and training["env_id"] is None  # which have no environment
+    names = [name for name in FACTS if lacks(training, name) and not (of_recordings and name == "env_id")]
     names += [f"evaluation.{name}" for name in METRICS if found.get(name) is None]
     return [f"{TRAINING_FILE}: {name}" for name in names]
 
@@ -139,7 +141,7 @@ def _eval_results(
             task_type=PIPELINE_TAG,
             task_name="decoding embeddings",
             dataset_type=dataset_id or f"{LIBRARY}-episodes",
-            dataset_name=f"{training['env_id']} episodes",
+            dataset_name=f"{training['env_id'] or 'recorded'} episodes",
             dataset_split="test",
             dataset_revision=dataset_revision,
             metric_type=kind,
@@ -175,11 +177,14 @@ def _values(
         "model": model,
         "paper": PAPER,
         "training": training,
+        "learned": f"`{env_id}`" if env_id else "recordings without an environment",
         "recipe": recipe,
         "precision": precision_text(training),
         "results": [(name, f"{training['evaluation'][key]:.4g}") for key, (_, name) in METRICS.items()],
         "install": install(env_id),
-        "snippet": decoder_snippet(given["repo-id"], given["world-model"], env_id, look, config.image_size),
+        "snippet": decoder_snippet(
+            given["repo-id"], given["world-model"], env_id, look, config.image_size, cameras_of(folder)
+        ),
         "config": config,
         "hours": training["seconds"] * training["num_processes"] / 3600,
         "settings": [

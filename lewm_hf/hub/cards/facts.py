@@ -15,6 +15,7 @@ from ...world_models.base import latent_shape
 from .analyses import AnalysisText, analyses_of
 from .checks import (
     TRAINING_FILE,
+    cameras_of,
     check_folder,
     check_given,
     check_nothing_missing,
@@ -65,6 +66,7 @@ class CardFacts:
         film: path within the folder of a GIF of the agent.
         analyses: what else was measured of these weights.
         curves: PNG of the training's curves, `None` where no `metrics.jsonl` of it is at hand.
+        cameras: their names, of a model that sees several.
     """
 
     repo_id: str
@@ -89,6 +91,7 @@ class CardFacts:
     film: str | None = None
     analyses: tuple[AnalysisText, ...] = ()
     curves: bytes | None = None
+    cameras: Sequence[str] = ()
 
     @property
     def env_id(self) -> str | None:
@@ -157,7 +160,7 @@ def collect_facts(
         hasattr(model, "rollout"), list(read.values()), weight_hashes(folder), training, conversion, remote_code,
         tuple(_within(folder, path) for path in read), local, collection,
         notes.read_text(encoding="utf-8").strip() if notes.is_file() else None, find_film(folder), analyses,
-        draw_training(folder, training, model.config),
+        draw_training(folder, training, model.config), cameras_of(folder),
     )  # fmt: skip
 
 

@@ -74,9 +74,10 @@ def model_values(facts: CardFacts) -> dict[str, Any]:
             shape,
             size_of(config),
             best_planner(facts.results),
+            facts.cameras,
         )
         if facts.plans
-        else actor_snippet(source, facts.env_id, config.image_size, f"(1, {config.action_dim})"),
+        else actor_snippet(source, facts.env_id, config.image_size, f"(1, {config.action_dim})", facts.cameras),
         "remote_code": facts.remote_code,
         "interface": _interface(config, facts.latent),
         "origin": _training(facts.training, facts.config) if facts.training else _conversion(facts.origin),

@@ -141,7 +141,11 @@ def describe(agent: Agent, format: str, differences: dict[str, float]) -> dict[s
         },
         "dtype": "float32",
         "pixels": {
-            "order": "RGB / 255, minus mean, over std, then resized to image_size, bilinear and antialiased",
+            "order": "pictures of several cameras side by side, made square as fit says (the middle cut out, black "
+            "borders, or stretched by the resizing; null: they are square); RGB / 255, minus mean, over std, then "
+            "resized to image_size, bilinear and antialiased",
+            "cameras": getattr(processor, "cameras", None),
+            "fit": getattr(processor, "fit", None),
             "image_size": size,
             "mean": processor.image_mean,
             "std": processor.image_std,
@@ -153,6 +157,7 @@ def describe(agent: Agent, format: str, differences: dict[str, float]) -> dict[s
             "mean": config.action_mean,
             "std": config.action_std,
             "source": config.action_statistics_source,
+            **{name: getattr(config, f"action_{name}", None) for name in ("low", "high", "choices")},
         },
         "torch": torch.__version__,
     }

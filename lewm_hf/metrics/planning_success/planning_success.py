@@ -44,11 +44,17 @@ class PlanningSuccess(evaluate.Metric):
             description=_DESCRIPTION,
             citation=_CITATION,
             inputs_description=_KWARGS_DESCRIPTION,
-            features=datasets.Features({"predictions": datasets.Value("bool"), "references": datasets.Value("bool")}),
+            # As bool a distance, a share or the word "False" would be a success.
+            features=datasets.Features({name: datasets.Value("float64") for name in ("predictions", "references")}),
         )
 
     def _compute(self, predictions: Any, references: Any, confidence: float = 0.95) -> dict[str, Any]:
-        n, successes, floor = len(predictions), sum(map(bool, predictions)), sum(map(bool, references))
+        for name, values in (("predictions", predictions), ("references", references)):
+            if wrong := [value for value in values if value not in (0, 1)]:
+                raise ValueError(
+                    f"{name} must be 0 or 1, false or true, and not {wrong[0]}: whether each goal was reached"
+                )
+        n, successes, floor = len(predictions), int(sum(predictions)), int(sum(references))
         success_low, success_high = wilson_interval(successes, n, confidence)
         floor_low, floor_high = wilson_interval(floor, n, confidence)
         return {

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -92,6 +93,32 @@ def test_every_missing_field_is_an_error(decoder_folder):
     refused("name different world models")
     path.unlink()
     refused("would lack training.json")
+
+
+def test_a_decoder_of_recordings_has_a_card(decoder_folder, tiny_checkpoint, tmp_path):
+    """They have no environment; its lines run with any picture."""
+    path = decoder_folder / "training.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"env_id": None}))
+    text = write_card(decoder_folder, **GIVEN).read_text()
+    assert "for recordings without an environment, sees" in text and "`None`" not in text
+    card = ModelCard(text)
+    assert card_errors(text) == [] and card.data.eval_results[0].dataset_name == "recorded episodes"
+    assert card.data.tags == ["lewm", "world-model", "decoder"]
+    world_model = tmp_path / "world-model"
+    shutil.copytree(tiny_checkpoint, world_model)
+    for cameras in (None, ["top", "wrist"]):  # side by side
+        for folder in (decoder_folder, world_model):
+            LeWMImageProcessor(image_size=28, cameras=cameras).save_pretrained(folder)
+        code = write_card(decoder_folder, **GIVEN).read_text().split("```python\n")[1].split("```")[0]
+        for repo, folder in ((GIVEN["repo_id"], decoder_folder), (GIVEN["world_model"], world_model)):
+            code = code.replace(f'"{repo}"', f'"{folder}"')
+        found = {}
+        exec(compile(code, "usage", "exec"), found)
+        assert found["pictures"].shape == (1, 1, 28, 28, 3)
+    text = path.read_text()
+    path.write_text(json.dumps(without(json.loads(text), "env_id")))  # of which nobody knows what it was trained on
+    with pytest.raises(ValueError, match="would lack training.json: env_id"):
+        write_card(decoder_folder, **GIVEN)
 
 
 def test_a_card_brings_the_decoders_code(decoder_folder, capsys):

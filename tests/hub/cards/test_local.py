@@ -10,7 +10,7 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 
-from lewm_hf import surprise
+from lewm_hf import LeWMImageProcessor, surprise
 from lewm_hf.cli import main
 from lewm_hf.data.collect import collect
 from lewm_hf.data.episodes import load_episodes
@@ -233,9 +233,11 @@ def test_a_model_of_recordings_has_a_card_and_can_be_pushed(home):
         (upload,) = push("org/best", model="runs/best", dry_run=True).uploads
         assert "README.md" in dict(upload.files)
         if "local" in given:
-            names: dict = {}
-            exec(compile(usage(text), "card", "exec"), names)
-            assert names["plan"]["actions"].shape == (25, 2)
+            for cameras in (["top", "wrist"], None):  # side by side; or one alone
+                LeWMImageProcessor(image_size=28, cameras=cameras).save_pretrained("runs/best")
+                names: dict = {}
+                exec(compile(usage(write_card("runs/best", **given).read_text()), "card", "exec"), names)
+                assert names["plan"]["actions"].shape == (25, 2)
     # Where there is an environment, a card without a measurement is refused as before.
     path.write_text(json.dumps(facts))
     with pytest.raises(ValueError, match="would lack .*--results"):

@@ -58,6 +58,8 @@ def test_the_command_writes_graphs_that_agree_on_every_batch_and_time(model_fold
         np.testing.assert_allclose(found, predicted.numpy(), atol=1e-4)
     assert facts["actions"]["mean"] == config.action_mean and facts["actions"]["std"] == config.action_std
     assert facts["pixels"]["image_size"] == 28 and facts["predictor"]["max_time"] == config.history_size
+    assert facts["pixels"]["fit"] is facts["pixels"]["cameras"] is facts["actions"]["choices"] is None
+    assert (facts["actions"]["low"], facts["actions"]["high"]) == (config.action_low, config.action_high)
     assert facts["encoder"]["inputs"] == {"pixel_values": ["batch", "time", 3, 28, 28]}
 
 
@@ -74,6 +76,16 @@ def test_a_predictor_of_one_frame(tiny_config, tmp_path, format):
     pixels = torch.randn(3, 4, 3, 28, 28)
     found = (run_onnx if format == "onnx" else run_torchscript)(next(out.glob("encoder.*")), pixel_values=pixels)
     np.testing.assert_allclose(found, model.encode(pixels).detach().numpy(), atol=1e-4)
+
+
+def test_what_a_program_has_to_do_with_pictures_and_actions_is_written_beside(tiny_config, tmp_path):
+    """Recordings of two cameras, cut square; actions are one of two buttons."""
+    tiny_config.action_mean, tiny_config.action_std, tiny_config.action_choices = [0.5, 0.5], [0.5, 0.5], [2]
+    LeWMModel(tiny_config).save_pretrained(tmp_path / "model")
+    LeWMImageProcessor(image_size=28, fit="crop", cameras=["top", "wrist"]).save_pretrained(tmp_path / "model")
+    facts = json.loads((export(tmp_path / "model", tmp_path / "graphs", "torchscript") / "export.json").read_text())
+    assert (facts["pixels"]["fit"], facts["pixels"]["cameras"]) == ("crop", ["top", "wrist"])
+    assert facts["actions"]["choices"] == [2]
 
 
 def test_a_graph_that_disagrees_leaves_nothing_behind(model_folder, tmp_path, monkeypatch):
