@@ -351,7 +351,9 @@ TABLES: dict[Path, dict[str, Callable[[], str]]] = {
         "planning time": world_models_table,
     },
     ROOT / "docs" / "planning.md": {
-        "no deadline": no_deadline_table, "optimizers": optimizers_table, "problems at once": problems_table,
+        "no deadline": no_deadline_table,
+        "optimizers": optimizers_table,
+        "problems at once": problems_table,
     },  # fmt: skip
 }
 
