@@ -149,7 +149,7 @@ def planning_table() -> str:
 
 def problems_table() -> str:
     """Milliseconds a plan of a small checkpoint, alone and among fifty, on one core and on two."""
-    variants = ("fp32", "bf16", "fp32+compile", "bf16+compile")
+    variants = ("fp32", "bf16")
     files = [MEASURED / f"planning-pusht-mini-{threads}.json" for threads in (1, 2)]
     found = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     processor = found[0]["processor"].partition(" (family")[0]
