@@ -146,9 +146,15 @@ class LeWMPreTrainedModel(PreTrainedModel):
         """Arguments of `rollout` -> what of context and executed blocks the first window sees.
 
         Raises:
-            ValueError: for blocks of another width than the config's, or other numbers of frames and blocks.
+            ValueError: for blocks of another width than the config's, candidates that are not several plans of each
+                context, or other numbers of frames and blocks.
         """
         self.check_blocks(candidates)
+        if candidates.dim() != 4 or len(candidates) != len(context):
+            raise ValueError(
+                f"candidates of shape {tuple(candidates.shape)} do not fit {len(context)} contexts: expected (batch, "
+                f"plans, time, {self.config.action_block_size}), also of a single plan"
+            )
         frames = context.shape[1]
         if (0 if executed is None else executed.shape[1]) != frames - 1:
             raise ValueError(

@@ -274,6 +274,13 @@ def test_inputs_that_do_not_fit_are_refused(tiny_model, pixels, blocks, message)
         tiny_model(torch.randn(pixels), torch.randn(blocks))
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 10), (1, 4, 5, 10), (2, 1, 4, 5, 10)])
+def test_rollout_takes_several_plans_of_each_context_and_nothing_else(tiny_model, shape):
+    """A single plan without its dimension was an error deep in the predictor, or taken for something else."""
+    with pytest.raises(ValueError, match=r"do not fit 2 contexts: expected \(batch, plans, time, 10\)"):
+        tiny_model.rollout(torch.zeros(2, 1, 16), torch.zeros(shape))
+
+
 def test_rollout_needs_the_executed_blocks_of_its_context(tiny_model):
     with pytest.raises(ValueError, match="3 context frames need 2 executed"):
         tiny_model.rollout(torch.randn(1, 3, 16), torch.randn(1, 2, 5, 10))
