@@ -49,8 +49,10 @@ def halve(checkpoint: str, episodes: str, out: Path, batches: int, batch_size: i
         pixels = agent.processor(list(frames.flatten(0, 1)), return_tensors="pt")["pixel_values"]
         return pixels.unflatten(0, frames.shape[:2]), torch.as_tensor(batch["actions"])
 
+    # An actor's statistics are what it was fitted with; windows alone do not ask it.
+    actors = [part for part in (getattr(model, "actor", None),) if part is not None]
     with torch.no_grad():
-        recalibrate_batch_norm(model, (inputs(rows) for rows in tqdm(drawn, unit="batch")))
+        recalibrate_batch_norm(model, (inputs(rows) for rows in tqdm(drawn, unit="batch")), kept=actors)
     state = {name: rounded(tensor).contiguous() for name, tensor in model.state_dict().items()}
     config = json.loads((Path(checkpoint) / "config.json").read_text(encoding="utf-8")) | {"dtype": "float32"}
     with new_folder(out) as folder:

@@ -9,9 +9,17 @@ import torch
 from safetensors.torch import load_file
 
 from lewm_hf import LeWMImageProcessor, LeWMModel
+from lewm_hf.cli import main
 from lewm_hf.data.collect import collect
 from lewm_hf.data.episodes import load_episodes
 from lewm_hf.data.windows import WindowDataset
+
+
+@pytest.fixture(scope="module")
+def episodes(tmp_path_factory):
+    out = tmp_path_factory.mktemp("half") / "episodes"
+    collect("two_room", out, 6, image_size=28, test_fraction=0.4, max_steps=40, noise=3.0, workers=1)
+    return out
 
 
 @pytest.fixture
@@ -20,9 +28,8 @@ def store(monkeypatch):
     return import_module("store_bfloat16")
 
 
-def test_matrices_are_rounded_and_statistics_measured_with_them(store, tiny_checkpoint, tmp_path):
-    collect("two_room", tmp_path / "episodes", 6, image_size=28, test_fraction=0.4, max_steps=40, noise=3.0, workers=1)
-    given = ["--episodes", str(tmp_path / "episodes"), "--batches", "2", "--batch-size", "8"]
+def test_matrices_are_rounded_and_statistics_measured_with_them(store, tiny_checkpoint, episodes, tmp_path):
+    given = ["--episodes", str(episodes), "--batches", "2", "--batch-size", "8"]
     assert store.main([str(tiny_checkpoint), *given, "--out", str(tmp_path / "half")]) == 0
     before = load_file(Path(tiny_checkpoint) / "model.safetensors")
     after = load_file(tmp_path / "half" / "model.safetensors")
@@ -35,7 +42,7 @@ def test_matrices_are_rounded_and_statistics_measured_with_them(store, tiny_chec
     model = LeWMModel.from_pretrained(tmp_path / "half").eval()
     assert model.dtype == torch.float32
     # By definition: what reaches the BatchNorm on the drawn frames has the mean that is kept.
-    windows = WindowDataset(load_episodes(tmp_path / "episodes", "train"), model.config)
+    windows = WindowDataset(load_episodes(episodes, "train"), model.config)
     drawn = np.random.default_rng(0).choice(len(windows), (2, 8), replace=False)
     frames = torch.as_tensor(windows.batch(drawn.flatten())["pixel_values"]).flatten(0, 1)
     seen = []
@@ -47,6 +54,19 @@ def test_matrices_are_rounded_and_statistics_measured_with_them(store, tiny_chec
     assert not torch.allclose(before["projector.batch_norm.running_mean"], mean, rtol=1e-2, atol=1e-3)
 
     assert store.main([str(tiny_checkpoint), *given, "--out", str(tmp_path / "half")]) == 2
+
+
+def test_an_actor_keeps_the_statistics_that_it_was_fitted_with(store, tiny_checkpoint, episodes, tmp_path):
+    fit = ["--episodes", str(episodes), "--steps", "2", "--hidden-size", "8", "--out", str(tmp_path / "agent")]
+    assert main(["train-actor", str(tiny_checkpoint), *fit]) == 0
+    given = ["--episodes", str(episodes), "--batches", "1", "--batch-size", "8", "--out", str(tmp_path / "half")]
+    assert store.main([str(tmp_path / "agent"), *given]) == 0
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("agent", "half"))
+    kept = [name for name in before if name.startswith("actor.")]
+    assert any("running" in name for name in kept) and before.keys() == after.keys()
+    for name in kept:
+        assert torch.equal(after[name], before[name].to(after[name].dtype)), name
+    assert LeWMModel.from_pretrained(tmp_path / "half").config.has_actor
 
 
 def test_a_missing_checkpoint_is_one_line(store, tmp_path, capsys):

@@ -10,6 +10,7 @@ from lewm_hf.data.episodes import load_episodes
 from lewm_hf.data.importers import import_dataset
 from lewm_hf.data.importers.choices import one_hot
 from lewm_hf.data.importers.mapping import ColumnMapping, read_mapping
+from lewm_hf.tasks import registry
 from lewm_hf.training.world_model import with_action_statistics
 
 from . import foreign
@@ -77,7 +78,8 @@ def test_what_chooses_nothing_is_one_line(command, sizes, message, rows, tmp_pat
     assert "\n" not in str(error.value)
 
 
-def test_a_mapping_says_it_and_so_does_an_environment(rows, tmp_path):
+def test_a_mapping_says_it_and_so_does_an_environment(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))  # no trace of the new task afterwards
     (tmp_path / "m.yaml").write_text("action_choices: [2]\nfps: 50\ncolumns: {image: camera, action: command}\n")
     said = read_mapping(tmp_path / "m.yaml")
     assert said.action_choices == (2,)
