@@ -108,7 +108,11 @@ class StateEnv(gymnasium.Env):
         self._goal = self.check_state(state, "goal")
 
     def is_success(self) -> bool:
-        """Whether the current state reaches the current goal."""
+        """Whether the current state reaches the current goal.
+
+        Raises:
+            ValueError: where there is no goal yet, or `reached` does not answer for each row.
+        """
         found = np.asarray(self.reached(self.get_state()[None], self._require_goal()[None]))
         if found.shape != (1,):
             raise ValueError(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from ...files import replacing, size_text
+from ...files import local_folder, replacing, size_text
 from ..schema import ACTION, BLOCK_MEANINGS, COLUMN_MEANINGS, IMAGE, SIM_STATE
 from ..statistics import GOAL_OFFSET, QUANTILES, Facts, measure
 from .layout import SPLITS, check_files, split_files, viewer_patterns
@@ -144,7 +144,7 @@ def data_stats(directory: str | Path) -> Facts:
     Raises:
         FileNotFoundError, ValueError: one line, naming the first statement that is not true of the files.
     """
-    directory = Path(directory)
+    directory = local_folder(directory)
     if not directory.is_dir():
         raise FileNotFoundError(f"there is no directory {directory}: give the directory of a data set")
     description = read_description(directory)

@@ -206,4 +206,6 @@ def test_what_writes_into_folders_alone_says_so(tmp_path, monkeypatch, capsys):
         assert "s3://bucket/" in (error := capsys.readouterr().err) and "is an address: give a folder" in error
     assert main(["collect", "two_room", "--episodes", "6", "--out", "nowhere://bucket/set"]) == 2
     assert "nowhere://bucket/set is at no kind of place that fsspec knows" in capsys.readouterr().err
+    assert main(["data-stats", "s3://bucket/set"]) == 2
+    assert "s3:/bucket/set is an address: give a folder" in capsys.readouterr().err
     assert not list(tmp_path.glob("s3*"))
