@@ -23,6 +23,11 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from .modeling_lewm import LeWMModel, LeWMProjector
 
+# Of a predictor whose weights are worth packing. Packed ones cannot be part of a recording (`recordings.py`), without
+# which threads hold each other up in small operations. Plans of a model of width 96 in bfloat16, AMD EPYC: one core
+# takes 107 ms with packed weights and 115 with plain ones, two take 176 and 64.
+WIDE = 128
+
 Token = tuple[Tensor, Tensor]  # key and value, (problems, candidates or 1, heads, head_dim) each
 
 
@@ -37,8 +42,14 @@ class Past(NamedTuple):
     tokens: list[Token]
 
 
-def packs(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether oneDNN's packed weights, which torch.compile uses for frozen layers, beat a plain product."""
+def packs(dtype: torch.dtype, device: torch.device, width: int) -> bool:
+    """Whether oneDNN's packed weights, which torch.compile uses for frozen layers, beat a plain product.
+
+    Args:
+        width: of the predictor's tokens.
+    """
+    if width < WIDE:
+        return False
     possible = device.type == "cpu" and dtype == torch.bfloat16 and torch.backends.mkldnn.is_available()
     return possible and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
@@ -49,14 +60,17 @@ class FixedLinear:
     Args:
         weight, bias: `(out, in)` and `(out,)` or `None`.
         dtype: of arithmetic and result.
+        packed: whether the weight is laid out for oneDNN; see `packs`.
         gelu: apply the exact GELU to the result.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, gelu: bool = False):
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, packed: bool = False, gelu: bool = False
+    ):
         weight = weight.detach().to(dtype)
         self.bias = None if bias is None else bias.detach().to(dtype)
         self.gelu = gelu
-        self.packed = packs(dtype, weight.device)
+        self.packed = packed
         if self.packed:
             self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
         else:
@@ -75,12 +89,12 @@ class FixedLinear:
 class FixedProjector:
     """`LeWMProjector` in evaluation mode, its BatchNorm folded into the layer before it."""
 
-    def __init__(self, projector: LeWMProjector, dtype: torch.dtype):
+    def __init__(self, projector: LeWMProjector, dtype: torch.dtype, packed: bool):
         norm, wide = projector.batch_norm, torch.promote_types(dtype, torch.float32)
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         bias = (projector.fc1.bias.to(wide) - norm.running_mean) * scale + norm.bias
-        self.fc1 = FixedLinear(projector.fc1.weight.to(wide) * scale[:, None], bias, dtype, gelu=True)
-        self.fc2 = FixedLinear(projector.fc2.weight, projector.fc2.bias, dtype)
+        self.fc1 = FixedLinear(projector.fc1.weight.to(wide) * scale[:, None], bias, dtype, packed, gelu=True)
+        self.fc2 = FixedLinear(projector.fc2.weight, projector.fc2.bias, dtype, packed)
 
     def __call__(self, hidden: Tensor) -> Tensor:
         return self.fc2(self.fc1(hidden))
@@ -89,21 +103,21 @@ class FixedProjector:
 class FixedLayer:
     """`LeWMPredictorLayer` on tokens `(T, problems, candidates or 1, width)` whose modulation is known."""
 
-    def __init__(self, layer: nn.Module, dtype: torch.dtype):
+    def __init__(self, layer: nn.Module, dtype: torch.dtype, packed: bool):
         attention, mlp = layer.attention, layer.mlp
         self.dtype, self.heads, self.eps = dtype, attention.heads, layer.norm1.eps
         query, key, value = attention.qkv.weight.detach().chunk(3)
         wide, out = torch.promote_types(dtype, torch.float32), attention.out.weight.detach()
         self.size = len(query) // self.heads
-        self.query = FixedLinear(query / math.sqrt(self.size), None, dtype)
-        self.key_value = FixedLinear(torch.cat([key, value]), None, dtype)
-        self.qkv = FixedLinear(attention.qkv.weight, None, dtype)
-        self.out_of_window = FixedLinear(out, attention.out.bias, dtype)
-        self.first = FixedLinear(out.to(wide) @ value.to(wide), attention.out.bias, dtype)
-        self.out = FixedLinear(out, None, dtype)
-        self.modulation = FixedLinear(*_one_plus_scales(layer.modulation, wide), dtype)
-        self.fc1 = FixedLinear(mlp.fc1.weight, mlp.fc1.bias, dtype, gelu=True)
-        self.fc2 = FixedLinear(mlp.fc2.weight, mlp.fc2.bias, dtype)
+        self.query = FixedLinear(query / math.sqrt(self.size), None, dtype, packed)
+        self.key_value = FixedLinear(torch.cat([key, value]), None, dtype, packed)
+        self.qkv = FixedLinear(attention.qkv.weight, None, dtype, packed)
+        self.out_of_window = FixedLinear(out, attention.out.bias, dtype, packed)
+        self.first = FixedLinear(out.to(wide) @ value.to(wide), attention.out.bias, dtype, packed)
+        self.out = FixedLinear(out, None, dtype, packed)
+        self.modulation = FixedLinear(*_one_plus_scales(layer.modulation, wide), dtype, packed)
+        self.fc1 = FixedLinear(mlp.fc1.weight, mlp.fc1.bias, dtype, packed, gelu=True)
+        self.fc2 = FixedLinear(mlp.fc2.weight, mlp.fc2.bias, dtype, packed)
         self.norms = [(norm.weight.detach().to(dtype), norm.bias.detach().to(dtype), norm.eps)
                       for norm in (attention.norm, mlp.norm)]  # fmt: skip
 
@@ -203,20 +217,21 @@ class FixedWeights:
     def __init__(self, model: LeWMModel, dtype: torch.dtype):
         self.dtype, self.wide = dtype, torch.promote_types(dtype, torch.float32)
         encoder, predictor = model.action_encoder, model.predictor
+        self.packed = packed = packs(dtype, model.device, predictor.position_embedding.shape[-1])
         bottleneck, fc1 = encoder.bottleneck, encoder.fc1
         first, second = bottleneck.weight.detach().to(self.wide), fc1.weight.detach().to(self.wide)
         bias = second @ bottleneck.bias.detach().to(self.wide) + fc1.bias.detach().to(self.wide)
-        self.action_fc1 = FixedLinear(second @ first, bias, dtype)
-        self.action_fc2 = FixedLinear(encoder.fc2.weight, encoder.fc2.bias, dtype)
+        self.action_fc1 = FixedLinear(second @ first, bias, dtype, packed)
+        self.action_fc2 = FixedLinear(encoder.fc2.weight, encoder.fc2.bias, dtype, packed)
         self.positions = predictor.position_embedding.detach()[0].to(self.wide)
-        self.layers = [FixedLayer(layer, dtype) for layer in predictor.layers]
+        self.layers = [FixedLayer(layer, dtype, packed) for layer in predictor.layers]
         self.norm = predictor.norm.weight.detach().to(self.wide), predictor.norm.bias.detach().to(self.wide)
         self.eps = predictor.norm.eps
         self.projections = [
-            FixedLinear(part.weight, part.bias, dtype) if isinstance(part, nn.Linear) else None
+            FixedLinear(part.weight, part.bias, dtype, packed) if isinstance(part, nn.Linear) else None
             for part in (predictor.input_projection, predictor.output_projection)
         ]
-        self.pred_proj = FixedProjector(model.pred_proj, dtype)
+        self.pred_proj = FixedProjector(model.pred_proj, dtype, packed)
 
     def modulations(self, blocks: Tensor) -> list[Tensor]:
         """Blocks `(T, problems, candidates or 1, A)` -> every layer's `(6, T, problems, candidates or 1, width)`."""

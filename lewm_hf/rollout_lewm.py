@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from .fixed_weights_lewm import FixedWeights, Past, packs
+from .fixed_weights_lewm import FixedWeights, Past
 from .plain_modules import is_plain, modules_of
 from .recordings import Recordings
 from .threads import side_by_side
@@ -174,9 +174,8 @@ def _laid_out(model: LeWMModel, tensors: list[Tensor], dtype: torch.dtype) -> tu
     mark = norms and (model.config.history_size, norms)
     if mark is None or dtype not in kept or kept[dtype][0] != mark:
         with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
-            # Packed weights cannot be part of a recording.
-            recordings = None if packs(dtype, model.device) else Recordings()
-            kept[dtype] = mark, FixedWeights(model, dtype), recordings
+            laid_out = FixedWeights(model, dtype)
+            kept[dtype] = mark, laid_out, None if laid_out.packed else Recordings()
     _, weights, recordings = kept[dtype]
     if mark is None:
         del kept[dtype]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 
-from lewm_hf import LeWMConfig, LeWMModel, rollout_lewm
+from lewm_hf import LeWMConfig, LeWMModel, fixed_weights_lewm, rollout_lewm
 from lewm_hf.planning import PlanSettings, plan
 from lewm_hf.threads import side_by_side
 
@@ -74,7 +74,9 @@ def test_both_ways_equal_the_window_slid_step_by_step(
 
 @torch.no_grad()
 @pytest.mark.parametrize("context", [1, 3])
-def test_half_precision_is_as_close_as_autocast(tiny_config, context):
+@pytest.mark.parametrize("wide", [0, 128], ids=["packed", "plain"])
+def test_half_precision_is_as_close_as_autocast(tiny_config, context, wide, monkeypatch):
+    monkeypatch.setattr(fixed_weights_lewm, "WIDE", wide)
     model = opened(tiny_config, 0)
     frames, plans, executed = torch.randn(2, context, 16), torch.randn(2, 50, 5, 10), torch.randn(2, context - 1, 10)
     exact = model.rollout(frames, plans, executed)
@@ -244,8 +246,9 @@ def test_whatever_stands_between_weights_and_results_is_asked(tiny_model, change
     assert tiny_model.prepare_rollout() is None
 
 
-@pytest.mark.parametrize("dtype", [None, "bfloat16"])
-def test_problems_side_by_side_keep_every_bit(tiny_model, two_threads, dtype):
+@pytest.mark.parametrize(("dtype", "wide"), [(None, 128), ("bfloat16", 128), ("bfloat16", 0)])
+def test_problems_side_by_side_keep_every_bit(tiny_model, two_threads, dtype, wide, monkeypatch):
+    monkeypatch.setattr(fixed_weights_lewm, "WIDE", wide)  # whether weights are packed, which forbids recordings
     generator = torch.Generator().manual_seed(0)
     frames, goals = torch.randn(5, 1, 16, generator=generator), torch.randn(5, 16, generator=generator)
     search = PlanSettings.of(samples=90, iterations=3, elites=9, rollout_dtype=dtype)
