@@ -25,7 +25,7 @@ from .world_model import Imaginer, candidate_bytes, check_actor, check_ready, fo
 
 # So few plans that answer what they imagine, a block at a time, are more Python than arithmetic, and threads would wait
 # for each other: eight plans of an actor for each of 16 problems, AMD EPYC: 8 ms a problem on one core, 12 on two.
-FEW = 32
+FEW_ANSWERS = 32
 # Noise of proposals has a stream of its own, beside those of iterations 0, 1, ...
 OF_PROPOSALS = 2**32 - 1
 
@@ -251,7 +251,7 @@ def plan(
     starts = range(0, batch, together)
     parallel = parallel and isinstance(settings.cost, str)  # anybody's function may not be called by several threads
     cores, beside = torch.get_num_threads(), 0
-    if parallel and not (guided and settings.proposals > 1 and samples <= FEW):
+    if parallel and not (guided and settings.proposals > 1 and samples <= FEW_ANSWERS):
         beside = len(starts) - len(starts) % cores  # as many problems as there are cores at a time
     solved = side_by_side(solve, starts[:beside])
     # What is left over, one by one, its roll-outs on all cores.
