@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -212,6 +212,8 @@ class FixedWeights:
     Args:
         model: whose action encoder, predictor and `pred_proj` are plain and in evaluation mode.
         dtype: of matrix products and activations. The tokens themselves stay in float32.
+
+    `tensors` are all of it in one order, and `layout` tells whether others compute the same with their own.
     """
 
     def __init__(self, model: LeWMModel, dtype: torch.dtype):
@@ -232,6 +234,8 @@ class FixedWeights:
             for part in (predictor.input_projection, predictor.output_projection)
         ]
         self.pred_proj = FixedProjector(model.pred_proj, dtype, packed)
+        self.history = model.config.history_size
+        self.tensors, self.layout = _contents(self)
 
     def modulations(self, blocks: Tensor) -> list[Tensor]:
         """Blocks `(T, problems, candidates or 1, A)` -> every layer's `(6, T, problems, candidates or 1, width)`."""
@@ -267,3 +271,16 @@ class FixedWeights:
         hidden = F.layer_norm(hidden, hidden.shape[-1:], *self.norm, eps=self.eps).to(self.dtype)
         out_of = self.projections[1]
         return hidden if out_of is None else out_of(hidden)
+
+
+def _contents(part: Any) -> tuple[list[Tensor], tuple]:
+    """The tensors that something consists of, at any depth, and their shapes among whatever else it consists of."""
+    if isinstance(part, Tensor):
+        return [part], (part.shape, part.dtype)
+    if isinstance(part, list | tuple):
+        found = [_contents(each) for each in part]
+    elif hasattr(part, "__dict__"):
+        found = [_contents(each) for each in vars(part).values()]
+    else:
+        return [], (part,)
+    return [tensor for tensors, _ in found for tensor in tensors], tuple(rest for _, rest in found)

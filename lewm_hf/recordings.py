@@ -10,7 +10,7 @@ processor time, 73 with two and recordings.
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -18,8 +18,8 @@ from torch import Tensor
 # PyTorch names no successor of tracing that needs no compiler, and says that it may break from this Python on: there
 # threads take turns.
 SUPPORTED = sys.version_info < (3, 14)
-# A recording takes some hundred kB. Whoever plans in ever new shapes gets new ones for old ones.
-MOST = 64
+# PyTorch never frees a recording, which takes about 10 MB for five blocks. What comes in further shapes is called.
+MOST = 32
 
 
 class Recordings:
@@ -29,11 +29,14 @@ class Recordings:
         self._made: dict[tuple, Callable[..., Tensor]] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, function: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+    def __call__(self, function: Callable[..., Tensor], weights: Sequence[Tensor], *inputs: Tensor | None) -> Tensor:
         """`function(*inputs)`.
 
         Args:
-            function: computes a tensor from the inputs alone and from what never changes; told from others by its name.
+            function: computes a tensor from the inputs, `weights` and numbers that never change; told from others by
+                its name.
+            weights: all other tensors that it reads, these very objects; in every call of the same shapes and in the
+                same order. They are no part of a recording, which outlives them.
             inputs: of any shapes; `None` stays `None`.
         """
         if not SUPPORTED:
@@ -41,21 +44,23 @@ class Recordings:
         kind = (function.__name__, *(None if one is None else (one.shape, one.dtype) for one in inputs))
         with self._lock:
             recording = self._made.get(kind)
-            if recording is None:
-                if len(self._made) == MOST:
-                    del self._made[next(iter(self._made))]
-                recording = self._made[kind] = _record(function, inputs)
+            if recording is None and len(self._made) < MOST:
+                recording = self._made[kind] = _record(function, weights, inputs)
+        if recording is None:
+            return function(*inputs)
         # As recorded, a thread's own setting: nothing is fused or folded, which would change roundings.
         with torch.jit.optimized_execution(False):
-            return recording(*(one for one in inputs if one is not None))
+            return recording(*weights, *(one for one in inputs if one is not None))
 
 
-def _record(function: Callable[..., Tensor], inputs: tuple[Tensor | None, ...]) -> Callable[..., Tensor]:
+def _record(
+    function: Callable[..., Tensor], weights: Sequence[Tensor], inputs: tuple[Tensor | None, ...]
+) -> Callable[..., Tensor]:
     def of_given(*given: Tensor) -> Tensor:
-        left = iter(given)
+        left = iter(given[len(weights) :])
         return function(*(None if one is None else next(left) for one in inputs))
 
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # shapes are constants of a recording: that is what its kind is for
         copies = tuple(one.clone() for one in inputs if one is not None)
-        return torch.jit.trace(of_given, copies, check_trace=False)
+        return torch.jit.trace(of_given, (*weights, *copies), check_trace=False)

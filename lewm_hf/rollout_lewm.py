@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -37,10 +37,16 @@ FEW = 32
 # Sums of products over longer windows would cost more than matrix products.
 LONGEST_WINDOW = 8
 
-# Of each model that has planned, its weights as laid out last, by dtype, and what was recorded with them. Neither holds
-# anything of the model itself.
-_KEPT: WeakKeyDictionary[LeWMModel, dict[torch.dtype, tuple[tuple | None, FixedWeights, Recordings | None]]]
-_KEPT = WeakKeyDictionary()
+
+class _Kept(NamedTuple):
+    """Weights as they were laid out last, and what tells that they are still the model's. It holds nothing of it."""
+
+    mark: tuple
+    weights: FixedWeights
+    recordings: Recordings
+
+
+_KEPT: WeakKeyDictionary[LeWMModel, dict[torch.dtype, _Kept]] = WeakKeyDictionary()  # by model and dtype
 
 
 class FixedRollout:
@@ -71,7 +77,7 @@ class FixedRollout:
                 parts = candidates.split(self._portion(*candidates.shape[:2]), 1)
             imagine = self._imagine_few if few else self._imagine
             if on_cpu and self.cores > 1 and self.recordings is not None:
-                imagine = partial(self.recordings, imagine)
+                imagine = partial(self.recordings, imagine, self.weights.tensors)
 
             def without_gradients(part: Tensor) -> Tensor:
                 with torch.inference_mode():
@@ -86,7 +92,7 @@ class FixedRollout:
         return math.ceil(samples / math.ceil(samples / max(1, most)))
 
     def _imagine(self, context: Tensor, candidates: Tensor, executed: Tensor | None) -> Tensor:
-        history, frames, steps = self.model.config.history_size, context.shape[1], candidates.shape[2]
+        history, frames, steps = self.weights.history, context.shape[1], candidates.shape[2]
         shared = frames - 1
         modulations = self.weights.modulations(candidates.permute(2, 0, 1, 3))
         tokens = context.transpose(0, 1)[:, :, None].to(self.weights.wide)  # (C, B, 1, D)
@@ -110,7 +116,7 @@ class FixedRollout:
 
     def _imagine_few(self, context: Tensor, candidates: Tensor, executed: Tensor | None) -> Tensor:
         """The same where operations take longer than their arithmetic: all there is goes through at once."""
-        history, frames, (samples, steps) = self.model.config.history_size, context.shape[1], candidates.shape[1:3]
+        history, frames, (samples, steps) = self.weights.history, context.shape[1], candidates.shape[1:3]
         if executed is not None:
             candidates = torch.cat([executed[:, None].expand(-1, samples, -1, -1), candidates], 2)
         modulations = self.weights.modulations(candidates.permute(2, 0, 1, 3))
@@ -129,7 +135,7 @@ class FixedRollout:
         """
         none = context.new_zeros(len(context), 1, 1, self.model.config.action_block_size)
         context, executed = self.model.check_rollout(context, none, executed)
-        history, weights, device = self.model.config.history_size, self.weights, context.device.type
+        weights, history, device = self.weights, self.weights.history, context.device.type
         tokens, modulations = list(context.transpose(0, 1)[:, :, None].to(weights.wide).split(1)), []
         if executed is not None:
             known = weights.modulations(executed.transpose(0, 1)[:, :, None])
@@ -170,17 +176,17 @@ def _laid_out(model: LeWMModel, tensors: list[Tensor], dtype: torch.dtype) -> tu
     Args:
         tensors: all that the weights are made of.
     """
-    kept, norms = _KEPT.setdefault(model, {}), _mark(tensors)
-    mark = norms and (model.config.history_size, norms)
-    if mark is None or dtype not in kept or kept[dtype][0] != mark:
+    kept, mark = _KEPT.setdefault(model, {}), _mark(tensors)
+    last = kept.get(dtype)
+    if mark is None or last is None or last.mark != mark or last.weights.history != model.config.history_size:
         with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
-            laid_out = FixedWeights(model, dtype)
-            kept[dtype] = mark, laid_out, None if laid_out.packed else Recordings()
-    _, weights, recordings = kept[dtype]
-    if mark is None:
-        del kept[dtype]
-        return weights, None
-    return weights, recordings
+            weights = FixedWeights(model, dtype)
+        if mark is None:
+            kept.pop(dtype, None)
+            return weights, None
+        same = last is not None and last.weights.layout == weights.layout  # as after a step of training
+        kept[dtype] = last = _Kept(mark, weights, last.recordings if last and same else Recordings())
+    return last.weights, None if last.weights.packed else last.recordings
 
 
 @torch.no_grad()

@@ -159,11 +159,12 @@ def by_another_tensor(model):
     [by_an_optimizer, by_other_statistics, by_another_checkpoint, behind_autograd_s_back, by_another_tensor],
     ids=lambda f: f.__name__,
 )
-def test_weights_are_laid_out_again_only_when_they_changed(tiny_model, monkeypatch, change):
+@pytest.mark.parametrize("samples", [4, 90], ids=["few", "many"])
+def test_weights_are_laid_out_again_only_when_they_changed(tiny_model, two_threads, monkeypatch, change, samples):
     made = []
     lay_out = rollout_lewm.FixedWeights
     monkeypatch.setattr(rollout_lewm, "FixedWeights", lambda *given: made.append(given[1]) or lay_out(*given))
-    frames, plans = torch.randn(1, 1, 16), torch.randn(1, 4, 5, 10)
+    frames, plans = torch.randn(1, 1, 16), torch.randn(1, samples, 5, 10)
     first = [tiny_model.prepare_rollout()(frames, plans) for _ in range(3)][0]
     tiny_model.prepare_rollout(torch.bfloat16)
     assert made == [torch.float32, torch.bfloat16]
