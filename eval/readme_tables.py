@@ -284,8 +284,8 @@ def no_deadline_table() -> str:
     for task, offset in sorted({key[:2] for key in found}, key=lambda key: (TASK_ORDER.index(key[0]), key[1])):
         cells = [found.get((task, offset, planner)) for planner in planners]
         best = max(one["rate"] for one in cells if one)
-        shown = [cell(one, one is not None and one["rate"] == best) for one in cells]
-        number = next(one["n"] for one in cells if one)
+        number = max(one["n"] for one in cells if one)
+        shown = [cell(one, one is not None and one["rate"] == best, number) for one in cells]
         lines.append(f"| {task}, {offset} steps away | {number} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
