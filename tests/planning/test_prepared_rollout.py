@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lewm_hf import LeWMConfig, LeWMModel, fixed_weights_lewm, rollout_lewm
 from lewm_hf.planning import PlanSettings, plan
-from lewm_hf.threads import side_by_side
+from lewm_hf.threads import one_thread, side_by_side
 
 from .worlds import NaiveWorld
 
@@ -280,6 +280,23 @@ def test_every_item_has_one_thread_and_nobody_else_loses_any(two_threads):
     thread.start()
     thread.join()
     assert torch.get_num_threads() == 2 and later == [2]
+
+
+def test_one_thread_asks_several_cores_and_they_nobody(two_threads):
+    meeting = threading.Barrier(2)
+
+    def work(item):
+        meeting.wait(timeout=20)
+        return side_by_side(lambda _: threading.get_ident(), [1, 2], 2)  # would wait for itself
+
+    with one_thread():
+        assert torch.get_num_threads() == 1
+        found = side_by_side(work, [1, 2], 2)
+        assert torch.get_num_threads() == 1
+    assert [len(set(within)) for within in found] == [1, 1] and len({within[0] for within in found}) == 2
+    with pytest.raises(ValueError, match="inside"), one_thread():
+        raise ValueError("inside")
+    assert torch.get_num_threads() == 2
 
 
 def test_an_error_of_one_item_is_raised(two_threads):
