@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from types import FrameType
 
 import numpy as np
@@ -181,6 +182,8 @@ def loading(
     except (RuntimeError, OSError) as error:
         # PyTorch raises it wherever this process happens to be when a worker dies: in the middle of a checkpoint too,
         # whose writer takes it for a full disk.
+        if isinstance(error, ConnectionError):  # from the middle of a batch, before the system tells how it ended
+            wait([worker.sentinel for worker in workers], SECONDS_TO_END)
         for worker in workers:
             if worker.exitcode:
                 raise OSError(_death(worker.exitcode)) from error
