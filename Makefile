@@ -94,7 +94,9 @@ $(LOWEST_VENV)/.installed: pyproject.toml
 test-lowest: $(LOWEST_VENV)/.installed
 	$(LOWEST_VENV)/bin/python -m pytest $(LOWEST_TESTS)
 
+# What a merge left behind hides in text as well as in code.
 lint: types
+	! git grep -nIE '^(<{7}|>{7}) '
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
