@@ -161,7 +161,8 @@ class ActorPolicy(BlockPolicy):
         num_envs: N.
         action_bounds: lowest and highest action, `(action_dim,)` each in environment units, where the checkpoint's
             config states none. Actions are clipped to them.
-        retry: blocks that a goal is given anew once it is overdue, as in `Planner`.
+        retry: blocks that a goal is given anew once it is overdue, and from the start where nobody says when it is due;
+            as many as `"actor-guided"` gives. `None`: see `BlockPolicy`.
 
     Raises:
         ValueError: for a model without an actor or not ready, or bounds of another shape.
@@ -174,7 +175,7 @@ class ActorPolicy(BlockPolicy):
         *,
         num_envs: int = 1,
         action_bounds: tuple[Sequence[float], Sequence[float]] | np.ndarray | None = None,
-        retry: int | None = None,
+        retry: int | None = 5,
     ):
         check_ready(model)
         check_actor(model, "policy 'actor'")

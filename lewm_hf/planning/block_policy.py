@@ -68,9 +68,10 @@ class BlockPolicy(ABC):
         processor: `LeWMImageProcessor` of the checkpoint.
         num_envs: N.
         context_frames: frames that a decision looks at; fewer until an episode has as many.
-        longest: blocks until the goal where nobody says when it is due.
+        longest: blocks until the goal where nobody says when it is due, and `retry` does not either.
         sees_features: whether decisions look at the encoder's features too.
-        retry: blocks that a goal is given anew, again and again, once it is overdue; `None`: always the shortest.
+        retry: blocks that a goal is given anew, again and again, once it is overdue, and from the start where nobody
+            says when it is due; `None`: an overdue goal always has the shortest time.
 
     Raises:
         ValueError: for a model that is not ready to plan, no processor, or `num_envs` or `retry` below 1.
@@ -124,8 +125,9 @@ class BlockPolicy(ABC):
             goal_embeddings: `(n, *latent)` or `(n, G, *latent)`, or a list of n of either kind, instead of pictures.
             goal_proprioception: of models with it: what the robot reports of itself at each goal, `(n, N)` in the units
                 of the recordings; beside several pictures of one goal it is the same.
-            steps_left: environment steps until the goal is due, one number or `(n,)`. Where nobody knows (`None`), the
-                policy behaves as if it were due at the end of its longest horizon.
+            steps_left: environment steps until the goal is due, one number or `(n,)`. Where nobody knows (`None`), it is
+                treated as an overdue one that is given time anew; by a policy that gives none, as one that is due at
+                the end of the longest horizon.
 
         Raises:
             ValueError: for an environment that does not exist or is named twice, different numbers of entries, a goal
@@ -228,7 +230,9 @@ class BlockPolicy(ABC):
     def blocks_left(self, episode: Episode) -> int:
         """Action blocks until the goal is due; once it should have been reached, 0 or what `retry` gives it."""
         frameskip = self.model.config.frameskip
-        due = self.longest * frameskip if episode.due is None else episode.due
+        due = episode.due
+        if due is None:
+            due = self.longest * frameskip if self.retry is None else 0
         if self.retry is not None and episode.taken >= due:
             return self.retry - (episode.taken - due) // frameskip % self.retry
         return blocks_until(due - episode.taken, frameskip)

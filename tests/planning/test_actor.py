@@ -68,11 +68,21 @@ def test_a_proposal_is_the_actor_rolled_through_the_model():
         propose(world, context, torch.stack([goal, goal], 1), left, 4)
 
 
-@pytest.mark.parametrize(("retry", "expected"), [(None, [2, 1, 1, 1, 1, 1]), (3, [2, 1, 3, 2, 1, 3])])
-def test_an_overdue_goal_is_given_time_anew_where_asked_for(retry, expected):
+@pytest.mark.parametrize(
+    ("retry", "blocks", "expected"),
+    [
+        (None, 2, [2, 1, 1, 1, 1, 1]),
+        (3, 2, [2, 1, 3, 2, 1, 3]),
+        # Where nobody knows when the goal is due: as if it were overdue, or as far as the actor knows.
+        (3, None, [3, 2, 1, 3, 2, 1]),
+        (None, None, [5, 4, 3, 2, 1, 1]),
+    ],
+)
+def test_an_overdue_goal_is_given_time_anew_where_asked_for(retry, blocks, expected):
     world = ActingWorld()
     policy, envs = ActorPolicy(world, LeWMImageProcessor(image_size=28), retry=retry), PointEnvs(1)
-    policy.reset([0], ["p"], PointEnvs.picture((1, 1))[None], steps_left=2 * world.config.frameskip)
+    steps_left = None if blocks is None else blocks * world.config.frameskip
+    policy.reset([0], ["p"], PointEnvs.picture((1, 1))[None], steps_left=steps_left)
     for _ in range(len(expected) * world.config.frameskip):
         envs.step(policy.act(envs.render(np.flatnonzero(policy.wants_frame()))))
     assert [blocks for ([blocks], _) in world.acts] == expected
@@ -244,7 +254,7 @@ def as_pixels(pictures, return_tensors):
 
 def test_the_actor_acts_once_per_block_until_the_goal_is_due():
     world = ActingWorld(latent=2)
-    policy = ActorPolicy(world, as_pixels, num_envs=2)
+    policy = ActorPolicy(world, as_pixels, num_envs=2, retry=None)
     states, goals = torch.tensor([[0.0, 1.0], [0.5, -1.0]]), torch.tensor([[1.0, -1.0], [0.0, 2.0]])
     policy.reset([0, 1], ["a", "b"], np.stack([as_picture(goal) for goal in goals]), steps_left=[6, None])
     for step in range(14):

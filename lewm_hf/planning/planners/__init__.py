@@ -31,8 +31,8 @@ class Planner:
         solver: the search, with its settings: `CEM(samples=300, iterations=30, elites=30)`.
         horizon, horizon_rule, horizon_floor: how far to look ahead, in action blocks.
         receding_horizon: action blocks executed before the next plan.
-        retry: once the goal is overdue, it is due again in so many blocks, as often as it takes; `None`: it stays
-            overdue, and the shortest plans are made.
+        retry: once the goal is overdue, it is due again in so many blocks, as often as it takes, and so it is from the
+            start where nobody says when; `None`: it stays overdue, and the shortest plans are made.
         context_frames: frames that a plan starts from, `None` for as many as the model was trained with.
         cost, control_penalty, clip_actions, proposal, proposals, proposal_std, guard: see `PlanSettings`.
         overrides: what differs from the file, by field; part of the hash because the fields are.
