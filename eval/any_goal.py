@@ -23,6 +23,9 @@ from lewm_hf.scripts import run_script, script_parser
 from lewm_hf.tasks.registry import find_task
 
 
+RESETS = "resets"  # what stands in place of a data set's fingerprint
+
+
 def drawn_by_resets(env_id: str, env_kwargs: dict[str, Any], protocol: Protocol, n: int, seed: int) -> Manifest:
     """The `n` problems of `seed`: the first resets with seeds of its own that do not begin at their goal.
 
@@ -48,7 +51,7 @@ def drawn_by_resets(env_id: str, env_kwargs: dict[str, Any], protocol: Protocol,
         names = tuple(env.state_names)
     rule = {name: getattr(protocol, name) for name in PAIR_FIELDS}
     counts = PairCounts(resets, resets - n, n, n)
-    return Manifest(env_id, names, env_kwargs, protocol.label, rule, seed, counts, "resets", tuple(pairs))
+    return Manifest(env_id, names, env_kwargs, protocol.label, rule, seed, counts, RESETS, tuple(pairs))
 
 
 def work(args: argparse.Namespace) -> None:

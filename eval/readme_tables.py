@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from any_goal import RESETS
 from compare_systems import rate_cell
 
 from lewm_hf.evaluation.common.results import read_result
@@ -271,22 +272,26 @@ def world_models_table() -> str:
 
 
 def no_deadline_table() -> str:
-    """Success where nobody says when the goal is due, on pairs that nothing was trained on, a row for each distance."""
+    """Success where nobody says when the goal is due, on pairs that nothing was trained on, a row for each distance,
+    and one for goals that the environment draws."""
     found = {}
     for path in sorted((MEASURED / "no_deadline").glob("*.json")):
         result = read_result(path)
         task, planner = result["env"]["id"].partition("/")[2].partition("-v")[0], result["planner"]["name"]
-        found[task, result["protocol"]["goal_offset"], planner] = result["success"]
+        drawn, offset = result["dataset"]["fingerprint"] == RESETS, result["protocol"]["goal_offset"]
+        found[task, drawn, offset, planner] = result["success"]
     planners = [name for name in COLUMNS if any(planner == name for *_, planner in found)]
     lines = [
         f"| goals | n | {' | '.join(COLUMNS[name] for name in planners)} |", "|---" * (len(planners) + 2) + "|",
     ]  # fmt: skip
-    for task, offset in sorted({key[:2] for key in found}, key=lambda key: (TASK_ORDER.index(key[0]), key[1])):
-        cells = [found.get((task, offset, planner)) for planner in planners]
+    for key in sorted({key[:-1] for key in found}, key=lambda key: (TASK_ORDER.index(key[0]), *key[1:])):
+        cells = [found.get((*key, planner)) for planner in planners]
         best = max(one["rate"] for one in cells if one)
         number = max(one["n"] for one in cells if one)
         shown = [cell(one, one is not None and one["rate"] == best, number) for one in cells]
-        lines.append(f"| {task}, {offset} steps away | {number} | {' | '.join(shown)} |")
+        task, drawn, offset = key
+        goals = f"{task}, anywhere" if drawn else f"{task}, {offset} steps away"
+        lines.append(f"| {goals} | {number} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
