@@ -3,8 +3,10 @@
 Rebuilt from the reference implementation (stable-worldmodel 0.1.1) and equal to it step for step.
 """
 
+import atexit
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pymunk
@@ -24,6 +26,16 @@ POSITION_TOLERANCE = 20.0
 ANGLE_TOLERANCE = np.pi / 9
 TELEPORT = 100.0
 DRAWN_GOALS = ("fixed", "scored")
+
+# Environments whose engine exists. One that outlives the interpreter's modules complains on the way out, so that those
+# that nobody closed are closed before.
+_BUILT: WeakSet["PushTEnv"] = WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for env in list(_BUILT):
+        PushTEnv.close(env)
 
 
 class PushTEnv(GoalEnv):
@@ -167,7 +179,6 @@ class PushTEnv(GoalEnv):
         return _start_state(self.variation), _start_state(goal)
 
     def close(self) -> None:
-        # An engine that outlives the interpreter's modules complains on the way out.
         self._space = self._agent = self._block = None
 
     # Physics
@@ -175,6 +186,7 @@ class PushTEnv(GoalEnv):
     def _build(self) -> None:
         """A new world: nothing of earlier contacts survives in the engine's caches."""
         look = self.variation
+        _BUILT.add(self)
         space = pymunk.Space()
         space.gravity = 0, 0
         # No velocity survives a substep: bodies move only while something pushes them.

@@ -4,6 +4,8 @@
 """
 
 import math
+import subprocess
+import sys
 import time
 import warnings
 
@@ -521,3 +523,16 @@ def test_400_frames_per_second(env):
         env.step(np.array([0.1 * (-1) ** index, 0.05]))
         env.render()
     assert 100 / (time.process_time() - start) >= 400
+
+
+def test_nobody_has_to_close_it_before_the_interpreter_ends():
+    program = """
+import gymnasium, lewm_hf.envs
+envs = gymnasium.make_vec("lewm/PushT-v0", num_envs=2, image_size=32, vectorization_mode="sync")
+envs.reset(seed=0)
+alone = gymnasium.make("lewm/PushT-v0", image_size=32)
+alone.reset(seed=1)
+"""
+    # A whole interpreter: a fork ends without taking its modules down.
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
