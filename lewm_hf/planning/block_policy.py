@@ -32,8 +32,9 @@ class Episode:
         decisions: plans made so far.
         latents: of the last frames, one per block boundary; `executed`, the z-scored blocks between them; `features`
             `(F,)` of the last frame.
-        blocks: `(horizon, A)` the current plan, in environment units `planned` `(horizon * frameskip, action_dim)`;
-            `actions` `(steps, action_dim)` what of it will be executed; `step`, how many of them were.
+        blocks: `(horizon, A)` the current plan as it was found, and `executable` as it can be executed; that one in
+            environment units is `planned` `(horizon * frameskip, action_dim)`, and `actions` `(steps, action_dim)` what
+            of it will be executed; `step`, how many of them were.
     """
 
     problem: Problem
@@ -47,6 +48,7 @@ class Episode:
     executed: list[Tensor] = field(default_factory=list)
     features: Tensor | None = None
     blocks: Tensor | None = None
+    executable: Tensor | None = None
     planned: np.ndarray | None = None
     actions: np.ndarray | None = None
     step: int = 0
@@ -237,11 +239,20 @@ class BlockPolicy(ABC):
             return self.retry - (episode.taken - due) // frameskip % self.retry
         return blocks_until(due - episode.taken, frameskip)
 
-    def _follow(self, episode: Episode, blocks: Tensor, actions: Tensor, execute: int | None = None) -> None:
+    def _follow(
+        self,
+        episode: Episode,
+        blocks: Tensor,
+        actions: Tensor,
+        execute: int | None = None,
+        executable: Tensor | None = None,
+    ) -> None:
         """`blocks` `(T, A)` were decided, in environment units `actions` `(steps, action_dim)`, of which the first
-        `execute` (default: all) will be executed before the next decision."""
+        `execute` (default: all) will be executed before the next decision; `executable` `(T, A)` are these actions
+        z-scored, where bounds make them others than `blocks`."""
         episode.planned = actions.cpu().numpy()
         episode.blocks, episode.actions, episode.step = blocks, episode.planned[:execute], 0
+        episode.executable = blocks if executable is None else executable
         episode.decisions += 1
 
     def _wants_frame(self, episode: Episode) -> bool:
@@ -252,13 +263,13 @@ class BlockPolicy(ABC):
         return within == 0 and len(episode.actions) // self.model.config.frameskip - block < self.context_frames
 
     def _advance(self, episode: Episode) -> np.ndarray:
-        assert episode.actions is not None and episode.blocks is not None, "an action before the first decision"
+        assert episode.actions is not None and episode.executable is not None, "an action before the first decision"
         action = episode.actions[episode.step]
         episode.step += 1
         episode.taken += 1
         block, within = divmod(episode.step, self.model.config.frameskip)
         if within == 0 and self.context_frames > 1:
-            episode.executed = [*episode.executed, episode.blocks[block - 1]][1 - self.context_frames :]
+            episode.executed = [*episode.executed, episode.executable[block - 1]][1 - self.context_frames :]
         return action
 
     def _encode_goals(

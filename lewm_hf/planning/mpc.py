@@ -116,8 +116,9 @@ class MPCPolicy(BlockPolicy):
             **guidance,
         )
         execute = min(self.planner.receding_horizon, horizon) * self.model.config.frameskip
-        for episode, blocks, actions in zip(batch, output.blocks, output.actions, strict=True):
-            self._follow(episode, blocks, actions, execute)
+        found = zip(batch, output.blocks, output.actions, output.executable, strict=True)
+        for episode, blocks, actions, executable in found:
+            self._follow(episode, blocks, actions, execute, executable)
 
     def _leftover(self, episode: Episode, horizon: int) -> Tensor:
         """`(horizon, A)` where the search starts: the old plan shifted by what was executed, then mean actions, or no

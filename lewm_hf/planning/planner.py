@@ -39,7 +39,10 @@ class PlanOutput(ModelOutput):
     Args:
         actions: `(B, horizon * frameskip, action_dim)` the plans in environment units.
         costs: `(B,)` their costs, float32.
-        blocks: `(B, horizon, A)` the plans as z-scored action blocks, `A = frameskip * action_dim`.
+        blocks: `(B, horizon, A)` the plans as z-scored action blocks, `A = frameskip * action_dim`; with
+            `clip_actions="executed"` they may lie beyond the bounds.
+        executable: `(B, horizon, A)` the same within the bounds: `actions`, z-scored. What was executed of them is what
+            a later plan's `executed` has to be.
         predicted_embeddings: `(B, horizon, *latent)` where each plan leads, after each block.
         elites: `(B, elites, horizon * frameskip, action_dim)` best candidates of the last iteration, best first, in
             environment units.
@@ -53,6 +56,7 @@ class PlanOutput(ModelOutput):
     actions: Tensor | None = None
     costs: Tensor | None = None
     blocks: Tensor | None = None
+    executable: Tensor | None = None
     predicted_embeddings: Tensor | None = None
     elites: Tensor | None = None
     elite_costs: Tensor | None = None
@@ -260,7 +264,8 @@ def plan(
         solved += map(solve, starts[beside:])
     found = {name: torch.cat([part[name] for part in solved]) for name in solved[0]}
     found["elites"] = from_blocks(clip(found["elites"], executable), model.config)
-    return PlanOutput(actions=from_blocks(clip(found["blocks"], executable), model.config), **found)
+    within = clip(found["blocks"], executable)
+    return PlanOutput(actions=from_blocks(within, model.config), executable=within, **found)
 
 
 def _better(judge: Callable[[Tensor], tuple[Tensor, Tensor]], plan: Tensor, candidate: Tensor) -> Tensor:

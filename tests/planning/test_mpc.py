@@ -85,9 +85,11 @@ def test_executes_the_plan_of_the_planner(tiny_model, processor):
     assert actions[0].dtype == np.float32
 
 
-def test_predictor_sees_a_growing_window_with_the_executed_blocks(tiny_model, processor):
-    world = NaiveWorld(tiny_model)
-    policy = MPCPolicy(world, processor, planner(receding_horizon=1, context_frames=3), num_envs=1)
+@pytest.mark.parametrize("bounds", [None, ([-0.05, -0.1], [0.1, 0.05])])
+def test_predictor_sees_a_growing_window_with_the_executed_blocks(tiny_model, processor, bounds):
+    world, clipped = NaiveWorld(tiny_model), {"clip_actions": "none" if bounds is None else "executed"}
+    chosen = planner(receding_horizon=1, context_frames=3, **clipped)
+    policy = MPCPolicy(world, processor, chosen, num_envs=1, action_bounds=bounds)
     policy.reset([0], [0], goal_pictures([0]))
     envs, frames, taken = PointEnvs(1), [], []
     for step in range(25):
@@ -96,6 +98,8 @@ def test_predictor_sees_a_growing_window_with_the_executed_blocks(tiny_model, pr
         frames += list(seen)
         taken.append(policy.act(seen)[0])
         envs.step(taken[-1][None])
+    if bounds is not None:  # the search looked beyond what could be executed
+        assert np.isclose(np.abs(taken).max(0), 0.1).all() and (np.array(taken) <= np.float32(bounds[1])).all()
     blocks = to_blocks(torch.tensor(np.array(taken)), tiny_model.config)
     latents = encode_frames(tiny_model, processor(np.stack(frames))["pixel_values"])
     calls = SETTINGS.solver.iterations + 1
