@@ -20,7 +20,7 @@ def add(verbs: Verbs) -> None:
     verb.add("--seed", type=int, default=0, help="of the training")
 
     verb = verbs.add(
-        "train-actor", "a goal-conditioned actor on a finished model's frozen embeddings: imitation, in minutes",
+        "train-actor", "a goal-conditioned actor for a finished model, which stays as it is: imitation, in minutes",
         _train_actor,
     )  # fmt: skip
     verb.add_model()

@@ -64,9 +64,9 @@ def import_dataset(
     a sample of each episode's is compared bit for bit once it is written.
 
     Args:
-        format: `"hdf5"` (released layout), `"robomimic"` (its demonstrations and LIBERO's, a file or a folder of them),
-            `"lerobot"` (2.0, 2.1, 3.0), `"mp4csv"` (a video per episode and CSV) or `"table"` (whatever `datasets`
-            loads, with columns as mapped).
+        format: `"hdf5"` and `"lance"` (the released layouts), `"robomimic"` (its demonstrations and LIBERO's, a file or
+            a folder of them), `"lerobot"` (2.0, 2.1, 3.0), `"mp4csv"` (a video per episode and CSV) or `"table"`
+            (whatever `datasets` loads, with columns as mapped).
         source: file or directory.
         out: the directory, new, empty, or holding the same import.
         mapping: which columns are what: a YAML file, see `lewm_hf.data.importers.mapping`, or its content; default:
