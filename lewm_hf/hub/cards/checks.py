@@ -11,6 +11,7 @@ import yaml
 from huggingface_hub import CardData, DatasetCard, ModelCard
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
+from safetensors import safe_open
 from transformers import CONFIG_MAPPING, MODEL_MAPPING
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
@@ -22,6 +23,8 @@ CARD_FILE = "README.md"
 FILM_FILE = "assets/agent.gif"
 TRAINING_FILE = "training.json"
 LIBRARY = "lewm-hf"
+# What safetensors calls them.
+FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 REQUIRED_METADATA = {
     "model": ("license", "library_name", "pipeline_tag"),
     "dataset": ("license", "configs", "task_categories"),
@@ -123,6 +126,18 @@ def weight_files(folder: Path) -> list[str]:
 def weight_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of each file with weights, by name."""
     return {name: sha256(folder / name) for name in weight_files(folder) if name != SAFE_WEIGHTS_INDEX_NAME}
+
+
+def stored_types(folder: Path) -> list[str]:
+    """In which types a checkpoint's files hold its weights, counters aside: what is loaded may be of another one."""
+    found = set()
+    for name in weight_files(folder):
+        if name == SAFE_WEIGHTS_INDEX_NAME:
+            continue
+        with safe_open(folder / name, "pt") as file:
+            stored = [file.get_slice(tensor) for tensor in file.keys()]  # noqa: SIM118, a reader and no dict
+            found |= {one.get_dtype() for one in stored if one.get_shape()}
+    return sorted(FLOATS.get(kind, kind) for kind in found)
 
 
 def weights_text(hashes: Mapping[str, str]) -> str:

@@ -22,6 +22,7 @@ from .checks import (
     find_film,
     lacks,
     read_json,
+    stored_types,
     weight_hashes,
 )
 from .collected import needed_collection
@@ -57,7 +58,7 @@ class CardFacts:
         training: content of `training.json`, for a checkpoint trained with this package.
         conversion: content of `conversion.json`, for a converted one.
         results: of its evaluations; none where the training episodes have no environment.
-        weights_sha256: of each file with weights, by name.
+        weights_sha256: of each file with weights, by name; `stored_types` the types that they are stored in.
         remote_code: the folder brings its code along.
         result_files: for each result its path within the folder, `None` where it lies elsewhere.
         local: neither checkpoint nor data are on the Hub.
@@ -81,6 +82,7 @@ class CardFacts:
     plans: bool
     results: list[EvaluationResult]
     weights_sha256: dict[str, str]
+    stored_types: list[str]
     training: dict[str, Any] | None = None
     conversion: dict[str, Any] | None = None
     remote_code: bool = False
@@ -157,8 +159,8 @@ def collect_facts(
     remote_code, notes = (folder / "pipeline_lewm.py").exists(), folder / NOTES_FILE
     return CardFacts(
         repo_id, license, data_license, dataset_id, dataset_revision, model.config, latent_shape(model), *method(model),
-        hasattr(model, "rollout"), list(read.values()), weight_hashes(folder), training, conversion, remote_code,
-        tuple(_within(folder, path) for path in read), local, collection,
+        hasattr(model, "rollout"), list(read.values()), weight_hashes(folder), stored_types(folder), training,
+        conversion, remote_code, tuple(_within(folder, path) for path in read), local, collection,
         notes.read_text(encoding="utf-8").strip() if notes.is_file() else None, find_film(folder), analyses,
         draw_training(folder, training, model.config), cameras_of(folder),
     )  # fmt: skip

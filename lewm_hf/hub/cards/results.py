@@ -220,12 +220,15 @@ def _planner(result: EvaluationResult) -> str:
     changes = ", ".join(f"{name}={value}" for name, value in planner["overrides"].items())
     numbers = [(planner[name], name) for name in ("samples", "iterations", "elites") if name in planner]
     search = ", ".join(f"{number} {name.removesuffix('s') if number == 1 else name}" for number, name in numbers)
+    by = f"{planner['solver'].upper()} with {search}" if search else f"the solver `{planner['solver']}`"
     deadline = ", no further than the goal's deadline" if planner["horizon_rule"] == "goal-time" else ""
-    guided = ", started by the checkpoint's actor" if planner["proposal"] == "actor" else ""
+    plans, guided = planner.get("proposals", 1), ""
+    if planner["proposal"] == "actor":
+        guided = f", started {'by' if plans == 1 else f'from the best of {plans} plans of'} the checkpoint's actor"
     return (
         f"Planner `{planner['label']}`, hash `{planner['hash'][:12]}`{f' (differs in {changes})' if changes else ''}: "
-        f"{planner['solver'].upper()} with {search}{guided}, over at most {planner['horizon']} blocks of {block} "
-        f"actions{deadline}, replanned after {planner['receding_horizon']}."
+        f"{by}{guided}, over at most {planner['horizon']} blocks of {block} actions{deadline}, replanned after "
+        f"{planner['receding_horizon']}."
     )
 
 

@@ -87,7 +87,7 @@ def model_values(facts: CardFacts) -> dict[str, Any]:
         "bibtex": BIBTEX,
         "deviations": _deviations(facts),
         "weights": f"{weights_text(facts.weights_sha256)}; {parameters:,} parameters, "
-        f"{str(config.dtype).removeprefix('torch.')}. Safetensors only, no pickle.",
+        f"{' and '.join(facts.stored_types)}. Safetensors only, no pickle.",
         "fingerprint": facts.training and facts.training["train_fingerprint"][:12],
         "versions": _versions(facts),
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file
 
 from lewm_cli import parser
 from lewm_hf.data.storage.local_paths import SUFFIXES, clean_text
@@ -54,6 +55,30 @@ def test_its_card_is_what_the_command_writes(folder, tmp_path, monkeypatch):
     assert here == there
     for name in ("README.md", "collection.json"):
         assert (copy / name).read_text(encoding="utf-8") == (folder / name).read_text(encoding="utf-8")
+
+
+@shipped
+def test_its_card_says_in_which_types_its_weights_are_stored(folder):
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    stored = {
+        str(one.dtype).removeprefix("torch.") for one in load_file(folder / "model.safetensors").values() if one.dim()
+    }
+    decodes = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"] == "lewm_decoder"
+    assert decodes or f" parameters, {' and '.join(sorted(stored))}. Safetensors only" in text
+
+
+def test_a_solver_without_settings_is_named_and_a_start_among_several_said():
+    fast = [path.parents[2] for path in RESULTS if path.parent.name.endswith("-actor-guided-fast")]
+    assert fast
+    for folder in fast:
+        text = (folder / "README.md").read_text(encoding="utf-8")
+        assert (
+            "the solver `keep`, started from the best of 8 plans of the checkpoint's actor, over at most 5 blocks"
+            in text
+        )
+        assert (
+            "16 elites, started by the checkpoint's actor, over at most" in text
+        )  # of actor-guided, which has one start
 
 
 @shipped
