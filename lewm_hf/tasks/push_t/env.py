@@ -127,11 +127,6 @@ class PushTEnv(GoalEnv):
         near = np.linalg.norm(states[:, :4] - goals[:, :4], axis=1) < POSITION_TOLERANCE
         return near & (self._angle_error(states, goals) < ANGLE_TOLERANCE)
 
-    def block_reached(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
-        """The success rule without the pusher: block within 20 px and 20 degrees. `(n, 7)`, `(n, 7)` -> `(n,)` bool."""
-        near = np.linalg.norm(states[:, 2:4] - goals[:, 2:4], axis=1) < POSITION_TOLERANCE
-        return near & (self._angle_error(states, goals) < ANGLE_TOLERANCE)
-
     def distance(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
         position = np.linalg.norm(states[:, :4] - goals[:, :4], axis=1) / POSITION_TOLERANCE
         symmetry = SHAPES[self.variation["block.shape"]].symmetry
