@@ -113,7 +113,7 @@ def run_demo(
         "# the same, step by step",
         f"lewm collect two_room {collected} --out {data}",
         "lewm " + shlex.join(command),
-        *(_eval_command(run / checkpoint, data, *acting, pairs, eval_seeds, report) for acting in rules),
+        *(_eval_command(run / checkpoint, data, *acting, pairs, eval_seeds, report, videos) for acting in rules),
     ]
     evaluations = [report / protocol.name for protocol, _ in rules]
     page = write_report(run, report, evaluations=evaluations, commands=commands, films_per_evaluation=2 * videos)
@@ -193,11 +193,18 @@ def _read(path: Path) -> Any:
 
 
 def _eval_command(
-    model: Path, data: Path, protocol: Protocol, planner: Planner, pairs: int, seeds: Sequence[int], report: Path
+    model: Path,
+    data: Path,
+    protocol: Protocol,
+    planner: Planner,
+    pairs: int,
+    seeds: Sequence[int],
+    report: Path,
+    videos: int,
 ) -> str:
     changes = "".join(f" --set {name}={value}" for name, value in {**protocol.overrides, **planner.overrides}.items())
     return (
         f"lewm eval {model} --env two_room --episodes {data} --protocol {protocol.name} --planner "
         f"{planner.name}{changes} -n {pairs} --seeds {' '.join(map(str, seeds))} --out "
-        f"{report / protocol.name} --video 2"
+        f"{report / protocol.name} --video {videos}"
     )

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import lewm_hf
 
+from ..evaluation.common.agent import load_agent
 from ..evaluation.report.run import write_report
 from ..evaluation.success.run import evaluate
 from ..evaluation.success.summary import format_summary
+from ..planning import has_actor
 
 logger = logging.getLogger(__name__)
 
@@ -77,13 +79,12 @@ def show_agent(
         if decoder is None:
             decoder = next((folder for folder in shipped_checkpoints(env_id, "lewm_decoder")
                             if folder.name == f"{model.name}-decoder"), None)  # fmt: skip
+    agent = load_agent(model)
     if planner is None:
-        config = Path(model) / "config.json"
-        fields = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-        planner = "actor-guided" if fields.get("actor") or fields.get("actor_weight") else "goal-time-small"
+        planner = "actor-guided" if has_actor(agent.model) else "goal-time-small"
     logger.info("%s acts on %d pairs with the planner %s", model, pairs * len(seeds), planner)
     evaluation = evaluate(
-        model, env=env, protocol="clean", planner=planner, n=pairs, seeds=seeds, num_envs=pairs, decoder=decoder,
+        agent, env=env, protocol="clean", planner=planner, n=pairs, seeds=seeds, num_envs=pairs, decoder=decoder,
         out=out / "clean", overwrite=True, videos=videos, video_successes=videos, progress=progress,
     )  # fmt: skip
     logger.info("\n%s\n", format_summary(evaluation.result))

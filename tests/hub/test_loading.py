@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -78,6 +79,15 @@ def test_a_cache_serves_without_a_network_and_a_missing_one_says_so(online, mode
     with pytest.raises(OSError, match="couldn.t connect"):
         LeWMModel.from_pretrained("org/other")
     assert len(online.requests) == asked
+
+
+def test_a_shown_agent_of_the_hub_searches_from_its_actor(online, tmp_path):
+    repo = online.repos["model", "org/room"] = Repo("model", private=False)
+    folder = Path(__file__).parents[2] / "model_cards" / "lewm-tworoom-mini"
+    repo.commit({path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".json", ".safetensors")})
+    assert main(["demo", "two_room", "--model", "org/room", "--pairs", "2", "--out", str(tmp_path / "demo")]) == 0
+    result = json.loads((tmp_path / "demo" / "clean" / "results.json").read_text())
+    assert result["model"]["source"] == "org/room" and result["planner"]["name"] == "actor-guided"
 
 
 def test_a_data_set_is_known_by_its_commit_with_a_network_and_without(online, collected, tmp_path, monkeypatch):
