@@ -51,7 +51,7 @@ class LeWMPlanner(Pipeline):
     keywords of `PlanSettings` and of its solver, given to the constructor or to a call:
     `planner(..., samples=100, iterations=8, elites=15, seed=7)`. `planner="actor-guided"` takes over the search of a
     named planner, of a file, or of a `Planner`, before other keywords change it; how often to plan again is for who
-    acts, as `MPCPolicy` does.
+    acts, as `MPCPolicy` and `RobotLoop` do.
 
     Input: a dictionary, or a list, generator or data set of them, with
         observation: a PIL picture, `(H, W, 3)` or `(3, H, W)` uint8 array or tensor (floats must lie in [0, 1]), path
@@ -62,7 +62,7 @@ class LeWMPlanner(Pipeline):
         proprioception, goal_proprioception: of models with it: what the robot reports of itself beside the observation
             and at the goal, a vector each in the units of the recordings; see `config.proprioception_key`.
         steps_left: optional, environment steps until the goal is due: the plan looks no further ahead than that, but at
-            least two blocks. Without it the plan has the whole `horizon`.
+            least two blocks; with a named planner as far as that does. Without it the plan has the whole `horizon`.
         problem: optional name or number, default 0. The noise of the search is a function of (seed, problem) alone:
             the same input has the same plan alone, in a list and in a batch.
     Batches may be written as one dictionary, or two arguments, of lists or arrays with one more dimension:
@@ -115,6 +115,11 @@ class LeWMPlanner(Pipeline):
     def settings(self) -> PlanSettings:
         """How it searches where a call says nothing else."""
         return self._forward_params["settings"]
+
+    @property
+    def planner(self) -> Any:
+        """The `Planner` whose search was taken over, `None` where none was named."""
+        return self._forward_params.get("planner")
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "LeWMPlanner":
@@ -184,24 +189,27 @@ class LeWMPlanner(Pipeline):
             )
         # Refused here, before any work.
         settings = getattr(self, "_forward_params", {}).get("settings", PlanSettings())
+        search: dict[str, Any] = {}
         if planner is not None:
-            settings = self._settings_of(planner, settings)
-        settings = settings.changed(**changes)
+            named = search["planner"] = self._load_planner(planner)
+            # Computed for as it was before: on the same seed, in the same precision.
+            settings = named.settings(
+                **{name: getattr(settings, name) for name in SETTINGS if not hasattr(named, name)}
+            )
+        search["settings"] = settings = settings.changed(**changes)
         if settings.proposal is not None:
             check_actor(self.model, f"proposal={settings.proposal!r}")
         returned = {"return_elites": return_elites, "return_predictions": return_predictions}
-        return {}, {"settings": settings}, {name: value for name, value in returned.items() if value is not None}
+        return {}, search, {name: value for name, value in returned.items() if value is not None}
 
     @staticmethod
-    def _settings_of(planner: Any, before: PlanSettings) -> PlanSettings:
-        """The search of a named planner, computed for as it was before: on the same seed, in the same precision."""
+    def _load_planner(planner: Any) -> Any:
         # By name: the copy of this file that a checkpoint may carry has no planners beside it.
         try:
             planners = import_module(".planning.planners", __package__)
         except ModuleNotFoundError as error:
             raise ValueError(f"planner={planner!r} needs the package lewm-hf: install it, or give settings") from error
-        named = planners.load_planner(planner)
-        return named.settings(**{name: getattr(before, name) for name in SETTINGS if not hasattr(named, name)})
+        return planners.load_planner(planner)
 
     def preprocess(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """One problem -> `pixel_values` `(1, 3, S, S)`, and a goal: `pixel_values` `(G, 3, S, S)` or `embedding`.
@@ -240,7 +248,9 @@ class LeWMPlanner(Pipeline):
         body = beside_pictures(None if given is None else [given], 1, self.model.config, name)
         return {} if body is None else {"proprioception": body.expand(pictures, -1)}
 
-    def _forward(self, model_inputs: dict[str, Any], settings: PlanSettings) -> dict[str, list[Tensor]]:
+    def _forward(
+        self, model_inputs: dict[str, Any], settings: PlanSettings, planner: Any = None
+    ) -> dict[str, list[Tensor]]:
         goals, problems, left = (model_inputs[name] for name in ("goal", "problem", "blocks_left"))
         if not isinstance(goals, list):
             goals, problems, left = [goals], [problems], [left]
@@ -248,7 +258,10 @@ class LeWMPlanner(Pipeline):
         frames, features = self._look(model_inputs, guided)
         context = frames[:, None]
         seen = [self._goal_latents(goal, context.shape[2:], guided) for goal in goals]
-        horizons = [settings.horizon if n < 0 else horizon_until(n, settings.horizon, SHORTEST) for n in left]
+        shortest = SHORTEST if planner is None else planner.horizon_floor
+        if planner is not None and planner.horizon_rule == "fixed":
+            shortest = settings.horizon
+        horizons = [settings.horizon if n < 0 else horizon_until(n, settings.horizon, shortest) for n in left]
         outputs: list[dict[str, Tensor]] = [{} for _ in goals]
         # Plans as long with as many goals share a batch. Noise belongs to the problem, so the grouping changes no plan.
         kinds = [(horizons[row], *latents.shape[:1], known is None) for row, (latents, known) in enumerate(seen)]

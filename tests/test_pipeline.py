@@ -16,7 +16,7 @@ from transformers import pipeline
 
 from lewm_hf import LeWMConfig, LeWMDecoder, LeWMDecoderConfig, LeWMImageProcessor, LeWMModel, LeWMPlanner
 from lewm_hf.pipeline_lewm import register_pipeline
-from lewm_hf.planning import PlanSettings, plan
+from lewm_hf.planning import MPCPolicy, PlanSettings, load_planner, plan
 
 SMALL = {"samples": 16, "iterations": 3, "elites": 4}
 
@@ -422,6 +422,21 @@ def test_a_planner_is_taken_by_name_by_file_and_changed_by_keywords(planner, tmp
     assert_same(made, planner(picture(0), picture(1), planner=file, seed=5))
     small = planner(picture(0), picture(1), planner="small", samples=20, iterations=1, elites=5)
     assert_same(small, planner(picture(0), picture(1), samples=20, iterations=1, elites=5, clip_actions="none"))
+
+
+@pytest.mark.parametrize("name", ["paper", "goal-time-close", "goal-time-small"])
+def test_a_named_planner_looks_as_far_ahead_as_in_a_policy(planner, name):
+    search = {"samples": 8, "iterations": 1, "elites": 2}
+    policy = MPCPolicy(planner.model, planner.image_processor, load_planner(name, search))
+    named = LeWMPlanner(planner.model, planner.image_processor, device="cpu", planner=name, **search)
+    for steps_left in (None, 25, 14, 4, 0):
+        policy.reset([0], [0], [picture(1)], steps_left=steps_left)
+        expected = np.concatenate([policy.act([picture(0)]), policy.ahead(0)])
+        for found in (
+            planner(picture(0), picture(1), planner=name, steps_left=steps_left, **search),
+            named(picture(0), picture(1), steps_left=steps_left),
+        ):
+            np.testing.assert_allclose(found["actions"], expected, atol=1e-5)
 
 
 def test_arguments_that_repeat_the_config_are_harmless(planner):

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -96,7 +96,7 @@ class RobotLoop:
 
     Args:
         policy: an `MPCPolicy` or `ActorPolicy` of one environment, or a `LeWMPlanner`, which becomes an `MPCPolicy`
-            with its settings.
+            with its settings, and with how its named planner plans again; else it does so after every block.
         camera: returns the newest picture `(H, W, 3)` uint8 at once; it is called in the loop.
         act: sends one action `(action_dim,)` float32, in environment units, and returns at once.
         hz: ticks per second. Default: `actions_per_second` of the model's config, the rate of the episodes that it was
@@ -357,7 +357,11 @@ def _policy_of(policy: Any) -> Any:
     from .planners import SEARCH, Planner
 
     settings = policy.settings
-    planner = Planner(name="robot-loop", **{name: getattr(settings, name) for name in SEARCH})
+    named = policy.planner or Planner(name="robot-loop")
+    planner = replace(
+        named, **{name: getattr(settings, name) for name in SEARCH},
+        receding_horizon=min(named.receding_horizon, settings.horizon),
+    )  # fmt: skip
     others = [entry.name for entry in fields(settings) if entry.name not in SEARCH]
     return MPCPolicy(
         policy.model, policy.image_processor, planner, **{name: getattr(settings, name) for name in others}

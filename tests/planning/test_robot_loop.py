@@ -129,6 +129,20 @@ def test_a_pipeline_becomes_a_policy_with_its_settings(tiny_model):
     assert policy.settings == planner.settings
 
 
+@pytest.mark.parametrize("name", ["paper", "goal-time-close", "goal-time-small"])
+def test_a_pipeline_with_a_named_planner_plans_again_as_that_does(tiny_model, name):
+    processor, search = LeWMImageProcessor(image_size=28), {"samples": 8, "iterations": 1, "elites": 2}
+    planner = LeWMPlanner(tiny_model, processor, planner=name, seed=5, **search)
+    policy = RobotLoop(planner, Robot().camera, Robot().send, hz=10).policy
+    again = MPCPolicy(tiny_model, processor, load_planner(name, search), seed=5)
+    assert policy.settings == again.settings == planner.settings and policy.context_frames == again.context_frames
+    for field in ("horizon_rule", "horizon_floor", "receding_horizon", "retry"):
+        assert getattr(policy.planner, field) == getattr(again.planner, field)
+    shorter = LeWMPlanner(tiny_model, processor, planner=name, horizon=3, **search)
+    policy = RobotLoop(shorter, Robot().camera, Robot().send, hz=10).policy
+    assert policy.planner.receding_horizon == min(3, again.planner.receding_horizon)
+
+
 def test_the_rate_is_that_of_the_training_episodes_unless_another_is_asked_for(tiny_model):
     def period(**arguments):
         return RobotLoop(SlowPolicy(tiny_model), Robot().camera, Robot().send, **arguments).period
