@@ -1,4 +1,4 @@
-"""A goal-conditioned actor for a finished world model: supervised regression on frozen embeddings, in seconds.
+"""A goal-conditioned actor for a finished world model: supervised regression on its frozen embeddings.
 
 Each frame of the data is paired with a later one of its episode as the goal, and the actor learns the action block
 that the data's behavior took in between (Ghosh et al. 2021, arXiv 1912.06088). It is imitation: where goals come from
