@@ -4,9 +4,10 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from types import FrameType
 
 import numpy as np
@@ -178,12 +179,14 @@ def loading(
     workers = [process for process in multiprocessing.active_children() if process not in before]
     passed_on = _pass_on(iterator)
     try:
-        yield passed_on
-    except (RuntimeError, OSError) as error:
+        try:
+            yield passed_on
+        except (ConnectionError, EOFError):  # from the middle of a batch, before the system tells how its worker ended
+            _await_an_end(workers)
+            raise
+    except (RuntimeError, OSError, EOFError) as error:
         # PyTorch raises it wherever this process happens to be when a worker dies: in the middle of a checkpoint too,
-        # whose writer takes it for a full disk.
-        if isinstance(error, ConnectionError):  # from the middle of a batch, before the system tells how it ended
-            wait([worker.sentinel for worker in workers], SECONDS_TO_END)
+        # whose writer takes it for a full disk, or while that end is waited for.
         for worker in workers:
             if worker.exitcode:
                 raise OSError(_death(worker.exitcode)) from error
@@ -199,6 +202,14 @@ def loading(
             if worker.exitcode is None:
                 worker.kill()
                 worker.join()
+
+
+def _await_an_end(workers: Sequence[BaseProcess]) -> None:
+    """Until one of them has ended and the system says how; its files, and the sentinel with them, are closed before."""
+    ended = wait([worker.sentinel for worker in workers], SECONDS_TO_END)
+    for worker in workers:
+        if worker.sentinel in ended:
+            worker.join(SECONDS_TO_END)
 
 
 def _pass_on(iterator: Iterator[Window]) -> Generator[Window, None, None]:

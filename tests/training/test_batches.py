@@ -1,9 +1,18 @@
+import multiprocessing
+import os
+import signal
+import time
+from multiprocessing.connection import Client, Listener
+from threading import Thread
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lewm_hf.training.batches import WindowBatches
+from lewm_hf.data.windows import WindowBatch
+from lewm_hf.training.batches import WindowBatches, loading
 
 
 @settings(max_examples=60, deadline=None)
@@ -44,3 +53,58 @@ def test_what_fills_no_batch_or_cannot_be_shared_is_refused():
         WindowBatches(7, 8, 0, 0, 1)
     with pytest.raises(ValueError, match="batch_size=8 cannot be shared by 3"):
         WindowBatches(70, 8, 0, 0, 1, 0, 3)
+
+
+def fetch(address):
+    with Client(address) as connection:
+        connection.send("here")
+        return connection.recv()
+
+
+class Offered:
+    """Reaches its reader over a connection to the worker, as PyTorch's tensors do."""
+
+    def __init__(self, address):
+        self.address = address
+
+    def __reduce__(self):
+        return fetch, (self.address,)
+
+
+class EndsInTheMiddle(torch.utils.data.Dataset):
+    """The worker's connection ends in the middle of a batch, and a while later the worker: killed, or by itself."""
+
+    def __init__(self, reads, status):
+        self.reads, self.status = reads, status
+
+    def __getitems__(self, numbers):
+        listener = Listener()
+        Thread(target=self.end, args=(listener,)).start()
+        windows = WindowBatch({"pixel_values": torch.zeros(1)})
+        windows.batch = {"pixel_values": Offered(listener.address)}
+        return windows
+
+    def end(self, listener):
+        connection = listener.accept()
+        if self.reads:
+            connection.recv()
+        connection.close()
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL) if self.status is None else os._exit(self.status)
+
+
+@pytest.mark.parametrize(
+    ("reads", "status", "how"),
+    [  # the end of the one who reads is reset where something was left unread, and else closed
+        (False, None, "was killed by SIGKILL"), (True, None, "was killed by SIGKILL"), (True, 3, "ended with status 3"),
+    ],
+)  # fmt: skip
+def test_a_worker_whose_connection_ends_before_the_system_tells_how_it_ended_is_named(reads, status, how):
+    windows = EndsInTheMiddle(reads, status)
+    with (
+        pytest.raises(OSError, match=f"a loader worker {how}, .*continue with --resume") as raised,
+        loading(windows, [[0]], 1, torch.device("cpu")) as batches,
+    ):
+        next(batches)
+    assert "\n" not in str(raised.value)
+    assert not multiprocessing.active_children()
