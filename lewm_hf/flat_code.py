@@ -37,9 +37,14 @@ def write_code(folder: str | Path, model_type: str | None) -> list[str]:
     folder = Path(folder)
     kinds = auto_classes(folder, model_type)
     entries = [*map(_module, kinds.values()), ("image_processing_lewm",)]
-    if plans(kinds["AutoModel"]):
+    planned = plans(kinds["AutoModel"])
+    if planned:
         entries.append(("pipeline_lewm",))
     files = {f"{name}.py": HEADER + source for name, source in flat_sources(entries).items()}
+    if planned:
+        # Never runs; who copies the model's code copies the planner with it, which the model's config names.
+        model = f"{_flat(_module(kinds['AutoModel']))}.py"
+        files[model] += "\n\nif False:\n    from .pipeline_lewm import LeWMPlanner\n"
     for name, text in files.items():
         write_atomic(folder / name, text)
     return list(files)

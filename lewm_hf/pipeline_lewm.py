@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel, Pipeline
-from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
@@ -153,9 +152,7 @@ class LeWMPlanner(Pipeline):
         """
         self.model.save_pretrained(save_directory, **kwargs)
         self.image_processor.save_pretrained(save_directory, **kwargs)
-        if __name__.partition(".")[0] == TRANSFORMERS_DYNAMIC_MODULE_NAME:  # this is such a copy, and goes along
-            custom_object_save(self, save_directory)
-        elif code:
+        if code and __name__.partition(".")[0] != TRANSFORMERS_DYNAMIC_MODULE_NAME:  # a copy went along with the model
             # By name: transformers follows import statements, and would want a copy of the exporter too.
             import_module(".hub.export.code", __package__).export_code(save_directory)
 

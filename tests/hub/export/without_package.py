@@ -23,10 +23,13 @@ def numbers_of(source: str, revision: str | None) -> dict:
         embeddings = model.encode(processor(list(frames))["pixel_values"][None])
     planner = pipeline(model=source, **trusted, **search, horizon=2)
     plan = planner({"observation": frames[0], "goal": frames[1]})
-    with tempfile.TemporaryDirectory() as folder:  # what is saved again plans again
-        planner.save_pretrained(folder)
-        saved = pipeline(model=folder, trust_remote_code=True, **search, horizon=2)
-        again = saved({"observation": frames[0], "goal": frames[1]})
+    again = []
+    for parts in ([planner], [model, processor]):  # what is saved again plans again, as a planner or in its parts
+        with tempfile.TemporaryDirectory() as folder:
+            for part in parts:
+                part.save_pretrained(folder)
+            saved = pipeline(model=folder, trust_remote_code=True, **search, horizon=2)
+            again.append(saved({"observation": frames[0], "goal": frames[1]})["actions"])
     refused = 0
     for load in (AutoModel.from_pretrained, AutoImageProcessor.from_pretrained):
         try:
@@ -34,7 +37,7 @@ def numbers_of(source: str, revision: str | None) -> dict:
         except ValueError as error:
             refused += "trust_remote_code=True" in str(error)
     return {
-        "embeddings": embeddings.numpy(), "actions": plan["actions"], "cost": plan["cost"], "again": again["actions"],
+        "embeddings": embeddings.numpy(), "actions": plan["actions"], "cost": plan["cost"], "again": again,
         "home": type(model).__module__, "refused": refused,
     }  # fmt: skip
 
