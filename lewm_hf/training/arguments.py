@@ -20,7 +20,7 @@ from ..plain_numbers import make_plain
 from ..world_models.registry import find_world_model
 from .described_fields import field_meanings
 from .parts import check_parts, learning_rate_factors
-from .recipe_files import field_names, find_recipe, given_keys, parse, peek, read_keys, read_yaml
+from .recipe_files import field_names, find_recipe, parse, peek, read_keys, read_yaml, refuse_replaced
 from .starting_point import MEASURED, checkpoint_config
 from .trackers import TRACKERS
 
@@ -271,12 +271,9 @@ def parse_recipe(argv: Sequence[str]) -> tuple[TrainingRecipe, PreTrainedConfig]
     model_type = begun.get("model_type") or _model_type(argv)
     kind, model = find_world_model(model_type)
     recipe, fields = parse(argv, TrainingRecipe, model_fields(model_type), defaults=begun)
-    asked = {"schedule_epochs", "stop_epoch"} & set(given_keys(argv))
-    for name in sorted(name for name in asked if getattr(recipe, name) is not None and recipe.max_steps is not None):
-        raise ValueError(
-            f"{name}={getattr(recipe, name):g} has no effect beside max_steps={recipe.max_steps}, which replaces it: "
-            f"omit it, or add --max_steps null"
-        )
+    if recipe.max_steps is not None:
+        replaced = {name: getattr(recipe, name) for name in ("schedule_epochs", "stop_epoch")}
+        refuse_replaced(argv, replaced, "max_steps", recipe.max_steps)
     mappings = [entry.name for entry in dataclasses.fields(kind) if entry.type == dict | None]
     try:
         config = kind(**vars(fields) | {name: _mapping(name, getattr(fields, name)) for name in mappings})

@@ -5,7 +5,8 @@ import dataclasses
 import difflib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
@@ -44,16 +45,28 @@ def read_yaml(path: Path, known: Sequence[str]) -> dict[str, Any]:
         FileNotFoundError, ValueError: one line, naming the file and the key.
     """
     keys: dict[str, Any] = {}
+    for file, found in layers(path):
+        refuse_unknown(list(found), known, str(file))
+        keys = found | keys
+    return keys
+
+
+def layers(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """A recipe and its keys, then its base and its keys, and so on: who comes first wins.
+
+    Raises:
+        FileNotFoundError, ValueError: one line, naming the file.
+    """
     seen: list[Path] = []
     while path not in seen:
         seen.append(path)
         found = read_keys(path)
         base = found.pop("base", None)
-        refuse_unknown(list(found), known, str(path))
-        keys = found | keys
+        yield path, found
         if base is None:
-            return keys
-        path = _base(path, base)
+            return
+        beside = path.parent / str(base)
+        path = beside if beside.is_file() else find_recipe(str(base))
     raise ValueError(f"{path} is its own base: take the key `base` away")
 
 
@@ -89,19 +102,34 @@ def peek(argv: Sequence[str], key: str) -> str | None:
             return None if said in NOTHING else said
     if not argv or argv[0].startswith("-"):
         return None
-    path, seen = find_recipe(argv[0]), []
-    while path not in seen:
-        seen.append(path)
-        found = read_keys(path)
-        if key in found or "base" not in found:
-            return found.get(key)
-        path = _base(path, found["base"])
-    return None  # a circle, which reading the recipe refuses
+    return next((found[key] for _, found in layers(find_recipe(argv[0])) if key in found), None)
 
 
-def _base(path: Path, name: object) -> Path:
-    beside = path.parent / str(name)
-    return beside if beside.is_file() else find_recipe(str(name))
+def refuse_replaced(argv: Sequence[str], replaced: Mapping[str, float | None], by: str, value: object) -> None:
+    """Refuses keys that another one replaces, where they were given after it: nobody gives what shall have no effect.
+
+    One file may say both: that of a run holds every value.
+
+    Args:
+        argv: the command line, which comes after the recipe that it may begin with, and that after its base.
+        replaced: keys and their values, `None` where they have none.
+        by: the key that replaces them; `value` is what it has.
+
+    Raises:
+        ValueError: one line, naming the key and where it was given.
+    """
+    given = set(given_keys(argv))
+    later = [("", given, f"--{by} null")]
+    if by not in given and argv and not argv[0].startswith("-"):
+        files = takewhile(lambda layer: by not in layer[1], layers(find_recipe(argv[0])))
+        later += [(f" of {file}", set(keys), f"`{by}: null`") for file, keys in files]
+    for where, keys, remedy in later:
+        for name, asked in replaced.items():
+            if name in keys and asked is not None:
+                raise ValueError(
+                    f"{name}={asked:g}{where} has no effect beside {by}={value}, which replaces it: omit it, or "
+                    f"add {remedy}"
+                )
 
 
 def refuse_unknown(keys: Sequence[str], known: Sequence[str], where: str) -> None:

@@ -234,6 +234,17 @@ def test_a_recipe_says_what_differs_from_its_base(tmp_path):
     (tmp_path / "mine.yaml").write_text("base: middle.yaml\nbatch_size: 8\n")
     recipe, _ = parse_recipe([str(tmp_path / "mine.yaml"), "--max_steps", "5"])
     assert (recipe.dataset, recipe.max_steps, recipe.seed, recipe.batch_size) == ("d", 5, 2, 8)
+    (tmp_path / "longer.yaml").write_text("base: mine.yaml\nschedule_epochs: 10\nstop_epoch: 2\n")
+    with pytest.raises(ValueError) as raised:
+        parse_recipe([str(tmp_path / "longer.yaml")])
+    said = f"schedule_epochs=10 of {tmp_path}/longer.yaml has no effect beside max_steps=3, which replaces it: "
+    assert str(raised.value) == said + "omit it, or add `max_steps: null`"
+    assert parse_recipe([str(tmp_path / "longer.yaml"), "--max_steps", "5"])[0].max_steps == 5
+    (tmp_path / "longer.yaml").write_text("base: mine.yaml\nschedule_epochs: 10\nmax_steps: null\n")
+    recipe, _ = parse_recipe([str(tmp_path / "longer.yaml")])
+    assert (recipe.max_steps, recipe.schedule_epochs) == (None, 10)
+    (tmp_path / "both.yaml").write_text("base: longer.yaml\nmax_steps: 4\n")  # the later one replaces, as it says
+    assert parse_recipe([str(tmp_path / "both.yaml")])[0].max_steps == 4
     (tmp_path / "base.yaml").write_text("base: mine.yaml\n")
     with pytest.raises(ValueError, match="mine.yaml is its own base"):
         parse_recipe([str(tmp_path / "mine.yaml")])
