@@ -52,10 +52,15 @@ class LeWMActor(nn.Module):
         """`(N, size) -> (N, size)`; in training with the statistics of these rows."""
         return rows if self.batch_norm is None else self.batch_norm(rows).to(self.net[0].bias.dtype)
 
-    def forward(self, seen: Tensor, goal: Tensor, blocks_left: Tensor) -> Tensor:
-        """Standardized `(N, size)` twice and whole numbers `(N,)`, taken as 1 to `max_blocks` -> `(N, A)`."""
+    def forward(self, seen: Tensor, goal: Tensor, blocks_left: Tensor | int) -> Tensor:
+        """Standardized `(N, size)` twice and whole numbers `(N,)`, taken as 1 to `max_blocks` -> `(N, A)`.
+
+        Raises:
+            ValueError: for numbers that are not whole, or not one or N of them.
+        """
         # One-hot; `F.one_hot` looks at every number first, which takes as long as the rest.
         numbers = torch.arange(1, self.max_blocks + 1, device=seen.device)
+        blocks_left = _one_each(blocks_left, len(seen), seen.device)
         left = (blocks_left.clamp(1, self.max_blocks)[:, None] == numbers).to(seen.dtype)
         return self.net(torch.cat([seen, goal, goal - seen, left], -1))
 
@@ -77,7 +82,7 @@ class LeWMActors(nn.Module):
         self,
         embeddings: Tensor,
         goal_embeddings: Tensor,
-        blocks_left: Tensor,
+        blocks_left: Tensor | int,
         features: Tensor | None = None,
         goal_features: Tensor | None = None,
     ) -> Tensor:
@@ -116,3 +121,14 @@ class LeWMActors(nn.Module):
             rows = self.on_features.standardize(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
             total = total + error(self.on_features, rows)
         return total
+
+
+def _one_each(blocks_left: Tensor | int, rows: int, device: torch.device) -> Tensor:
+    """`(rows,)` whole numbers; one alone is that of all."""
+    numbers = torch.as_tensor(blocks_left, device=device)
+    if numbers.is_floating_point() or numbers.shape not in ((), (1,), (rows,)):
+        raise ValueError(
+            f"blocks_left of shape {tuple(numbers.shape)} and {numbers.dtype} does not fit {rows} embeddings: give one "
+            f"whole number for all, or ({rows},) of them"
+        )
+    return numbers.expand(rows)

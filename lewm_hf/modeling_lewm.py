@@ -168,7 +168,7 @@ class LeWMModel(LeWMPreTrainedModel):
         self,
         embeddings: Tensor,
         goal_embeddings: Tensor,
-        blocks_left: Tensor,
+        blocks_left: Tensor | int,
         features: Tensor | None = None,
         goal_features: Tensor | None = None,
     ) -> Tensor:
@@ -176,12 +176,12 @@ class LeWMModel(LeWMPreTrainedModel):
 
         Args:
             embeddings, goal_embeddings: `(B, D)` of the frame and of the goal.
-            blocks_left: `(B,)` whole numbers, blocks until the goal is due; beyond 1 to `actor_max_blocks` the nearest
-                of these counts.
+            blocks_left: `(B,)` whole numbers, or one for all: blocks until the goal is due; beyond 1 to
+                `actor_max_blocks` the nearest of these counts.
             features, goal_features: `(B, width)` of the same frames where they are real; an imagined future has none.
 
         Raises:
-            ValueError: where the checkpoint has no actor.
+            ValueError: where the checkpoint has no actor, or `blocks_left` are not whole numbers, one or B.
         """
         if self.actor is None:
             raise ValueError(

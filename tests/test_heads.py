@@ -209,3 +209,16 @@ def test_weights_that_are_stored_in_whole_numbers_compute_what_they_say(tiny_con
             goals = latents[:, 1], torch.tensor([1, 3]), features[:, 0], features[:, 1]
             made.append((latents, one.act(latents[:, 0], *goals)))
     torch.testing.assert_close(made[1], made[0], rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_one_number_of_blocks_left_is_that_of_all(with_heads):
+    model = with_heads.eval()
+    embeddings, goals = torch.randn(2, 3, 16).unbind()
+    for left in (1, 4, 99):
+        expected = model.act(embeddings, goals, torch.full((3,), left))
+        for one in (left, torch.tensor(left), torch.tensor([left]), np.int64(left)):
+            assert torch.equal(model.act(embeddings, goals, one), expected)
+    for wrong in (2.5, torch.tensor([1, 2]), torch.ones(3), torch.ones(3, 1, dtype=torch.long)):
+        with pytest.raises(ValueError, match=r"does not fit 3 embeddings: give one whole number for all, or \(3,\) of"):
+            model.act(embeddings, goals, wrong)

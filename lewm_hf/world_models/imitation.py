@@ -111,7 +111,7 @@ class ImitationModel(FrozenBackboneModel):
         self,
         embeddings: Tensor,
         goal_embeddings: Tensor,
-        blocks_left: Tensor,
+        blocks_left: Tensor | int,
         features: Tensor | None = None,
         goal_features: Tensor | None = None,
     ) -> Tensor:
@@ -119,9 +119,12 @@ class ImitationModel(FrozenBackboneModel):
 
         Args:
             embeddings, goal_embeddings: `(B, D)` of the frame and of the goal.
-            blocks_left: `(B,)` whole numbers, blocks until the goal is due; beyond 1 to `actor_max_blocks` the nearest
-                of these counts.
+            blocks_left: `(B,)` whole numbers, or one for all: blocks until the goal is due; beyond 1 to
+                `actor_max_blocks` the nearest of these counts.
             features, goal_features: not looked at.
+
+        Raises:
+            ValueError: where `blocks_left` are not whole numbers, one or B.
         """
         return self.actor(self.actor.standardize(embeddings), self.actor.standardize(goal_embeddings), blocks_left)
 
