@@ -80,10 +80,11 @@ class LeWMPlanner(Pipeline):
         **kwargs: `device` and `batch_size` of the pipeline, and any setting of the search.
 
     Raises:
-        ValueError: at construction for a model in training mode, a checkpoint without action statistics, or an image
-            processor of another size; in a call for pictures of other than 3 channels, goals of another size than
-            the observation, pictures that are not square where training pictures were, NaN, unknown input keys, or
-            arguments that contradict the checkpoint's config.
+        ValueError: at construction for a model in training mode, a checkpoint without action statistics, an image
+            processor of another size, or a `dtype` that is not the model's, which is chosen when it is loaded; in a
+            call for pictures of other than 3 channels, goals of another size than the observation, pictures that are
+            not square where training pictures were, NaN, unknown input keys, or arguments that contradict the
+            checkpoint's config.
         TypeError: for unknown arguments.
     """
 
@@ -101,6 +102,8 @@ class LeWMPlanner(Pipeline):
             )
         check_ready(model)
         check_imagines(model, "planning")
+        for name in ("dtype", "torch_dtype"):
+            _check_dtype(name, kwargs.get(name), model)
         size = getattr(image_processor, "image_size", model.config.image_size)
         if size != model.config.image_size:
             raise ValueError(
@@ -313,6 +316,16 @@ class LeWMPlanner(Pipeline):
         embedding = goal["embedding"]
         check_embedding(embedding, latent, "goal_embedding")
         return (embedding if embedding.dim() > len(latent) else embedding[None]), None
+
+
+def _check_dtype(name: str, asked: Any, model: Any) -> None:
+    """Refuses another precision than the model's: as all over transformers, it is chosen when a model is loaded."""
+    wanted = getattr(torch, asked, asked) if isinstance(asked, str) else asked
+    if wanted not in (None, "auto", model.dtype):
+        raise ValueError(
+            f"{name}={asked}, but the model is in {model.dtype}, and a precision is chosen when it is loaded: give it "
+            "to from_pretrained, the planner's or the model's"
+        )
 
 
 def _picture(image: Any) -> Any:

@@ -279,6 +279,13 @@ def test_from_pretrained_and_the_registered_task(checkpoint):
     assert low.dtype == torch.bfloat16
     assert LeWMPlanner.from_pretrained(checkpoint, torch_dtype=torch.bfloat16, **SMALL).dtype == torch.bfloat16
     assert low(pair)["cost"] == pytest.approx(expected["cost"], rel=0.2)
+    parts = planner.model, planner.image_processor
+    for same in ("auto", None, torch.float32, "float32"):
+        assert_same(LeWMPlanner(*parts, device="cpu", dtype=same, **SMALL)(pair), expected)
+    for name, other in (("dtype", torch.bfloat16), ("torch_dtype", "float16"), ("dtype", "fp8")):
+        message = f"{name}={other}, but the model is in torch.float32, .* give it to from_pretrained"
+        with pytest.raises(ValueError, match=message):
+            LeWMPlanner(*parts, device="cpu", **{name: other}, **SMALL)
 
 
 def test_save_pretrained_writes_a_checkpoint_without_code(checkpoint, tmp_path):
