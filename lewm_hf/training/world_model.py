@@ -92,6 +92,8 @@ class WorldModelJob(Job):
 
     def open(self, accelerator: Accelerator) -> None:
         recipe, self.device, self.main = self.recipe, accelerator.device, accelerator.is_main_process
+        lengths = recipe.max_steps, recipe.schedule_epochs, recipe.stop_epoch
+        RunLength.of(1.0, *lengths)  # refused before a data set is fetched, whose epochs tell the steps
         saved = RunDirectory(recipe.output_dir).progress() if recipe.resume else None
         self.start = None
         if recipe.init_from and saved is None:
@@ -121,7 +123,7 @@ class WorldModelJob(Job):
             self.favored = self.windows.moving(recipe.moving_columns, recipe.moving_threshold)
         accumulation = recipe.gradient_accumulation_steps
         self.steps_per_epoch = self.order(0, 0).per_epoch / accumulation
-        self.length = RunLength.of(self.steps_per_epoch, recipe.max_steps, recipe.schedule_epochs, recipe.stop_epoch)
+        self.length = RunLength.of(self.steps_per_epoch, *lengths)
         if self.evaluate is None and recipe.eval_pairs and train.env_id is None:
             logger.warning("%s names no environment to plan in: models are judged by prediction loss", recipe.dataset)
         elif self.evaluate is None and recipe.eval_pairs and self.main:

@@ -227,6 +227,8 @@ def test_the_schedule_may_be_longer_than_the_run(run_training, tmp_path):
     assert rates == [learning_rate(step, 4 * 9, 0.06, 1e-2) for step in range(3)]
     with pytest.raises(ValueError, match="no length"):
         run_training(tmp_path / "other", max_steps=None)
+    with pytest.raises(ValueError, match="no length"):  # before anybody looks for the data set
+        run_training(tmp_path / "other", max_steps=None, dataset="nobody/nothing")
     assert not (tmp_path / "other").exists()
 
 
