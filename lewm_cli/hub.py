@@ -13,7 +13,9 @@ def add(verbs: Verbs) -> None:
     )
     verb.add("source", help="Hub id such as quentinll/lewm-pusht, folder or weights file")
     verb.add_out("new folder", required=True)
-    verb.add("--dataset", help="episodes, released HDF5 or Lance that the action statistics are measured on")
+    text = "episodes (folder or Hub id), released HDF5 or Lance that the action statistics are measured on"
+    verb.add("--dataset", help=text)
+    verb.add("--dataset-revision", help="branch, tag or commit of a Hub data set")
     verb.add("--allow-unknown-weights", action="store_true", help="files of no known release, too")
     verb.add("--revision", help="of a Hub checkpoint; the pinned one by default")
     verb.add("--frameskip", type=int, default=5, help="environment steps of one action block")
@@ -59,8 +61,8 @@ def _convert(args: argparse.Namespace) -> None:
     from lewm_hf.hub.convert.run import convert
 
     conversion = convert(
-        args.source, out=args.out, dataset=args.dataset, allow_unknown_weights=args.allow_unknown_weights,
-        revision=args.revision, frameskip=args.frameskip,
+        args.source, out=args.out, dataset=args.dataset, dataset_revision=args.dataset_revision,
+        allow_unknown_weights=args.allow_unknown_weights, revision=args.revision, frameskip=args.frameskip,
     )  # fmt: skip
     print(conversion.summary())
 

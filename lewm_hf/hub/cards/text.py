@@ -109,8 +109,9 @@ def conversion_values(
             "`--dataset`, the data set that the checkpoint was trained on."
         )
     else:
+        at = f" at revision {statistics['revision']}" if statistics.get("revision") else ""
         scale = (
-            f"Mean {statistics['mean']}, population std {statistics['std']}, measured on {statistics['dataset']} "
+            f"Mean {statistics['mean']}, population std {statistics['std']}, measured on {statistics['dataset']}{at} "
             f"({statistics['counted']:,} of {statistics['rows']:,} rows; rows without an action do not count)."
         )
     shape = f"({5 * config.frameskip}, {config.action_dim})"

@@ -101,6 +101,7 @@ def convert(
     *,
     out: str | Path,
     dataset: str | Path | None = None,
+    dataset_revision: str | None = None,
     allow_unknown_weights: bool = False,
     revision: str | None = None,
     frameskip: int = FRAMESKIP,
@@ -112,8 +113,9 @@ def convert(
         source: Hub id of a published checkpoint, or a local folder with `config.json` and one weights file, or a
             weights file with `config.json` beside it (the files of the four releases need none).
         out: a new or empty folder. It appears when everything has been checked and written, and not before.
-        dataset: directory of episodes or released HDF5 file; its actions are measured, because the published files do
-            not say how actions were scaled. Without it, planning will refuse to run.
+        dataset: directory or Hub id of episodes, or released HDF5 file; its actions are measured, because the published
+            files do not say how actions were scaled. Without it, planning will refuse to run.
+        dataset_revision: of a Hub data set.
         allow_unknown_weights: also convert files whose SHA-256 is not that of a release.
         revision: of a Hub checkpoint. Default: the pinned one.
         frameskip: environment steps of one action block. The published config gives the block's width alone.
@@ -125,6 +127,8 @@ def convert(
     """
     out = Path(out)
     check_new_folder(out)
+    if dataset is None and dataset_revision is not None:
+        raise ValueError(f"dataset_revision={dataset_revision} is of no data set: give dataset too")
     found = _find(source, allow_unknown_weights, revision, token)
     weights_hash = sha256(found.weights)
     release = find_release(weights_sha256=weights_hash)
@@ -134,7 +138,7 @@ def convert(
     config = read_original_config(original, frameskip)
     released = read_state_dict(found.weights)
     state = _checked(convert_state_dict(released), config, len(released))
-    statistics = measure_actions(dataset) if dataset is not None else None
+    statistics = measure_actions(dataset, dataset_revision, token) if dataset is not None else None
     if statistics is not None:
         _set_statistics(config, statistics)
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from lewm_hf import LeWMImageProcessor, LeWMModel, LeWMPlanner
+from lewm_hf.data.storage.dataset_card import FORMAT
 from lewm_hf.hub.convert import released
 from lewm_hf.hub.convert.released import RELEASES, Release, released_config
 from lewm_hf.hub.convert.run import convert
@@ -193,6 +194,37 @@ def test_action_statistics_come_from_a_data_set(tmp_path, checkpoint):
     planner = LeWMPlanner.from_pretrained(tmp_path / "out-two-room", samples=4, iterations=1, elites=2, horizon=2)
     frames = np.random.default_rng(0).integers(0, 256, (2, 80, 80, 3), dtype=np.uint8)
     assert planner({"observation": frames[0], "goal": frames[1]})["actions"].shape == (10, 2)
+
+
+def test_action_statistics_come_from_a_data_set_of_the_hub_at_a_commit(tmp_path, checkpoint, online):
+    actions = actions_with_gaps()
+    folder = episodes(tmp_path / "two-room", actions)
+    parts = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.parquet")}
+    told = {"episodes.json": json.dumps({"format": FORMAT}).encode(), "data/notes.txt": b"not asked for"}
+    wrong = episodes(tmp_path / "wrong", np.ones((7, 2), dtype=np.float32), files=1)
+    other = {path.relative_to(wrong).as_posix(): path.read_bytes() for path in wrong.rglob("*.parquet")}
+    rooms, archive = (online.repos.setdefault(("dataset", f"org/{name}"), Repo("dataset", False))
+                      for name in ("rooms", "archive"))  # fmt: skip
+    first = rooms.commit(parts | told)
+    rooms.commit(other | told)
+    archive.commit({"rooms.tar.zst": b"large"})
+    here = convert(checkpoint, out=tmp_path / "here", dataset=folder, allow_unknown_weights=True).action_statistics
+    result = convert(
+        checkpoint, out=tmp_path / "there", dataset="org/rooms", dataset_revision=first, allow_unknown_weights=True
+    )
+    found = result.action_statistics
+    assert (found.mean, found.std, found.rows, found.counted) == (here.mean, here.std, here.rows, here.counted)
+    assert (found.dataset, found.revision) == ("org/rooms", first)
+    assert LeWMModel.from_pretrained(tmp_path / "there").config.action_statistics_source == (
+        f"org/rooms at {first}: {here.counted} of {here.rows} rows"
+    )
+    assert f"measured on org/rooms at revision {first}" in (tmp_path / "there" / "README.md").read_text()
+    assert not any("notes.txt" in request for request in online.requests)
+    out = tmp_path / "out"
+    refused(checkpoint, out, "org/archive has no episodes.json, .*hf download org/archive", dataset="org/archive")
+    refused(checkpoint, out, "no directory org/none", FileNotFoundError, dataset="org/none")
+    refused(checkpoint, out, "revision=main is of a data set on the Hub", dataset=folder, dataset_revision="main")
+    refused(checkpoint, out, "dataset_revision=main is of no data set", dataset_revision="main")
 
 
 def test_without_a_data_set_the_conversion_says_that_planning_will_refuse_and_it_does(tmp_path, checkpoint):
