@@ -33,16 +33,21 @@ def read_named(name_or_path: str | Path, folder: Traversable, kind: str) -> dict
     """The content of a file of the package by its name, or of any `.yaml` file by its path.
 
     Args:
+        name_or_path: also a label, name and version as results and cards say them: `"paper-v3"`.
         folder: where those of the package lie.
         kind: what they are, for messages: `"protocol"`.
 
     Raises:
-        ValueError: for an unknown name, what is neither name nor path, or a file that is not a mapping.
+        ValueError: for an unknown name, another version than the package's, what is neither name nor path, or a file
+            that is not a mapping.
         FileNotFoundError: for a path that does not exist.
     """
-    names = names_in(folder)
+    names, asked = names_in(folder), None
     if not isinstance(name_or_path, str | Path):
         raise ValueError(f"{kind}={name_or_path!r} is no name: use one of {', '.join(names)} or a .yaml file")
+    named, _, version = str(name_or_path).rpartition("-v")
+    if named in names and version.isdigit():
+        name_or_path, asked = named, int(version)
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
@@ -58,6 +63,11 @@ def read_named(name_or_path: str | Path, folder: Traversable, kind: str) -> dict
         raise ValueError(f"{kind} {name_or_path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{kind} {name_or_path}: expected a mapping of fields, got {type(content).__name__}")
+    if asked is not None and content["version"] != asked:
+        raise ValueError(
+            f"{kind} {label(named, asked, False)} is not of this version of the package, whose {named} is "
+            f"{label(named, content['version'], False)}: use that one, or the .yaml file of yours"
+        )
     return content
 
 

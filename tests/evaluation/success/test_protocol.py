@@ -13,6 +13,7 @@ from lewm_hf.evaluation.success.protocol import (
     protocol_names,
     split_overrides,
 )
+from lewm_hf.planning import load_planner
 
 FOLDER = Path(lewm_hf.evaluation.success.__file__).parent / "protocols"
 
@@ -37,6 +38,18 @@ def test_paper_states_the_values_of_the_paper():
     assert not paper.drop_solved
     assert paper.shoulder == "raw"
     assert paper.seeds[0] == 42
+
+
+def test_a_label_as_results_say_it_is_a_name():
+    assert load_protocol("paper-v3") == load_protocol("paper")
+    assert load_planner("goal-time-small-v1") == load_planner("goal-time-small")
+    with pytest.raises(ValueError, match="paper-v2 is not of this version of the package, whose paper is paper-v3"):
+        load_protocol("paper-v2")
+    with pytest.raises(ValueError, match="planner actor-guided-v1 is not .* is actor-guided-v2"):
+        load_planner("actor-guided-v1")
+    for unknown in ("papers-v3", "paper-v3x", "paper-v"):
+        with pytest.raises(ValueError, match=f"unknown protocol {unknown!r}"):
+            load_protocol(unknown)
 
 
 def test_clean_differs_from_paper_only_in_its_pairs():
