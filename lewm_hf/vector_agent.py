@@ -32,7 +32,8 @@ class VectorAgent:
             step.
 
     Args:
-        policy: an `MPCPolicy` or `ActorPolicy` of as many environments.
+        policy: an `MPCPolicy` or `ActorPolicy` of as many environments. Where neither it nor the checkpoint has action
+            bounds, those of `envs` become its own.
         envs: a `gymnasium.vector.VectorEnv` whose `render` returns one picture for each environment, wrapped or not.
         goals: the name of the goal picture in the infos of a reset, or a function `(env_ids) -> pictures` of the
             environments that have just been reset.
@@ -104,6 +105,8 @@ class VectorAgent:
                 if policy.wants_proprioception
                 else "this model was trained on pictures alone: leave proprioception away"
             )
+        if self._vectors.space.is_bounded():
+            policy.keep_within(self._vectors.space.low, self._vectors.space.high)
         self.policy, self.envs, self.steps_left = policy, envs, check_steps_left(steps_left)
         self.actions = np.full((envs.num_envs, expected), np.nan, dtype=np.float32)
         self._goals, self._render = goals, envs.render if render is None else render
@@ -142,8 +145,10 @@ class VectorAgent:
                 f"the episodes of environments {np.flatnonzero(self._over).tolist()} are over, and this vector "
                 "environment does not reset itself: call reset(options={'reset_mask': mask})"
             )
-        self.actions = self.policy.act(*self._look())
-        taken = [self._vectors.action(vector) for vector in self._within(self.actions)]
+        space = self._vectors.space
+        self.actions = np.clip(self.policy.act(*self._look()), space.low, space.high)
+        # Some also where an episode is over: wrappers may look at them.
+        taken = [self._vectors.action(vector) for vector in np.clip(np.nan_to_num(self.actions), space.low, space.high)]
         stepped = self.envs.step(np.stack(taken))
         self._observations, _, terminated, truncated, infos = stepped
         ended = np.asarray(terminated, dtype=bool) | np.asarray(truncated, dtype=bool)
@@ -172,10 +177,6 @@ class VectorAgent:
         if values.shape != expected:
             raise ValueError(f"{name} has shape {values.shape}: expected {expected}, one row for each environment")
         return values
-
-    def _within(self, actions: np.ndarray) -> np.ndarray:
-        """Actions that the space holds, some also where an episode is over: wrappers may look at them."""
-        return np.clip(np.nan_to_num(actions), self._vectors.space.low, self._vectors.space.high)
 
     def _begin(self, begins: np.ndarray, infos: Mapping[str, Any]) -> None:
         env_ids = np.flatnonzero(begins).tolist()

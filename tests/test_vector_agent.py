@@ -3,6 +3,7 @@
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.vector import AutoresetMode
 
 import lewm_hf.envs  # noqa: F401 - registers TwoRoom
@@ -16,6 +17,7 @@ from lewm_hf import (
     VectorAgent,
     load_planner,
 )
+from lewm_hf.action_blocks import to_blocks
 from lewm_hf.tasks.registry import make_env
 
 PLANNER = {"samples": 8, "iterations": 1, "elites": 2, "horizon": 3}
@@ -45,13 +47,14 @@ def alone(make, seed, env_id, episodes):
         for episode in range(1, episodes + 1):
             observation, info = env.reset(seed=seed + env_id if episode == 1 else None)
             policy = make()
+            policy.keep_within(env.action_space.low, env.action_space.high)
             body = {"goal_proprioception": [info["goal_state"]]} if policy.wants_proprioception else {}
             policy.reset([0], [f"environment {env_id}, episode {episode}"], [info["goal"]], **body)
             for _ in range(LIMIT):
                 looking = policy.wants_frame()[0]
                 beside = [[observation[:2]]] if looking and body else []
                 taken.append(policy.act([env.render()] if looking else [], *beside)[0])
-                observation = env.step(np.clip(taken[-1], -1, 1))[0]
+                observation = env.step(taken[-1])[0]
     return np.array(taken)
 
 
@@ -99,6 +102,36 @@ def test_episodes_are_those_of_one_environment_by_itself(request, mode, kind, se
         np.testing.assert_array_equal(np.array(taken)[:, env_id], expected)
 
 
+@pytest.mark.parametrize("own", [None, ([-0.5, -0.5], [0.5, 0.5])])
+def test_a_policy_without_bounds_learns_those_of_its_environments(tiny_model, own):
+    """What the model is told of between its frames, and what the agent says was taken, are what was executed."""
+    received, told = [], []
+
+    class Watched(gymnasium.Wrapper):
+        def step(self, action):
+            received.append(action)
+            return self.env.step(action)
+
+    class World(LeWMModel):
+        def rollout(self, context, candidates, executed=None):
+            told.append(executed)
+            return super().rollout(context, candidates, executed)
+
+    model = World(tiny_model.config).eval()
+    model.load_state_dict(tiny_model.state_dict())
+    planner = load_planner("goal-time", PLANNER | {"context_frames": 3, "initial_std": 4.0})
+    policy = MPCPolicy(model, LeWMImageProcessor(image_size=28), planner, action_bounds=own)
+    envs = gymnasium.vector.SyncVectorEnv([lambda: Watched(make_env("two_room", image_size=28))])
+    agent = VectorAgent(policy, envs)
+    agent.reset(seed=3)
+    taken = [(agent.step(), agent.actions[0])[1] for _ in range(15)]
+    envs.close()
+    np.testing.assert_array_equal(taken, received)
+    assert np.abs(taken).max() == (1.0 if own is None else 0.5)
+    blocks = to_blocks(torch.tensor(np.array(taken)), model.config)
+    torch.testing.assert_close(told[-1][0], blocks[:2])
+
+
 class TwoCameras(gymnasium.Wrapper):
     """Shows its goal by camera."""
 
@@ -124,11 +157,12 @@ def test_several_cameras_are_seen_as_by_one_environment_alone(tiny_model, mode):
     for env_id in range(2):
         with make_env("two_room", image_size=28) as env:
             one, (_, info) = policy(1), env.reset(seed=3 + env_id)
+            one.keep_within(env.action_space.low, env.action_space.high)
             one.reset([0], [f"environment {env_id}, episode 1"], [by_camera(info["goal"])])
             for action in np.array(taken)[:, env_id]:
                 expected = one.act([by_camera(env.render())] if one.wants_frame()[0] else [])[0]
                 np.testing.assert_array_equal(action, expected)
-                env.step(np.clip(action, -1, 1))
+                env.step(action)
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.name)

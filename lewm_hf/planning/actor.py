@@ -183,7 +183,13 @@ class ActorPolicy(BlockPolicy):
             model, processor, num_envs=num_envs, context_frames=1, longest=model.config.actor_max_blocks,
             sees_features=True, retry=retry,
         )  # fmt: skip
+        self.action_bounds = action_bounds
         self.bounds = block_bounds(model.config, action_bounds, device_of(model))
+
+    def keep_within(self, low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray) -> None:
+        if self.action_bounds is None:
+            self.bounds = block_bounds(self.model.config, (low, high), self._device)
+            self.action_bounds = low, high
 
     def _decide(self, episodes: list[Episode]) -> None:
         # Episodes that know their goal's picture, then those that know its embedding alone.

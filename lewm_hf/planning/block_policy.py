@@ -107,6 +107,11 @@ class BlockPolicy(ABC):
     def _decide(self, episodes: list[Episode]) -> None:
         """Chooses blocks for episodes that have nothing left to execute: calls `_follow` for each."""
 
+    @abstractmethod
+    def keep_within(self, low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray) -> None:
+        """Bounds of what the environments execute, `(action_dim,)` each, where neither the config nor whoever made this
+        policy states any: a model that is told of other actions than were executed expects another future."""
+
     def reset(
         self,
         env_ids: Sequence[int],

@@ -80,6 +80,11 @@ class MPCPolicy(BlockPolicy):
         if isinstance(limits, Choices):
             self._unplanned += limits.even()
 
+    def keep_within(self, low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray) -> None:
+        if self.action_bounds is None:
+            block_bounds(self.model.config, (low, high))  # refused here, before any work
+            self.action_bounds = low, high
+
     def _decide(self, episodes: list[Episode]) -> None:
         """One batch for each length of context and of plan, and number of goals."""
         batches: dict[tuple[int, int, tuple[int, ...]], list[Episode]] = {}
