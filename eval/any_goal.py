@@ -22,7 +22,6 @@ from lewm_hf.evaluation.success.summary import format_summary
 from lewm_hf.scripts import run_script, script_parser
 from lewm_hf.tasks.registry import find_task
 
-
 RESETS = "resets"  # what stands in place of a data set's fingerprint
 
 

@@ -106,7 +106,7 @@ class VectorAgent:
                 else "this model was trained on pictures alone: leave proprioception away"
             )
         if self._vectors.space.is_bounded():
-            policy.keep_within(self._vectors.space.low, self._vectors.space.high)
+            policy.keep_within(self._vectors.space.low.tolist(), self._vectors.space.high.tolist())
         self.policy, self.envs, self.steps_left = policy, envs, check_steps_left(steps_left)
         self.actions = np.full((envs.num_envs, expected), np.nan, dtype=np.float32)
         self._goals, self._render = goals, envs.render if render is None else render

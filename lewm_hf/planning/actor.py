@@ -186,7 +186,7 @@ class ActorPolicy(BlockPolicy):
         self.action_bounds = action_bounds
         self.bounds = block_bounds(model.config, action_bounds, device_of(model))
 
-    def keep_within(self, low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray) -> None:
+    def keep_within(self, low: Sequence[float], high: Sequence[float]) -> None:
         if self.action_bounds is None:
             self.bounds = block_bounds(self.model.config, (low, high), self._device)
             self.action_bounds = low, high

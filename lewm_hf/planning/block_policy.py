@@ -108,7 +108,7 @@ class BlockPolicy(ABC):
         """Chooses blocks for episodes that have nothing left to execute: calls `_follow` for each."""
 
     @abstractmethod
-    def keep_within(self, low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray) -> None:
+    def keep_within(self, low: Sequence[float], high: Sequence[float]) -> None:
         """Bounds of what the environments execute, `(action_dim,)` each, where neither the config nor whoever made this
         policy states any: a model that is told of other actions than were executed expects another future."""
 
@@ -132,9 +132,9 @@ class BlockPolicy(ABC):
             goal_embeddings: `(n, *latent)` or `(n, G, *latent)`, or a list of n of either kind, instead of pictures.
             goal_proprioception: of models with it: what the robot reports of itself at each goal, `(n, N)` in the units
                 of the recordings; beside several pictures of one goal it is the same.
-            steps_left: environment steps until the goal is due, one number or `(n,)`. Where nobody knows (`None`), it is
-                treated as an overdue one that is given time anew; by a policy that gives none, as one that is due at
-                the end of the longest horizon.
+            steps_left: environment steps until the goal is due, one number or `(n,)`. Where nobody knows (`None`), a
+                policy treats it as an overdue goal that it gives time anew; if it gives none, as one that is due at the
+                end of its longest horizon.
 
         Raises:
             ValueError: for an environment that does not exist or is named twice, different numbers of entries, a goal

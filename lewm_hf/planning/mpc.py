@@ -80,7 +80,7 @@ class MPCPolicy(BlockPolicy):
         if isinstance(limits, Choices):
             self._unplanned += limits.even()
 
-    def keep_within(self, low: Sequence[float] | np.ndarray, high: Sequence[float] | np.ndarray) -> None:
+    def keep_within(self, low: Sequence[float], high: Sequence[float]) -> None:
         if self.action_bounds is None:
             block_bounds(self.model.config, (low, high))  # refused here, before any work
             self.action_bounds = low, high
