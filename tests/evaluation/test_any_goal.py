@@ -1,4 +1,4 @@
-"""Problems that an environment's own resets draw: counted, unsolved, the same again, and acted on without a deadline."""
+"""Problems that resets draw: counted, unsolved, the same again, and acted on without a deadline."""
 
 import json
 from importlib import import_module
