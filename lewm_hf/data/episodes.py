@@ -44,8 +44,9 @@ def load_episodes(
 ) -> EpisodeData:
     """Opens a data set of this package, or a recording in another layout: a directory, a file, or what is elsewhere.
 
-    Recordings are LeRobot data sets, folders of videos with their numbers in CSV files, HDF5 files, and whatever table
-    `datasets` loads. One whose columns are not called and ordered as here is imported first, once; see `import_once`.
+    Recordings are LeRobot data sets, folders of videos with their numbers in CSV files, HDF5 files (demonstrations of
+    robomimic and LIBERO too), Lance tables, and whatever table `datasets` loads. One whose columns are not called and
+    ordered as here is imported first, once; see `import_once`.
 
     Args:
         source: directory, Parquet or HDF5 file, Hub id, or the address of a directory that fsspec knows

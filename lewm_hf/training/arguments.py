@@ -13,6 +13,7 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
+from ..configuration_checks import strict_reason
 from ..data.cache import CACHES
 from ..data.episodes import COLUMN_KEYS
 from ..pictures import FITS
@@ -217,11 +218,6 @@ def known_keys(model_type: str) -> list[str]:
     return field_names(TrainingRecipe, model_fields(model_type))
 
 
-def one_line(error: Exception) -> str:
-    """Strict dataclasses wrap the cause in a multi-line report; the cause alone says what is wrong."""
-    return str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ").removeprefix("TypeError: ")
-
-
 def read_recipe(name: str | Path) -> dict[str, Any]:
     """The keys of a YAML recipe, checked against the known ones; see `find_recipe` and `read_yaml`.
 
@@ -287,7 +283,7 @@ def parse_recipe(argv: Sequence[str]) -> tuple[TrainingRecipe, PreTrainedConfig]
             )
         return recipe, config
     except StrictDataclassError as error:
-        raise ValueError(f"the recipe describes no model: {one_line(error)}") from error
+        raise ValueError(f"the recipe describes no model: {strict_reason(error)}") from error
 
 
 def _mapping(name: str, text: str | None) -> dict | None:

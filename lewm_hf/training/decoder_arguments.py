@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 from huggingface_hub.errors import StrictDataclassError
 
+from ..configuration_checks import strict_reason
 from ..configuration_lewm_decoder import LeWMDecoderConfig
 from ..world_models.base import latent_shape
-from .arguments import RunRecipe, one_line, option
+from .arguments import RunRecipe, option
 from .recipe_files import parse
 
 
@@ -52,7 +53,7 @@ class DecoderRecipe(RunRecipe):
                 **{name: getattr(self, name) for name in sizes},
             )
         except StrictDataclassError as error:
-            raise ValueError(f"the recipe describes no decoder: {one_line(error)}") from error
+            raise ValueError(f"the recipe describes no decoder: {strict_reason(error)}") from error
 
 
 def parse_decoder_recipe(argv: Sequence[str]) -> DecoderRecipe:
