@@ -33,10 +33,20 @@ class OneHot(Box):
         return np.cumsum((0, *self.choices[:-1]))
 
 
+class WholeNumbers(Box):
+    """Vectors of whole numbers, `(n,)` float32, within bounds that are whole numbers too."""
+
+
 def draw_action(space: Box, rng: np.random.Generator) -> np.ndarray:
-    """A uniform action of a bounded space, float32: within the bounds, or one value of every choice."""
+    """A uniform action of a bounded space, float32: within the bounds, a whole number where the space has no others, or
+    one value of every choice.
+    """
     if isinstance(space, OneHot):
         return space.encode([rng.integers(count) for count in space.choices])
+    if isinstance(space, WholeNumbers):
+        # Half a number beyond both ends: what is rounded to an end comes from as far around it as with the others.
+        drawn = np.rint(rng.uniform(space.low - 0.5, space.high + 0.5))
+        return np.clip(drawn, space.low, space.high).astype(np.float32)
     return rng.uniform(space.low, space.high).astype(np.float32)
 
 
@@ -46,7 +56,8 @@ class ActionVectors:
 
     Args:
         original: the environment's action space.
-        space: of the vectors, a `Box` of one dimension; a `OneHot` where the environment wants choices.
+        space: of the vectors, a `Box` of one dimension; a `OneHot` where the environment wants choices, and
+            `WholeNumbers` where it takes no others.
     """
 
     original: Space
@@ -69,7 +80,8 @@ class ActionVectors:
         if isinstance(space, MultiBinary):
             return cls(space, OneHot((2,) * int(np.prod(space.shape))))
         if isinstance(space, Box):
-            return cls(space, Box(space.low.ravel(), space.high.ravel(), dtype=np.float32))
+            kind = WholeNumbers if space.dtype.kind in "iu" else Box
+            return cls(space, kind(space.low.ravel(), space.high.ravel(), dtype=np.float32))
         raise ValueError(
             f"{name} takes actions of {space}, which is neither a Box nor a choice (Discrete, MultiDiscrete, "
             "MultiBinary): flatten its action space first"
@@ -104,7 +116,7 @@ class ActionVectors:
         return (chosen.reshape(original.shape) + start).astype(original.dtype)
 
     def _executed(self, vector: np.ndarray) -> np.ndarray:
-        return np.rint(vector) if self.original.dtype.kind in "iu" else vector
+        return np.rint(vector) if isinstance(self.space, WholeNumbers) else vector
 
     def _chosen(self, given: np.ndarray) -> np.ndarray:
         start = np.asarray(getattr(self.original, "start", 0))

@@ -3,6 +3,7 @@
 import gymnasium
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from lewm_hf.evaluation.success.floors import RandomPolicy as RandomFloor
 from lewm_hf.evaluation.success.manifest import sample_manifest
 from lewm_hf.evaluation.success.protocol import load_protocol
 from lewm_hf.pictures import square
+from lewm_hf.tasks.action_vectors import ActionVectors, draw_action
 from lewm_hf.tasks.drawn_gymnasium import squared
 from lewm_hf.tasks.random_policy import RandomPolicy
 from lewm_hf.tasks.registry import knows_goals
@@ -181,6 +183,21 @@ def test_an_action_of_whole_numbers_is_recorded_as_it_was_executed(own_module):
     executed = env.env.unwrapped.taken[-20:]
     assert set(executed) == {-2, -1, 0, 1, 2}
     np.testing.assert_array_equal(episode.actions[:20, 0], executed)
+
+
+@pytest.mark.parametrize(
+    "space", [gymnasium.spaces.Box(-2, 2, (1,), np.int64), gymnasium.spaces.Box(0, 4, (1, 1), np.uint8)]
+)
+def test_whole_numbers_are_drawn_as_often_as_each_other(space):
+    """The ends too, by who acts at random, and by the floor under success; numbers between them stay uniform."""
+    vectors, rng = ActionVectors.of(space, "it"), np.random.default_rng(0)
+    drawn = np.concatenate([vectors.action(draw_action(vectors.space, rng)).ravel() for _ in range(4000)])
+    values, counts = np.unique(drawn, return_counts=True)
+    assert values.tolist() == list(range(int(space.low.item()), int(space.high.item()) + 1))
+    assert scipy.stats.chisquare(counts).pvalue > 1e-4
+    between = ActionVectors.of(gymnasium.spaces.Box(-2.0, 2.0, (1,)), "it").space
+    expected = np.random.default_rng(1).uniform([-2], [2])
+    np.testing.assert_array_equal(draw_action(between, np.random.default_rng(1)), expected.astype(np.float32))
 
 
 def test_surprise_needs_nothing_of_the_environment(model, collected):
