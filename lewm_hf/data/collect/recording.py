@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...tasks.rollout import SEEDS, BatchedExpert, Expert, episode_rng
+from ..schema import SIM_GOAL, SIM_STATE, STATE
 
 if TYPE_CHECKING:
     from ...tasks.state_env import StateEnv
@@ -121,22 +122,41 @@ def record_all(
     pictures: bool = True,
     every: int = 1,
 ) -> Iterator[Episode]:
-    """The episodes with these numbers, each a pure function of `seed` and its number; see `record`."""
+    """The episodes with these numbers, each a pure function of `seed` and its number; see `record`.
+
+    Raises:
+        ValueError: one line for a state, observation or goal that is not finite: nothing could be begun, measured or
+            trained there.
+    """
     rngs = [episode_rng(seed, episode) for episode in episodes]
     phases = [episode_phase(seed, episode, every) for episode in episodes]
     rollouts = None
     if stop_at_success and isinstance(expert, BatchedExpert):
         rollouts = expert.roll_out_many(env, rngs, max_steps)
     if rollouts is None:
-        for rng, phase in zip(rngs, phases, strict=True):
-            yield record(env, expert, rng, max_steps, stop_at_success, pictures, every, phase)
+        for number, rng, phase in zip(episodes, rngs, phases, strict=True):
+            episode = record(env, expert, rng, max_steps, stop_at_success, pictures, every, phase)
+            _check_finite(episode, number)
+            yield episode
         return
-    for rollout, phase in zip(rollouts, phases, strict=True):
+    for number, rollout, phase in zip(episodes, rollouts, phases, strict=True):
         goals = np.broadcast_to(rollout.goal, rollout.states.shape)
         kept = _kept(rollout.states, rollout.observations, rollout.actions, goals, rollout.success, every, phase)
         if pictures and kept.goals is not None:
             kept = replace(kept, images=list(env.draw_states(kept.states, kept.goals)))
+        _check_finite(kept, number)
         yield kept
+
+
+def _check_finite(episode: Episode, number: int) -> None:
+    """As whatever is imported has to be."""
+    for name, values in ((STATE, episode.observations), (SIM_STATE, episode.states), (SIM_GOAL, episode.goals)):
+        if values is not None and not np.isfinite(values).all():
+            row, entry = np.argwhere(~np.isfinite(values))[0]
+            raise ValueError(
+                f"frame {row} of episode {number} has {name}[{entry}]={values[row, entry]} ({values.dtype}): what is "
+                "stored must be finite, so let the environment give a number there, or leave that entry out"
+            )
 
 
 def _copy(moment: np.ndarray | None) -> np.ndarray | None:

@@ -158,6 +158,25 @@ class Whole(Slider):
         return super().step((action / 2).astype(np.float32))
 
 
+class LosesSight(Slider):
+    """Its second number is missing from the third step on."""
+
+    steps = 0
+
+    def _observation(self):
+        self.steps += 1
+        return np.array([self.place, self.speed if self.steps < 5 else np.nan], dtype=np.float32)
+
+
+class LosesItself(Restorable):
+    """A state that nothing can be restored from."""
+
+    def step(self, action):
+        answer = super().step(action)
+        self.speed = np.inf
+        return answer
+
+
 class WithoutOptions(Slider):
     def reset(self, *, seed=None):
         return super().reset(seed=seed)

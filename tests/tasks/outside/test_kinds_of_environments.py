@@ -200,6 +200,18 @@ def test_whole_numbers_are_drawn_as_often_as_each_other(space):
     np.testing.assert_array_equal(draw_action(between, np.random.default_rng(1)), expected.astype(np.float32))
 
 
+def test_what_is_not_finite_is_not_recorded(own_module, tmp_path):
+    """Refused as an import refuses it: before the first file where the first episodes show it."""
+    for kind, message in (
+        ("LosesSight", "frame 3 of episode 0 has observation.state[1]=nan (float32): what is stored must be finite"),
+        ("LosesItself", "frame 1 of episode 0 has sim.state[1]=inf (float64): what is stored must be finite"),
+    ):
+        with pytest.raises(ValueError) as raised:
+            collect(f"kinds:{kind}-v0", tmp_path / kind, 2, image_size=28, workers=1)
+        assert message in str(raised.value) and "\n" not in str(raised.value)
+        assert not (tmp_path / kind).exists()
+
+
 def test_surprise_needs_nothing_of_the_environment(model, collected):
     """The light changes its color; the scene jumps to the start of another episode."""
     for kind in ("Restorable", "Forgetful"):
