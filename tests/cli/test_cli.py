@@ -141,6 +141,13 @@ def test_collect_refuses_what_it_cannot_do(dataset, tmp_path, capsys):
         capsys, "collect", "two_room", "--episodes", 12, "--image-size", 28, "--seed", 5, "--out", dataset
     )
     assert "shard" in refused(capsys, "collect", "two_room", "--episodes", 4, "--shard", "4/4", "--out", out)
+    for shard in ("1/0", "0/0", "3/2"):
+        said = refused(capsys, "collect", "two_room", "--episodes", 4, "--shard", shard, "--out", out)
+        assert shard in said and "0/4" in said
+    twice = ("--image-size", 28, "--env-arg", "image_size=32")
+    assert "image_size=32, which image_size=28" in refused(
+        capsys, "collect", "two_room", "--episodes", 4, *twice, "--out", out
+    )
     assert "speedd" in refused(capsys, "collect", "two_room", "--episodes", 4, "--env-arg", "speedd=3", "--out", out)
     assert "name=value" in refused(capsys, "collect", "two_room", "--episodes", 4, "--env-arg", "speed", "--out", out)
     assert not out.exists()

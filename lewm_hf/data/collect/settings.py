@@ -219,7 +219,9 @@ def settle(given: CollectArguments) -> Collection:
             raise ValueError(f"noise={given.noise} has no effect on the random policy: omit it")
         if habits.noise is None:
             raise ValueError(f"noise={given.noise}: the policies of {task.name} have no noise to set; omit it")
+        _refuse_twice("noise", given.noise, "expert_kwargs", habits.noise, expert_kwargs)
         expert_kwargs[habits.noise] = given.noise
+    _refuse_twice("image_size", given.image_size, "env_kwargs", "image_size", given.env_kwargs or {})
     settled = Collection(
         env=task.env_id,
         env_kwargs={"image_size": given.image_size, **(given.env_kwargs or {})},
@@ -239,6 +241,11 @@ def settle(given: CollectArguments) -> Collection:
     )
     _check(settled)
     return settled
+
+
+def _refuse_twice(name: str, value: Any, where: str, key: str, given: Mapping[str, Any]) -> None:
+    if key in given:
+        raise ValueError(f"{where} say {key}={given[key]!r}, which {name}={value!r} says already: give {name} alone")
 
 
 def _first(value: Any, default: Any) -> Any:

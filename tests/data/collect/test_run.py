@@ -227,7 +227,9 @@ def test_other_arguments_for_the_same_directory(small, changed, message):
         ({"expert_kwargs": {"strength": 3}}, "strength"),
         ({"env_kwargs": {"gravity": 3}}, "gravity"),
         ({"env_kwargs": {"physics": "quantum"}}, "physics='quantum'"),
+        ({"expert_kwargs": {"noise_std": 3.0}, "noise": 1.0}, "expert_kwargs say noise_std=3.0, which noise=1.0 says"),
     ],
+        ({"env_kwargs": {"image_size": 32}}, "env_kwargs say image_size=32, which image_size=24 says already: give"),
 )
 def test_impossible_arguments_are_refused_before_any_file_is_touched(tmp_path, changed, message):
     with pytest.raises(ValueError) as error:
