@@ -53,7 +53,10 @@ def collect(given: CollectArguments) -> Path | str:
     check_engine(given.on, given.workers)
     part, parts = given.shard
     if not 0 <= part < parts:
-        raise ValueError(f"shard={part}/{parts} does not exist: shards are counted from 0 to {parts - 1}")
+        raise ValueError(
+            f"shard={part}/{parts} does not exist: give i/n, part i of n counted from 0, such as 0/4 for the first of "
+            "four; 0/1 is all"
+        )
     place = place_of(given.out, part, parts)
     known = place.known()
     files = collection.files(known)

@@ -215,7 +215,9 @@ def test_other_arguments_for_the_same_directory(small, changed, message):
         ({"episodes": 1}, "episodes=1 must be at least 2"),
         ({"episodes": 0, "test_fraction": 0.0}, "episodes=0 must be at least 1"),
         ({"test_fraction": 1.0}, "test_fraction=1.0"),
-        ({"shard": (2, 2)}, "shard=2/2 does not exist"),
+        ({"shard": (2, 2)}, "shard=2/2 does not exist: give i/n, part i of n counted from 0, such as 0/4"),
+        ({"shard": (1, 0)}, "shard=1/0 does not exist: give i/n, part i of n counted from 0, such as 0/4"),
+        ({"shard": (-1, 2)}, "shard=-1/2 does not exist"),
         ({"workers": 0}, "workers=0"),
         ({"seed": -1}, "seed=-1"),
         ({"max_steps": 0}, "max_steps=0"),
@@ -225,11 +227,11 @@ def test_other_arguments_for_the_same_directory(small, changed, message):
         ({"expert": "random", "noise": 1.0}, "no effect on the random policy"),
         ({"noise": -1.0}, "noise_std=-1.0"),
         ({"expert_kwargs": {"strength": 3}}, "strength"),
-        ({"env_kwargs": {"gravity": 3}}, "gravity"),
-        ({"env_kwargs": {"physics": "quantum"}}, "physics='quantum'"),
         ({"expert_kwargs": {"noise_std": 3.0}, "noise": 1.0}, "expert_kwargs say noise_std=3.0, which noise=1.0 says"),
-    ],
+        ({"env_kwargs": {"gravity": 3}}, "gravity"),
         ({"env_kwargs": {"image_size": 32}}, "env_kwargs say image_size=32, which image_size=24 says already: give"),
+        ({"env_kwargs": {"physics": "quantum"}}, "physics='quantum'"),
+    ],
 )
 def test_impossible_arguments_are_refused_before_any_file_is_touched(tmp_path, changed, message):
     with pytest.raises(ValueError) as error:
