@@ -167,11 +167,13 @@ def convert(
 def _find(source: str | Path, allow_unknown: bool, revision: str | None, token: str | bool | None) -> _Source:
     path = Path(source)
     if path.is_dir():
+        _refuse_converted(path / CONFIG_FILE, path)
         return _Source(path.resolve().name, _only_weights(path), path / CONFIG_FILE)
     if path.is_file():
         if path.suffix not in SUFFIXES:
             raise ValueError(f"{path} is not a weights file: expected one of {', '.join(SUFFIXES)}")
         config = path.with_name(CONFIG_FILE)
+        _refuse_converted(config, path)
         return _Source(path.name, path, config if config.exists() else None)
     if not HUB_ID.fullmatch(str(source)):
         raise FileNotFoundError(f"there is no checkpoint {source}: give a folder, a weights file or a Hub id org/name")
@@ -180,25 +182,53 @@ def _find(source: str | Path, allow_unknown: bool, revision: str | None, token: 
 
 def _download(repo_id: str, allow_unknown: bool, revision: str | None, token: str | bool | None) -> _Source:
     release = find_release(repo_id=repo_id)
+    revision = revision or (release.revision if release else None)
+    config = _fetch(repo_id, CONFIG_FILE, revision, token)
+    _refuse_converted(config, repo_id)
     if release is None and not allow_unknown:
         raise ValueError(
-            f"{repo_id} is not a known release ({', '.join(known.repo_id for known in RELEASES)}): check the id, or "
-            "add --allow-unknown-weights to convert it all the same"
+            f"{repo_id} is not a known release ({_known()}): check the id, or add --allow-unknown-weights to convert "
+            "it all the same"
         )
-    revision = revision or (release.revision if release else None)
-    files = []
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        try:
-            files.append(Path(hf_hub_download(repo_id, name, revision=revision, token=token)))
-        except (OSError, EntryNotFoundError, HFValidationError) as error:
-            reason = " ".join(str(error).split())[:300]
-            at = f" at revision {revision}" if revision else ""
-            raise OSError(
-                f"{name} of {repo_id}{at} cannot be fetched ({reason}): check the id, the network and the token, or "
-                "give a local copy of the folder"
-            ) from error
+    weights = _fetch(repo_id, WEIGHTS_FILE, revision, token)
     # The Hub's cache keeps each file in a folder named after its commit.
-    return _Source(repo_id, files[1], files[0], release, files[1].parent.name)
+    return _Source(repo_id, weights, config, release, weights.parent.name)
+
+
+def _known() -> str:
+    return ", ".join(known.repo_id for known in RELEASES)
+
+
+def _fetch(repo_id: str, name: str, revision: str | None, token: str | bool | None) -> Path:
+    try:
+        return Path(hf_hub_download(repo_id, name, revision=revision, token=token))
+    except (OSError, EntryNotFoundError, HFValidationError) as error:
+        reason = " ".join(str(error).split())[:300]
+        at = f" at revision {revision}" if revision else ""
+        raise OSError(
+            f"{name} of {repo_id}{at} cannot be fetched ({reason}): check the id (releases: {_known()}), the network "
+            "and the token, or give a local copy of the folder"
+        ) from error
+
+
+def _refuse_converted(config: Path, source: object) -> None:
+    """Before anything else is asked of it: whatever advice came first would lead here."""
+    kind = _parsed(config).get("model_type") if config.exists() else None
+    if kind is not None:
+        raise ValueError(
+            f"{source} is a checkpoint of transformers already (model_type={kind!r}) and needs no converting: load it "
+            "with AutoModel.from_pretrained, or with LeWMPlanner.from_pretrained to plan"
+        )
+
+
+def _parsed(config: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(config.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{config} is not valid JSON ({error}): fetch it again") from error
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{config} holds {type(found).__name__}, expected an object with _target_: fetch it again")
+    return found
 
 
 def _only_weights(folder: Path) -> Path:
@@ -244,13 +274,7 @@ def _read_config(found: _Source, release: Release | None, allow_unknown: bool) -
             f"{found.config} has SHA-256 {config_hash}, but these weights were published with "
             f"{release.config_sha256}: fetch both again, or add --allow-unknown-weights to convert all the same"
         )
-    try:
-        original = json.loads(found.config.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{found.config} is not valid JSON ({error}): fetch it again") from error
-    if isinstance(original, Mapping) and original.get("model_type") == LeWMConfig.model_type:
-        raise ValueError(f"{found.config.parent} is converted already: load it with LeWMModel.from_pretrained")
-    return original, config_hash
+    return _parsed(found.config), config_hash
 
 
 def _checked(state: Mapping[str, Tensor], config: LeWMConfig, count: int) -> dict[str, Tensor]:

@@ -324,6 +324,13 @@ def test_a_release_is_fetched_at_its_pinned_revision(tmp_path, checkpoint, onlin
     refused("org/lewm", out, "weights.pt is not a PyTorch file", revision=changed)
     refused("org/lewm", out, "revision nowhere cannot be fetched", OSError, revision="nowhere", **strict)
     refused("org/else", out, "cannot be fetched", OSError)
+    online.repos["model", "org/copy"] = Repo("model", private=False)
+    online.repos["model", "org/copy"].commit(files)
+    refused("org/copy", out, "org/copy is not a known release .*--allow-unknown-weights", **strict)
+    online.repos["model", "org/converted"] = Repo("model", private=False)
+    made = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    online.repos["model", "org/converted"].commit(made)
+    refused("org/converted", out, "org/converted is a checkpoint of transformers already", **strict)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache" / "empty"))
     refused("org/lewm", out, "cannot be fetched .*the token", OSError, token="hf_wrong", **strict)
     online.corrupted.add("weights.pt")
@@ -428,7 +435,7 @@ def test_missing_and_ambiguous_files_are_named(tmp_path, checkpoint):
         path.unlink()
     refused(checkpoint, out, "holds no weights file", FileNotFoundError)
     refused("no such folder", out, "there is no checkpoint", FileNotFoundError)
-    refused("org/unknown", out, "not a known release .*lewm-pusht", allow_unknown_weights=False)
+    refused("org/unknown", out, "cannot be fetched .*releases: .*lewm-pusht", OSError, allow_unknown_weights=False)
     refused("quentinll/lewm-pusht", out, "config.json of quentinll/lewm-pusht at revision 22b330c", OSError)
 
 
@@ -458,4 +465,6 @@ def test_a_folder_in_use_and_a_converted_one_are_refused(tmp_path, checkpoint):
     before = {path: path.read_bytes() for path in out.iterdir()}
     refused(checkpoint, out, "exists already")
     assert {path: path.read_bytes() for path in out.iterdir()} == before
-    refused(out, tmp_path / "again", "converted already")
+    for source in (out, out / "model.safetensors"):  # before other advice, which would end here
+        for known in (True, False):
+            refused(source, tmp_path / "again", "already .model_type='lewm'.* load it", allow_unknown_weights=known)
