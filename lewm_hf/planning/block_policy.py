@@ -110,7 +110,11 @@ class BlockPolicy(ABC):
     @abstractmethod
     def keep_within(self, low: Sequence[float], high: Sequence[float]) -> None:
         """Bounds of what the environments execute, `(action_dim,)` each, where neither the config nor whoever made this
-        policy states any: a model that is told of other actions than were executed expects another future."""
+        policy states any: a model that is told of other actions than were executed expects another future.
+
+        Raises:
+            ValueError: for bounds of another shape.
+        """
 
     def reset(
         self,
