@@ -12,7 +12,8 @@ from ..extras import requires_extra
 DEBIAN_PACKAGES = {"egl": "libegl1 libgl1-mesa-dri libopengl0", "osmesa": "libosmesa6 libopengl0"}
 NO_BACKEND = "disabled"  # MuJoCo's and dm_control's own word for "physics only"
 PROBE = "import mujoco; mujoco.GLContext(8, 8).make_current()"
-PROBE_SECONDS = 60
+# The imports alone take a minute where the machine is busy or its disk far away.
+PROBE_SECONDS = 300
 # What PyOpenGL, glfw, EGL and MuJoCo raise where a system library or a display is missing, at import or later.
 BACKEND_ERRORS = (AttributeError, ImportError, OSError, RuntimeError)
 
@@ -22,6 +23,9 @@ def choose_backend() -> str:
 
     Linux: EGL, else OSMesa, whichever really makes a context; `"disabled"` where neither does, so that physics still
     runs. Elsewhere: GLFW. MuJoCo and dm_control read the variable when first imported: call this before.
+
+    Raises:
+        OSError: one line where a back end neither works nor fails in `PROBE_SECONDS`: another one might draw otherwise.
     """
     if "MUJOCO_GL" not in os.environ:
         backend = "glfw"
@@ -38,7 +42,13 @@ def _works(backend: str) -> bool:
         probe = subprocess.run(
             [sys.executable, "-c", PROBE], env=environment, capture_output=True, timeout=PROBE_SECONDS
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except subprocess.TimeoutExpired as error:
+        raise OSError(
+            f"MuJoCo's OpenGL back end {backend!r} gave no answer within {PROBE_SECONDS} s, as on a busy machine or "
+            f"with a driver that hangs: try again later, or choose it yourself, MUJOCO_GL={backend}; other values are "
+            + ", ".join(name for name in (*DEBIAN_PACKAGES, NO_BACKEND) if name != backend)
+        ) from error
+    except OSError:
         return False
     return probe.returncode == 0
 
@@ -49,7 +59,8 @@ def mujoco_import(extra: str) -> Iterator[None]:
 
     Raises:
         ImportError: for a missing package, naming the pip extra.
-        OSError: where the back end that `MUJOCO_GL` asks for lacks its system libraries, naming the Debian packages.
+        OSError: where the back end that `MUJOCO_GL` asks for lacks its system libraries, naming the Debian packages;
+            and as `choose_backend`.
     """
     with requires_extra(extra):
         backend = choose_backend()

@@ -120,6 +120,19 @@ class TestBackend:
         assert mujoco_backend._works(os.environ["MUJOCO_GL"])
         assert not mujoco_backend._works("no-such-backend")
 
+    def test_a_machine_too_busy_to_answer_is_not_one_that_cannot_draw(self, monkeypatch):
+        """A process that imports MuJoCo takes longer: what it would have said is unknown, and nothing is set."""
+        monkeypatch.setenv("MUJOCO_GL", "")  # restored afterwards
+        monkeypatch.delenv("MUJOCO_GL")
+        monkeypatch.setattr(mujoco_backend, "PROBE_SECONDS", 0.001)
+        monkeypatch.setattr(mujoco_backend.platform, "system", lambda: "Linux")
+        with (
+            pytest.raises(OSError, match=r"'egl' gave no answer within 0\.001 s.*=egl; .* osmesa, disabled$") as error,
+            mujoco_backend.mujoco_import("reacher"),
+        ):
+            pytest.fail("imported without a back end")
+        assert "\n" not in str(error.value) and "MUJOCO_GL" not in os.environ
+
     @pytest.mark.parametrize("backend", ["disabled", "osmesa", "glfw"])
     def test_a_back_end_without_its_libraries_names_the_packages(self, monkeypatch, backend):
         def missing(name):
