@@ -229,7 +229,7 @@ def test_other_arguments_for_the_same_directory(small, changed, message):
         ({"expert_kwargs": {"strength": 3}}, "strength"),
         ({"expert_kwargs": {"noise_std": 3.0}, "noise": 1.0}, "expert_kwargs say noise_std=3.0, which noise=1.0 says"),
         ({"env_kwargs": {"gravity": 3}}, "gravity"),
-        ({"env_kwargs": {"image_size": 32}}, "env_kwargs say image_size=32, which image_size=24 says already: give"),
+        ({"env_kwargs": {"image_size": 32}}, "env_kwargs say image_size=32, which image_size=16 says already: give"),
         ({"env_kwargs": {"physics": "quantum"}}, "physics='quantum'"),
     ],
 )

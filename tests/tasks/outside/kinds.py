@@ -161,15 +161,22 @@ class Whole(Slider):
 class LosesSight(Slider):
     """Its second number is missing from the third step on."""
 
-    steps = 0
+    looks = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.looks = 0
+        return super().reset(seed=seed, options=options)
 
     def _observation(self):
-        self.steps += 1
-        return np.array([self.place, self.speed if self.steps < 5 else np.nan], dtype=np.float32)
+        self.looks += 1
+        return np.array([self.place, self.speed if self.looks < 4 else np.nan], dtype=np.float32)
 
 
 class LosesItself(Restorable):
-    """A state that nothing can be restored from."""
+    """A state that nothing can be restored from, and that its observations do not show."""
+
+    def _observation(self):
+        return np.array([self.place, 0.0], dtype=np.float32)
 
     def step(self, action):
         answer = super().step(action)
@@ -221,7 +228,7 @@ def made(**arguments):
 gymnasium.register("Made-v0", entry_point="kinds:made", max_episode_steps=30)
 for kind in (WithoutOptions, OldReset, OldStep, Breaks, NeedsALevel, SaysItsRateInWords, CountsInHalves):
     gymnasium.register(f"{kind.__name__}-v0", entry_point=kind, max_episode_steps=30)
-for kind in (SeesPictures, SeesNothingElse, ShowsFloats, Unbounded, Whole):
+for kind in (SeesPictures, SeesNothingElse, ShowsFloats, Unbounded, Whole, LosesSight, LosesItself):
     gymnasium.register(f"{kind.__name__}-v0", entry_point=kind, max_episode_steps=30)
 for kind in (Restorable, ShowsItsGoal, Achieves, AlwaysTheSame, Ends, Forgetful, HalfRestorable, NoInverse, Text, Wide):
     gymnasium.register(f"{kind.__name__}-v0", entry_point=kind, max_episode_steps=30)
